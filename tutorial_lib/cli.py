@@ -1,0 +1,245 @@
+"""The command line: data, train, sample, weights, evaluate.  `python -m tutorial_lib COMMAND --help` explains each."""
+
+import argparse
+import io
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutorial_lib import __version__, checkpoint, data, evaluate, files, plot, sample, train
+from tutorial_lib.device import get_device
+from tutorial_lib.notebook import progress
+from tutorial_lib.schedule import named
+from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore
+
+ENDINGS = (".png", ".gif", ".npy")
+SHIPPED = "fashion_mnist"
+CHUNK = 250  # images sampled at once
+GIF_FRAMES = 40
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, or 2 after one clear sentence about bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tutorial_lib", description="Diffusion models, from the command line.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, what: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=what, description=what)
+        added.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+        added.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+        added.set_defaults(run=run)
+        return added
+
+    command("data", _data, "list the sources of Fashion-MNIST found here, with counts and checksums")
+    command("weights", _weights, "list the weights that ship, with their configuration and figures")
+    _train_arguments(command("train", _train, "train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on"))
+    for name, run, count, what in (
+        ("sample", _sample, 64, "draw images and write them as .png (grid), .gif (the way from noise) or .npy (uint8)"),
+        ("evaluate", _evaluate, 2000, "sample, then compare with real images in the features of a small classifier"),
+    ):
+        added = command(name, run, what)
+        added.add_argument("--weights", default=SHIPPED, help="a shipped name, a file, or a folder that train wrote")
+        added.add_argument("--sampler", default="ddpm", help=f"one of {', '.join(sample.SAMPLERS)}")
+        added.add_argument("--steps", type=int, help="how many of the T steps to visit, evenly strided (default: all)")
+        added.add_argument("--count", type=int, default=count, help=f"number of images (default {count})")
+        if name == "sample":
+            added.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .png, .gif or .npy")
+    return parser
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the checkpoint and loss.csv")
+    parser.add_argument("--data", default="auto", help="auto, embedded, hub, or a folder of IDX files or images")
+    parser.add_argument("--size", type=int, help="resize a folder of images to SIZE x SIZE pixels")
+    parser.add_argument("--minutes", type=float, help="train about this long, instead of a number of --steps")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, with its configuration")
+    for field in fields(train.TrainConfig):
+        if field.name == "seed":
+            continue
+        name = "--" + field.name.replace("_", "-")
+        if field.type is bool:
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
+        else:
+            parser.add_argument(name, type=field.type, help=f"default {field.default}")
+
+
+def _data(options: argparse.Namespace) -> None:
+    for number, (source, what) in enumerate(data.available()):
+        print(f"{source} ({what}){', taken by auto' if number == 0 else ''}")
+        for split in data.SPLITS:
+            images = data.load(source, split)
+            print(f"  {split:<5} {len(images):>6,} images of {images.pixels.shape[2]} x {images.pixels.shape[3]} pixels, "
+                  f"{len(images.labels.unique())} classes")  # fmt: skip
+    print(f"embedded: {data.verify_embedded()}")
+
+
+def _weights(options: argparse.Namespace) -> None:
+    for name, path in checkpoint.shipped().items():
+        tensors, configuration = checkpoint.load(path)
+        numbers = sum(tensor.numel() for tensor in tensors.values())
+        print(f"{name}: {path.stat().st_size / 1e6:.1f} MB, {numbers:,} numbers")
+        for key, value in configuration.items():
+            print(f"  {key}: {value if isinstance(value, str | int) else json.dumps(value)}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    device = get_device(options.device)
+    out, file = options.out, options.out / train.FILE
+    if file.exists() and not options.resume:
+        raise ValueError(f"{out} already holds a run; add --resume to go on with it, or choose another folder")
+    if options.minutes is not None and options.minutes <= 0:
+        raise ValueError(f"minutes must be positive, got {options.minutes:g}")
+    config = _train_config(options)
+    images = data.load(options.data, size=options.size)
+    files.check_writable(file)
+    network = UNetConfig(image_size=_square(images), channels=images.pixels.shape[1])
+    torch.manual_seed(config.seed)  # the initial weights
+    model = UNet(network)
+    about = {"model": asdict(network), "data": images.source}
+    print(f"{images.source}; {count_parameters(model):,} parameters; on {device}", flush=True)
+    run = train.train(model, images, config, out, about, options.resume, options.minutes, device)
+    with _stop_on_signals() as stopped:
+        last = _follow(run, out / "loss.csv", config.steps, stopped)
+    if last is None:
+        print(f"nothing left to do: {out} has reached its {config.steps} steps; give more with --steps")
+    else:
+        print(f"{'stopped' if stopped else 'done'} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}")
+
+
+def _train_config(options: argparse.Namespace) -> train.TrainConfig:
+    """What the options say, on top of the checkpoint's configuration when resuming, else of the defaults."""
+    config = train.TrainConfig(seed=options.seed)
+    if options.resume:
+        stored = checkpoint.load(options.out)[1].get("train")
+        if stored is None:
+            raise ValueError(f"{options.out} holds weights without a training state; there is nothing to resume")
+        config = train.TrainConfig(**stored)
+    given = {f.name: getattr(options, f.name) for f in fields(config) if getattr(options, f.name) is not None}
+    if options.resume:
+        del given["seed"]
+    return replace(config, **given)
+
+
+def _square(images: data.Images) -> int:
+    height, width = images.pixels.shape[2:]
+    if height != width:
+        raise ValueError(f"images must be square, got {width} x {height} pixels; give --size to resize them")
+    return height
+
+
+def _follow(run: Iterator[train.Progress], log: Path, steps: int, stopped: list[int]) -> train.Progress | None:
+    """Show progress and write loss.csv until the run ends or a signal comes; return the last report."""
+    last, rows = None, []
+    with progress(None, total=steps) as bar:
+        for last in run:
+            if not rows:
+                rows = _earlier_rows(log, before=last.step - len(last.losses) + 1)
+                bar.update(last.step - len(last.losses))
+            rows += [f"{last.step - len(last.losses) + 1 + i},{loss:.6f}" for i, loss in enumerate(last.losses)]
+            bar.total = last.config.steps
+            bar.update(len(last.losses))
+            bar.set_postfix_str(f"loss {last.loss:.4f}, {last.images_per_second:.0f} images/s")
+            if stopped:
+                run.close()  # saves
+                break
+        if rows:
+            files.write(log, ("step,loss\n" + "\n".join(rows) + "\n").encode())
+    return last
+
+
+def _earlier_rows(log: Path, before: int) -> list[str]:
+    """The rows of an earlier part of the run, up to where it was resumed."""
+    rows = log.read_text().splitlines()[1:] if log.exists() and before > 1 else []
+    return [row for row in rows if int(row.split(",")[0]) < before]
+
+
+class _stop_on_signals:
+    """Note Ctrl-C and SIGTERM instead of dying in the middle of a step: `with _stop_on_signals() as stopped`."""
+
+    def __enter__(self) -> list[int]:
+        stopped: list[int] = []
+        self.before = {s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+        return stopped
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    ending = options.out.suffix.lower()
+    if ending not in ENDINGS:
+        raise ValueError(f"unknown file ending {options.out.suffix!r}; --out must end in {', '.join(ENDINGS)}")
+    frames = _frames(options, keep=GIF_FRAMES if ending == ".gif" else 1)
+    if ending == ".gif":
+        plot.gif(frames, options.out)
+    elif ending == ".png":
+        plot.png(frames[-1], options.out)
+    else:
+        pixels = frames[-1].permute(0, 2, 3, 1)  # (N, H, W, C)
+        buffer = io.BytesIO()
+        np.save(buffer, (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).numpy())
+        files.write(options.out, buffer.getvalue())
+    print(f"{options.count} images in {options.out} ({options.out.stat().st_size / 1e3:.0f} kB)")
+
+
+def _frames(options: argparse.Namespace, keep: int) -> list[Tensor]:
+    """Sample as the options say.  Returns `keep` moments, the last one last, each (count, C, H, W) uint8."""
+    device = get_device(options.device)
+    if options.sampler not in sample.SAMPLERS:
+        raise ValueError(f"unknown sampler {options.sampler!r}; choose one of {', '.join(sample.SAMPLERS)}")
+    tensors, configuration = checkpoint.load(options.weights)
+    model, config = restore(tensors, configuration), configuration["train"]
+    schedule = named(config["schedule"], config["T"])
+    steps = schedule.T if options.steps is None else options.steps
+    generator = torch.Generator().manual_seed(options.seed)
+    shape = (model.config.channels, model.config.image_size, model.config.image_size)
+    x_T = sample.start(options.count, shape, generator)
+    sample.even_tau(schedule.T, steps)  # raises before anything long begins
+    if hasattr(options, "out"):
+        files.check_writable(options.out)
+    kept = set(plot.every(steps + 1, keep)) if keep > 1 else {steps}
+    chunks = []
+    with progress(None, total=steps * len(x_T.split(CHUNK))) as bar:
+        for part in x_T.split(CHUNK):
+            frames = sample.SAMPLERS[options.sampler](
+                model.to(device), schedule, part.to(device), generator, target=config["target"], steps=steps
+            )
+            moments = []
+            for i, frame in enumerate(frames):
+                bar.update(i > 0)
+                if i in kept:
+                    moments.append(data.to_pixels(frame.x).cpu())
+            chunks.append(moments)
+    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    samples = _frames(options, keep=1)[-1]
+    report = evaluate.report(samples)
+    print(f"{options.count} samples of {options.weights} by {options.sampler}, {options.steps or 'all'} steps, seed {options.seed}")
+    print(f"  distance in the classifier's features: {report['feature_distance']:.2f}, "
+          f"floor {report['floor']:.2f} ({report['floor_count']} real images against {report['reference_count']:,} real)")  # fmt: skip
+    print("  share of each class: " + ", ".join(f"{name} {share:.1%}" for name, share in report["class_shares"].items()))
+    print(f"  {time.perf_counter() - began:.0f} s")
+

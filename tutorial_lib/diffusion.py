@@ -1,0 +1,213 @@
+r"""The forward process q, its posterior, the ways to name a prediction, and the terms of the bound.
+
+Notation and equation numbers are those of Ho, Jain & Abbeel 2020 (arXiv 2006.11239).
+Images are (B, C, H, W) in [-1, 1]; every function takes any (B, ...).
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tutorial_lib import gaussian
+from tutorial_lib.schedule import NoiseSchedule, steps
+
+TARGETS = ("eps", "x_0", "v", "mu")
+LOSSES = ("l2", "l1", "huber")
+VARIANCES = ("beta", "beta_tilde")
+
+
+def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    r"""One step of the forward process: $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ (Eq. 2).
+
+    x_prev: (B, ...), the state at t - 1.  t: (B,) in 1..T.  eps: like x_prev, standard normal.
+    """
+    _same_shape("x_prev", x_prev, "eps", eps)
+    return schedule.at(schedule.alpha.sqrt(), t, x_prev) * x_prev + schedule.at(schedule.beta.sqrt(), t, x_prev) * eps
+
+
+def q_walk(schedule: NoiseSchedule, x_0: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    r"""The whole forward process, one step at a time: yields $x_1, \dots, x_T$ (Eq. 2).
+
+    `q_sample` reaches any one of them in a single step; this is the long way, for proofs and pictures.
+    """
+    x = x_0
+    for t in range(1, schedule.T + 1):
+        x = q_step(schedule, x, steps(t, len(x)), torch.randn(x.shape, generator=generator, dtype=x.dtype))
+        yield x
+
+
+def q_sample(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    r"""Jump from the data straight to step t of the forward process.
+
+    $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$   (Eq. 4; notebook 02)
+
+    x_0: (B, ...) data in [-1, 1].  t: (B,) integers in 1..T.  eps: like x_0, standard normal.
+    Returns x_t, shaped like x_0.  Raises ValueError when t leaves 1..T or shapes disagree.
+    """
+    _same_shape("x_0", x_0, "eps", eps)
+    signal, noise = schedule.signal_and_noise(t, like=x_0)  # (B, 1, ...) each
+    return signal * x_0 + noise * eps
+
+
+def q_posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean and variance of $q(x_{t-1} | x_t, x_0)$: where x_t came from, if we knew x_0 (Eq. 6, 7).
+
+    $\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}} \beta_t}{1 - \bar\alpha_t} x_0
+    + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} x_t$, variance $\tilde\beta_t$.
+
+    Returns mu_tilde (B, ...) and beta_tilde (B, 1, ...); at t = 1 they are x_0 and 0.
+    """
+    _same_shape("x_0", x_0, "x_t", x_t)
+    of_x_0, of_x_t = _posterior_weights(schedule)
+    mu_tilde = schedule.at(of_x_0, t, x_t) * x_0 + schedule.at(of_x_t, t, x_t) * x_t
+    return mu_tilde, schedule.at(schedule.beta_tilde, t, x_t)
+
+
+def _posterior_weights(schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
+    """The weights of x_0 and of x_t in mu_tilde (Eq. 7), each (T + 1,)."""
+    of_x_0, of_x_t = torch.ones_like(schedule.beta), torch.zeros_like(schedule.beta)
+    before, now = schedule.alpha_bar[:-1], schedule.alpha_bar[1:]
+    of_x_0[1:] = before.sqrt() * schedule.beta[1:] / (1 - now)
+    of_x_t[1:] = schedule.alpha[1:].sqrt() * (1 - before) / (1 - now)
+    return of_x_0, of_x_t
+
+
+def target_from(schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    r"""What a network that predicts `target` should say about $x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$.
+
+    target: "eps"; "x_0"; "v", which is $\sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$ (Salimans & Ho 2022);
+    or "mu", the posterior mean (Eq. 7).  Returns a tensor like x_0.
+    """
+    _known("target", target, TARGETS)
+    if target == "eps":
+        return eps
+    if target == "x_0":
+        return x_0
+    if target == "v":
+        signal, noise = schedule.signal_and_noise(t, like=x_0)
+        return signal * eps - noise * x_0
+    return q_posterior(schedule, x_0, q_sample(schedule, x_0, t, eps), t)[0]
+
+
+def x_0_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    r"""The estimate of x_0 that a network's output implies, whichever target it predicts (Eq. 15 for eps).
+
+    eps: $(x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}$;  v: $\sqrt{\bar\alpha_t} x_t - \sqrt{1 - \bar\alpha_t} v$.
+    Raises ValueError where eps says nothing about x_0, at $\bar\alpha_t = 0$.
+    """
+    _known("target", target, TARGETS)
+    if target == "x_0":
+        return output
+    if target == "mu":
+        of_x_0, of_x_t = _posterior_weights(schedule)
+        return (output - schedule.at(of_x_t, t, x_t) * x_t) / schedule.at(of_x_0, t, x_t)
+    signal, noise = schedule.signal_and_noise(t, like=x_t)
+    if target == "v":
+        return signal * x_t - noise * output
+    if not signal.all():
+        raise ValueError("alpha_bar is 0 at this step: x_t is pure noise and eps says nothing of x_0; predict v or x_0")
+    return (x_t - noise * output) / signal
+
+
+def eps_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    r"""The estimate of the noise that a network's output implies, whichever target it predicts.
+
+    v: $\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} v$;  else $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
+    """
+    _known("target", target, TARGETS)
+    if target == "eps":
+        return output
+    signal, noise = schedule.signal_and_noise(t, like=x_t)
+    if target == "v":
+        return noise * x_t + signal * output
+    return (x_t - signal * x_0_from(schedule, target, output, x_t, t)) / noise
+
+
+def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    r"""The mean of the reverse step from predicted noise, without a detour over x_0 (Eq. 11).
+
+    $\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}} \epsilon_\theta \right)$
+    """
+    _same_shape("x_t", x_t, "eps", eps)
+    weight = schedule.beta / (1 - schedule.alpha_bar).sqrt()
+    return (x_t - schedule.at(weight, t, x_t) * eps) / schedule.at(schedule.alpha.sqrt(), t, x_t)
+
+
+def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
+    """The loss of each image, averaged over its pixels: "l2" (Eq. 14), "l1", or "huber" (quadratic below 1).
+
+    output, target: (B, ...).  Returns (B,).
+    """
+    _known("loss", kind, LOSSES)
+    _same_shape("output", output, "target", target)
+    pixelwise = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.smooth_l1_loss}[kind]
+    return pixelwise(output, target, reduction="none").flatten(1).mean(1)
+
+
+def reverse_variance(schedule: NoiseSchedule, kind: str = "beta") -> Tensor:
+    r"""The table of $\sigma_t^2$, (T + 1,): "beta" or "beta_tilde" (section 3.2).
+
+    `beta_tilde[1]` is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1 there.
+    """
+    _known("variance", kind, VARIANCES)
+    return schedule.beta if kind == "beta" else schedule.beta_tilde
+
+
+def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
+    r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats: what is left of the data at the end (Eq. 5).
+
+    x_0: (B, ...).  Returns (B,).  There is nothing to train in it.  Infinite KL is an error: see `NoiseSchedule`.
+    """
+    alpha_bar = schedule.alpha_bar[-1].to(x_0)
+    q_variance, zero, one = 1 - alpha_bar, x_0.new_zeros(()), x_0.new_ones(())
+    return gaussian.kl(alpha_bar.sqrt() * x_0, q_variance, zero, one).flatten(1).sum(1)
+
+
+def L_t_minus_1(
+    schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor, x_0_hat: Tensor, variance: str = "beta"
+) -> Tensor:
+    r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8), for t >= 2.
+
+    x_0_hat: the network's estimate of x_0.  variance: which fixed $\sigma_t^2$ the reverse step has.
+    Returns (B,).  Raises ValueError at t = 1, whose term is `L_0`.
+    """
+    if int(t.min()) < 2:
+        raise ValueError("L_{t-1} is defined for t = 2..T; the term at t = 1 is L_0, the discrete decoder")
+    mean_q, variance_q = q_posterior(schedule, x_0, x_t, t)
+    mean_p, _ = q_posterior(schedule, x_0_hat, x_t, t)
+    variance_p = schedule.at(reverse_variance(schedule, variance), t, x_t)
+    return gaussian.kl(mean_q, variance_q, mean_p, variance_p).flatten(1).sum(1)
+
+
+def L_0(schedule: NoiseSchedule, x_0: Tensor, x_0_hat: Tensor) -> Tensor:
+    r"""$-\log p_\theta(x_0 | x_1)$ of each image under the discrete decoder, in nats (Eq. 13).
+
+    A Gaussian with mean x_0_hat and variance beta_1, cut into the 256 buckets of width 2 / 255 around the
+    pixel values; the outermost reach to infinity.  x_0: pixel values k / 127.5 - 1.  Returns (B,).
+    """
+    _same_shape("x_0", x_0, "x_0_hat", x_0_hat)
+    sigma = math.sqrt(schedule.beta[1])
+    lower, upper = (x_0 - 1 / 255 - x_0_hat) / sigma, (x_0 + 1 / 255 - x_0_hat) / sigma
+    lower = torch.where(x_0 < -0.999, -torch.inf, lower)
+    upper = torch.where(x_0 > 0.999, torch.inf, upper)
+    return -_log_normal_mass(lower, upper).flatten(1).sum(1)
+
+
+def _log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
+    """log of the standard normal's mass between lower and upper, without cancellation in the tails."""
+    lower, upper = torch.where(lower > 0, -upper, lower), torch.where(lower > 0, -lower, upper)
+    log_upper, log_lower = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
+    return log_upper + torch.log1p(-(log_lower - log_upper).exp())
+
+
+def _same_shape(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"{name_a} and {name_b} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def _known(what: str, got: str, legal: tuple[str, ...]) -> None:
+    if got not in legal:
+        raise ValueError(f"unknown {what} {got!r}; choose one of {', '.join(legal)}")

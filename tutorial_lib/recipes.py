@@ -1,0 +1,109 @@
+"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet`.
+
+`make retrain` runs the last two.  All three need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
+"""
+
+import hashlib
+import io
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from tutorial_lib import checkpoint, evaluate, sample, train
+from tutorial_lib.data import CLASSES, load, to_pixels
+from tutorial_lib.files import ASSETS
+from tutorial_lib.schedule import named
+from tutorial_lib.unet import UNet, UNetConfig, restore
+
+SHIPPED = train.TrainConfig(steps=14_000)
+
+
+def data(folder: Path = ASSETS) -> None:
+    """Write the embedded subset: the first 1,000 training and 200 test images of each class, in their order."""
+    import datasets
+    import pyarrow.parquet as pq
+
+    about = {
+        "what": "A subset of Fashion-MNIST, balanced by class: 10,000 training and 2,000 test images",
+        "source": "https://github.com/zalandoresearch/fashion-mnist",
+        "licence": "MIT licence, copyright 2017 Zalando SE",
+        "citation": "Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747",
+        "sha256": {},
+    }
+    for split, each in (("train", 1000), ("test", 200)):
+        images = load("auto", split)
+        rows = torch.cat([(images.labels == c).nonzero()[:each, 0] for c in range(10)]).sort().values
+        columns = {
+            "image": [{"bytes": _png(images.pixels[i, 0].numpy()), "path": None} for i in rows],
+            "label": images.labels[rows].tolist(),
+        }
+        features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES)))
+        path = folder / f"fashion_mnist_{split}.parquet"
+        pq.write_table(datasets.Dataset.from_dict(columns, features=features).data.table, path, compression="none")
+        about["sha256"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "fashion_mnist_data.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _png(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def classifier(epochs: int = 9, seed: int = 0) -> None:
+    """Train the classifier on all 60,000 images and store it with its test accuracy and confusions."""
+    train, test = load("auto", "train"), load("auto", "test")
+    torch.manual_seed(seed)  # the initial weights
+    model, began = evaluate.Classifier(), time.perf_counter()
+    per_epoch = len(train) // 128
+    for step, loss in enumerate(evaluate.train_classifier(model, train, epochs, seed), 1):
+        if step % per_epoch == 0:
+            print(f"epoch {step // per_epoch} of {epochs}: loss {loss:.3f}, {time.perf_counter() - began:.0f} s", flush=True)
+    _, classes = evaluate.predictions(model, test.pixels)
+    accuracy = float((classes == test.labels).double().mean())
+    print(f"test accuracy {accuracy:.4f}")
+    configuration = {
+        "recipe": {"command": "python -m tutorial_lib.recipes classifier", "epochs": epochs, "seed": seed},
+        "data": train.source,
+        "metrics": {"test_accuracy": accuracy, "seconds": round(time.perf_counter() - began)},
+    }
+    checkpoint.save(ASSETS / "classifier.safetensors", checkpoint.prefixed("model", model.state_dict()), configuration)
+
+
+def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 100) -> None:
+    """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps, and store it.
+
+    Resumes by itself when it was interrupted.  What ships are the averaged weights, as float16.
+    """
+    images, network = load("auto", "train"), UNetConfig()
+    torch.manual_seed(SHIPPED.seed)  # the initial weights
+    about = {"model": asdict(network), "data": images.source}
+    resume = (out / train.FILE).exists()
+    for last in train.train(UNet(network), images, SHIPPED, out, about, resume):
+        if last.step % 100 == 0:
+            rate = last.images_per_second
+            left = (last.config.steps - last.step) * last.config.batch / rate / 60
+            print(f"step {last.step}: loss {last.loss:.4f}, {rate:.0f} images/s, {left:.0f} min left", flush=True)
+    tensors, configuration = checkpoint.load(out)
+    averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
+    configuration["recipe"] = "python -m tutorial_lib.recipes unet"
+    configuration["metrics"] = _judge(restore(tensors, configuration), count, steps)
+    checkpoint.save(ASSETS / "fashion_mnist.safetensors", averaged, configuration)
+    print(json.dumps(configuration["metrics"], indent=1))
+
+
+def _judge(model: UNet, count: int, steps: int) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    tables = named(SHIPPED.schedule, SHIPPED.T)
+    parts = sample.start(count, (1, 28, 28), generator).split(250)
+    finals = [sample.final(sample.ddpm(model, tables, x_T, generator, SHIPPED.target, steps)) for x_T in parts]
+    return {"sampler": f"ddpm, {steps} steps, seed 0"} | evaluate.report(to_pixels(torch.cat(finals)))
+
+
+if __name__ == "__main__":
+    {"data": data, "classifier": classifier, "unet": unet}[sys.argv[1]]()

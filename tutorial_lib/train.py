@@ -1,0 +1,308 @@
+"""Algorithm 1, and everything that makes it pleasant: warm-up, EMA, mixed precision, resuming, several processes.
+
+`train` takes any network that maps (x_t, t) to a tensor like x_t, and is a generator: the caller owns progress
+bars, pictures and stopping.  What step k draws (images, steps t, noise) depends on the seed and on k alone, so
+a resumed run follows the uninterrupted one, and two processes draw what one would.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutorial_lib import checkpoint
+from tutorial_lib.data import Images, batch
+from tutorial_lib.diffusion import LOSSES, TARGETS, q_sample, regression_loss, target_from
+from tutorial_lib.schedule import NoiseSchedule, named
+
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a training run, beside the network and the data.
+
+    steps: optimiser steps.  batch: images a step, over all processes and accumulated pieces.
+    lr, lr_end: the learning rate rises over `warmup` steps to lr and falls along half a cosine to lr_end.
+    ema: decay of the averaged weights.  clip: largest norm of the gradient.  accumulation: pieces a batch is cut
+    into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
+    flip: mirror half of the images (wrong for shoes: notebook 05).  target: eps, x_0, v or mu.
+    loss: l2, l1 or huber.  schedule, T: the noise schedule.  report_every, save_every: in steps.
+    Raises ValueError for anything out of range.
+    """
+
+    steps: int = 2000
+    batch: int = 128
+    lr: float = 2e-3
+    lr_end: float = 0.0
+    warmup: int = 100
+    ema: float = 0.998
+    clip: float = 1.0
+    accumulation: int = 1
+    precision: str = "auto"
+    flip: bool = False
+    target: str = "v"
+    loss: str = "l2"
+    schedule: str = "cosine"
+    T: int = 1000
+    seed: int = 0
+    report_every: int = 10
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "lr", "clip", "accumulation", "report_every", "save_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        if self.warmup < 0 or self.lr_end < 0:
+            raise ValueError(f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}")
+        if self.batch % self.accumulation:
+            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces")
+        for name, legal in (("target", TARGETS), ("loss", LOSSES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in legal:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}")
+        named(self.schedule, self.T)  # raises for an unknown schedule or T
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `train` yields every `report_every` steps.
+
+    losses: of each step since the last report.  ema_model: the averaged network, to sample from.
+    config: with the number of steps that a time limit has come to.
+    """
+
+    step: int
+    losses: list[float]
+    lr: float
+    images_per_second: float
+    ema_model: nn.Module
+    config: TrainConfig
+
+    @property
+    def loss(self) -> float:
+        """The mean loss since the last report."""
+        return sum(self.losses) / len(self.losses)
+
+
+def train(
+    model: nn.Module,
+    images: Images,
+    config: TrainConfig,
+    out: Path | str | None = None,
+    about: dict[str, Any] | None = None,
+    resume: bool = False,
+    minutes: float | None = None,
+    device: str | None = None,
+) -> Iterator[Progress]:
+    """Train `model` in place by Algorithm 1; yield a `Progress` every `report_every` steps.
+
+    out: folder for the checkpoint (network, EMA, optimiser, configuration), written every `save_every` steps,
+    at the end, and when the caller stops iterating.  about: what else its JSON should say ("model": ...).
+    resume: go on from that checkpoint; the configuration must be the same, but for the number of steps.
+    minutes: choose the number of steps so that the run takes about as long as this, from the speed of its start.
+    device: "cpu" keeps off an accelerator; None takes the best there is.
+    Raises ValueError when the loss stops being a number: the last good checkpoint stays.
+    """
+    accelerator = _accelerator(config, device)
+    schedule = named(config.schedule, config.T)
+    model.to(memory_format=torch.channels_last).train()
+    ema_model = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+    network = model
+    network, optimizer = accelerator.prepare(network, optimizer)
+    start = 0
+    if resume:
+        start = _restore(_required(out) / FILE, model, ema_model, optimizer, config, about or {})
+    losses: list[Tensor] = []
+    began, seen = time.perf_counter(), start
+    step = start
+    while step < config.steps:
+        step += 1
+        lr = _learning_rate(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
+        _update_ema(ema_model, model, step, config.ema)
+        if minutes and step - start == MEASURED:
+            config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
+        last = step == config.steps
+        if last or step % config.report_every == 0 or step % config.save_every == 0:
+            values = _finite(torch.stack(losses).tolist(), step, out)
+            losses.clear()
+            if out and accelerator.is_main_process and (last or step % config.save_every == 0):
+                _save(Path(out) / FILE, model, ema_model, optimizer, step, config, about or {})
+            rate = (step - seen) * config.batch / (time.perf_counter() - began)
+            try:
+                yield Progress(step, values, lr, rate, ema_model, config)
+            except GeneratorExit:  # the caller has had enough: leave everything ready to go on
+                if out and accelerator.is_main_process:
+                    _save(Path(out) / FILE, model, ema_model, optimizer, step, config, about or {})
+                raise
+            began, seen = time.perf_counter(), step
+
+
+MEASURED = 20  # steps from which `minutes` are turned into a number of steps
+
+
+def training_step(
+    network: nn.Module, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, config: TrainConfig
+) -> Tensor:
+    r"""The loss of one batch (Algorithm 1, lines 2 to 5; Eq. 14): noise the data, ask the network, compare.
+
+    x_0: (B, C, H, W) in [-1, 1].  t: (B,) in 1..T.  eps: like x_0.  Returns the loss of each image, (B,).
+    """
+    x_t = q_sample(schedule, x_0, t, eps)
+    target = target_from(schedule, config.target, x_0, eps, t)
+    return regression_loss(network(x_t, t.to(x_t.device)).float(), target, config.loss)
+
+
+def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """What training step number `step` sees: x_0, t and eps, the same on every machine and in every process.
+
+    Images come in a new random order each epoch; t is uniform on 1..T; eps is standard normal.
+    """
+    generator = _generator(config.seed, step)
+    positions = torch.arange((step - 1) * config.batch, step * config.batch)
+    indices = torch.cat([_order(len(images), int(e), config.seed)[positions[positions // len(images) == e] % len(images)]
+                         for e in (positions // len(images)).unique()])  # fmt: skip
+    flip = torch.rand(config.batch, generator=generator) < 0.5 if config.flip else None
+    x_0 = batch(images, indices, flip)
+    t = torch.randint(1, config.T + 1, (config.batch,), generator=generator)
+    return x_0, t, torch.randn(x_0.shape, generator=generator)
+
+
+_orders: dict[tuple[int, int, int], Tensor] = {}
+
+
+def _order(count: int, epoch: int, seed: int) -> Tensor:
+    """The order of the images in one epoch; the latest two are kept."""
+    key = (count, epoch, seed)
+    if key not in _orders:
+        while len(_orders) > 1:
+            del _orders[next(iter(_orders))]
+        _orders[key] = torch.randperm(count, generator=_generator(seed, -1 - epoch))
+    return _orders[key]
+
+
+def _generator(seed: int, k: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + k) % 2**32)  # torch uses 32 bits of a seed
+
+
+def _optimise(accelerator, network, optimizer, schedule, images: Images, step: int, config: TrainConfig) -> Tensor:
+    """One step of the optimiser: this process's share of the batch, piece by piece.  Returns the mean loss."""
+    x_0, t, eps = (part[accelerator.process_index :: accelerator.num_processes] for part in draw(images, step, config))
+    total = torch.zeros((), device=accelerator.device)
+    for piece in torch.arange(len(t)).chunk(config.accumulation):
+        with accelerator.accumulate(network):
+            noised = x_0[piece].to(accelerator.device), t[piece], eps[piece].to(accelerator.device)
+            with accelerator.autocast():
+                loss = training_step(network, schedule, *noised, config).mean()
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(network.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            total += loss.detach() / config.accumulation
+    return accelerator.reduce(total, reduction="mean")
+
+
+def _update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Move the averaged parameters towards the present ones; buffers are copied.
+
+    The decay warms up as (1 + step) / (10 + step), so that the average forgets its random start.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(ema_model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+    for averaged, present in zip(ema_model.buffers(), model.buffers(), strict=True):
+        averaged.copy_(present)
+
+
+def _learning_rate(step: int, config: TrainConfig) -> float:
+    if step <= config.warmup:
+        return config.lr * step / config.warmup
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.lr_end + (config.lr - config.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _fit(config: TrainConfig, step: int, seconds: float, minutes: float) -> TrainConfig:
+    return replace(config, steps=max(step + 1, step + round((60 * minutes - seconds * MEASURED) / seconds)))
+
+
+def _finite(values: list[float], step: int, out: Path | str | None) -> list[float]:
+    bad = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
+    if bad is not None:
+        kept = f"the last good checkpoint is kept in {out}; " if out and (Path(out) / FILE).exists() else ""
+        raise ValueError(
+            f"the loss became {values[bad]} at step {step - len(values) + 1 + bad}, so training stopped; {kept}"
+            "try a lower lr, a lower clip or precision no"
+        )
+    return values
+
+
+def _accelerator(config: TrainConfig, device: str | None):
+    from accelerate import Accelerator  # over half a second to import, so only when somebody trains
+    from accelerate.state import AcceleratorState
+
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)  # a notebook trains more than once
+    precision = _best_precision(device) if config.precision == "auto" else config.precision
+    accelerator = Accelerator(
+        mixed_precision=precision, gradient_accumulation_steps=config.accumulation, cpu=device == "cpu"
+    )
+    if config.batch % (accelerator.num_processes * config.accumulation):
+        raise ValueError(
+            f"batch {config.batch} cannot be shared by {accelerator.num_processes} processes "
+            f"x {config.accumulation} accumulated pieces; choose a multiple"
+        )
+    return accelerator
+
+
+def _best_precision(device: str | None) -> str:
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    on_cpu = device == "cpu" or not torch.backends.mps.is_available()
+    return "bf16" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def _required(out: Path | str | None) -> Path:
+    if out is None:
+        raise ValueError("resume needs the folder of the earlier run: give out=...")
+    return Path(out)
+
+
+def _save(path: Path, model, ema_model, optimizer, step: int, config: TrainConfig, about: dict[str, Any]) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    state = optimizer.state_dict()["state"]
+    adam = {f"adam.{names[i]}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+    tensors = checkpoint.prefixed("model", model.state_dict()) | checkpoint.prefixed("ema", ema_model.state_dict())
+    checkpoint.save(path, tensors | adam, about | {"train": asdict(config), "step": step})
+
+
+def _restore(path: Path, model, ema_model, optimizer, config: TrainConfig, about: dict[str, Any]) -> int:
+    tensors, configuration = checkpoint.load(path)
+    then, now = dict(configuration.get("train", {})), asdict(config)
+    for key in now.keys() - {"steps", "report_every", "save_every"}:
+        if then.get(key) != now[key]:
+            raise ValueError(f"{path} was trained with {key} = {then.get(key)}, not {now[key]}; resume with the same")
+    if configuration.get("model") != about.get("model"):
+        raise ValueError(
+            f"{path} holds weights of another network: {configuration.get('model')}, not {about.get('model')}"
+        )
+    model.load_state_dict(checkpoint.part(tensors, "model"))
+    ema_model.load_state_dict(checkpoint.part(tensors, "ema"))
+    adam = checkpoint.part(tensors, "adam")
+    state = {
+        i: {key: adam[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        for i, (name, _) in enumerate(model.named_parameters())
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return configuration["step"]
