@@ -3,7 +3,8 @@
     python tests/benchmarks/targets.py --steps 500 --count 1000 --out build/targets.json
 
 Each candidate trains from one seed on the full data, alone on the machine; samples come from 50 strided DDPM steps.
-The wider network gets as many steps as fit into the time that the first candidate took.
+The deeper network gets as many steps as fit into the time that the first candidate took.  What the output file
+holds already is not measured again, so an interrupted run goes on.
 """
 
 import argparse
@@ -21,9 +22,9 @@ from tutorial_lib.unet import UNet, UNetConfig
 CANDIDATES = [
     ("v", "cosine", 1),
     ("eps", "linear", 1),
+    ("v", "cosine", 2),
     ("eps", "cosine", 1),
     ("v", "linear", 1),
-    ("v", "cosine", 2),
 ]
 
 
@@ -49,8 +50,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("build/targets.json"))
     options = parser.parse_args()
-    images, results = data.load("auto"), []
+    images = data.load("auto")
+    results = json.loads(options.out.read_text()) if options.out.exists() else []
+    done = {(r["config"]["target"], r["config"]["schedule"], r["blocks"]) for r in results}
     for target, schedule, blocks in CANDIDATES:
+        if (target, schedule, blocks) in done:
+            continue
         minutes = results[0]["seconds"] / 60 if blocks > 1 else None
         results.append(measure(images, target, schedule, blocks, options.steps, minutes, options.count))
         got = results[-1]

@@ -1,0 +1,131 @@
+"""Make or refresh .venv, in which everything else runs: `python make_venv.py`, or any verb of the Makefile.
+
+The steps are the three commands of the README: make the environment, install PyTorch alone (so that nothing after
+it pulls another build), install the rest.  A PyTorch built for a GPU that is already there is kept: one inside
+.venv stays, one of the Python that runs this file is shared with .venv.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+OLDEST = (3, 11)  # Python; the same as requires-python in pyproject.toml
+LEAST_TORCH = "2.6"  # the same as in pyproject.toml
+VENV = ".venv"
+PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
+ENVIRONMENT = ["-m", "venv", VENV]
+TORCH = ["-m", "pip", "install", "-c", "constraints.txt", "torch"]
+REST = ["-m", "pip", "install", "-c", "constraints.txt", "-e", ".[notebooks,tests]"]
+LOOK = """
+import importlib.metadata, json
+try:
+    import torch
+    needs = importlib.metadata.requires("torch") or []
+    print(json.dumps([torch.__version__, bool(torch.version.cuda or torch.version.hip), needs]))
+except ImportError:
+    print("null")
+"""
+
+
+def main():
+    """Do it, from whatever folder this is called."""
+    if sys.version_info < OLDEST:
+        sys.exit(
+            "This is Python {}.{}, but the course needs {}.{} or newer. Name a newer one, for example: "
+            "make PYTHON=python3.12 run".format(*sys.version_info[:2], *OLDEST)
+        )
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
+    inside = look(PYTHON) if os.path.exists(PYTHON) else None
+    base = None if os.path.exists(PYTHON) else look(getattr(sys, "_base_executable", None) or sys.executable)
+    choice, found = choose(inside, base)
+    print(announcement(choice, found, sys.platform), flush=True)
+    if not os.path.exists(PYTHON):
+        run([sys.executable, *ENVIRONMENT, "--clear", *(["--system-site-packages"] if choice == "share" else [])])
+    elif subprocess.call([PYTHON, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        run([PYTHON, "-m", "ensurepip"])
+    if choice == "install":
+        run([PYTHON, *TORCH])
+        run([PYTHON, *quiet(REST)])
+        return
+    limits = os.path.join(VENV, "constraints.txt")
+    with open("constraints.txt", encoding="utf-8") as ours, open(limits, "w", encoding="utf-8") as theirs:
+        theirs.writelines(limited(ours.read().splitlines(True), found))
+    run([PYTHON, *[limits if word == "constraints.txt" else word for word in quiet(REST)]])
+
+
+def look(python):
+    """The PyTorch that an interpreter imports: (version, built for a GPU?, what it requires), or None."""
+    import json
+
+    output = subprocess.run([python, "-c", LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    return json.loads((output.decode().splitlines() or ["null"])[-1])  # importing may have printed something before
+
+
+def choose(inside, base):
+    """What to do about PyTorch, and which one that concerns.
+
+    inside, base: what `look` found in .venv and in the Python it is made from.
+    "keep" the one in .venv, "share" the base's, or "install" one.  Only builds for a GPU are worth a detour.
+    """
+    for choice, found in (("keep", inside), ("share", base)):
+        if found and found[1] and numbers(found[0]) >= numbers(LEAST_TORCH):
+            return choice, found
+    return "install", inside
+
+
+def limited(constraints, found):
+    """The constraints, but for PyTorch the version found, and nothing for the packages that it pins itself."""
+    own = {canonical(re.split(r"[^\w.-]", need)[0]) for need in found[2]}
+    kept = [line for line in constraints if canonical(line.split("==")[0]) not in own | {"torch"}]
+    return [*kept, f"torch=={found[0]}\n"]
+
+
+def announcement(choice, found, platform):
+    """What is about to be downloaded, said before it starts."""
+    if choice == "keep":
+        return f"Refreshing .venv around its PyTorch {found[0]}: at most 250 MB to download."
+    if choice == "share":
+        return f"Setting up .venv around the PyTorch {found[0]} of this Python: about 250 MB to download."
+    if found:
+        return f"Refreshing .venv, which has PyTorch {found[0]}: only what has changed is downloaded."
+    lines = [
+        "Setting up .venv: about 250 MB to download, and PyTorch, which is about 200 MB for the CPU.",
+        "pip is silent during the second part, a minute or so.",
+    ]
+    if platform == "linux":
+        lines[1:1] = [
+            "On Linux pip takes PyTorch's build for NVIDIA GPUs unless told otherwise, and that is several GB.",
+            "No such GPU? Ctrl-C, set PIP_EXTRA_INDEX_URL to the CPU address that https://pytorch.org/get-started/locally/",
+            "shows, and start again.",
+        ]
+    return "\n".join(lines)
+
+
+def run(command):
+    """Run one step; leave with its exit code when it fails."""
+    print("+ " + " ".join(command), flush=True)
+    code = subprocess.call(command)
+    if code and command[1:4] == ENVIRONMENT:
+        sys.exit("Python could not make an environment. On Debian and Ubuntu: sudo apt install python3-venv")
+    if code:
+        sys.exit(code)
+
+
+def quiet(command):
+    """The same pip command, saying only what goes wrong."""
+    return [*command[:3], "--quiet", *command[3:]]
+
+
+def numbers(version):
+    """The first two numbers of a version: "2.13.0+cpu" -> (2, 13)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def canonical(name):
+    """The name of a package as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The figures of the front door: loading, batches, GIFs, training and sampling speed, memory.
+
+    python tests/benchmarks/measures.py --out build/measures.json
+
+Every figure is the median of some repetitions on an idle machine; what starts Python is timed in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tutorial_lib import data, plot, sample, schedule, train
+from tutorial_lib.unet import UNet, UNetConfig, count_parameters
+
+
+def median_seconds(action: Callable[[], object], repeat: int = 5) -> float:
+    """The median time of `repeat` calls, after one that is not counted."""
+    action()
+    times = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def python(code: str) -> tuple[float, float]:
+    """Run code in a fresh interpreter: median seconds of 3 runs, and the largest peak of memory in MB."""
+    times, peaks = [], []
+    for _ in range(4):  # the first one warms the disk's cache
+        began = time.perf_counter()
+        report = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - began)
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+    return statistics.median(times[1:]), max(peaks)
+
+
+def loading() -> dict[str, float]:
+    """Data, with everything it imports; the bare import of torch beside it."""
+    found = {}
+    found["import torch, s"], _ = python("import torch")
+    load = "from tutorial_lib import data; data.load({!r})"
+    found["embedded data with all imports, s"], found["its peak memory, MB"] = python(load.format("embedded"))
+    folder = next((folder for folder in data.IDX_FOLDERS if folder.is_dir()), None)
+    if folder:
+        found["full IDX set with all imports, s"], found["its peak memory, MB "] = python(load.format(str(folder)))
+    images = data.load("embedded")
+    chosen = torch.randint(0, len(images), (128,))
+    found["a batch of 128, ms"] = 1000 * median_seconds(lambda: data.batch(images, chosen), 200)
+    return found
+
+
+def gifs() -> dict[str, float]:
+    """Time and size of GIFs of real images that dissolve into noise over 40 frames."""
+    found, tables = {}, schedule.cosine(1000)
+    for count in (16, 64):
+        x_0 = data.to_model(data.load("embedded").pixels[:count])
+        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+        moments = [round(1000 * (40 - k) / 40) for k in range(40)]
+        signal, noise = tables.alpha_bar.sqrt(), (1 - tables.alpha_bar).sqrt()
+        frames = [float(signal[t]) * x_0 + float(noise[t]) * eps for t in moments]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.gif"
+            found[f"GIF of {count} images x 40 frames, s"] = median_seconds(lambda p=path, f=frames: plot.gif(f, p))
+            found[f"GIF of {count} images x 40 frames, kB"] = path.stat().st_size / 1000
+    return found
+
+
+def network() -> dict[str, float]:
+    """Training throughput of the default network, and the time of one call of it on 64 images."""
+    images, config = data.load("embedded"), train.TrainConfig(steps=40, report_every=20)
+    model = UNet(UNetConfig())
+    rates = [report.images_per_second for report in train.train(model, images, config, device="cpu")]
+    model.eval()
+    x_T, t = sample.start(64, (1, 28, 28), torch.Generator().manual_seed(0)), schedule.steps(500, 64)
+    with torch.no_grad():
+        call = median_seconds(lambda: model(x_T, t))
+    return {
+        "parameters": count_parameters(model),
+        "training, images/s (batch 128, best precision)": rates[-1],
+        "one call on 64 images, ms (float32)": 1000 * call,
+    }
+
+
+def machine() -> str:
+    """The machine in words."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.system()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("build/measures.json"))
+    options = parser.parse_args()
+    found = {"machine": machine()} | loading() | gifs() | network()
+    for name, value in found.items():
+        print(f"{name:<50} {value if isinstance(value, str | int) else f'{value:.3g}'}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""The front door: the README's commands, the Makefile, the set-up of .venv, and the wheel used far from its sources."""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import make_venv
+from tutorial_lib import __version__, cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+VERBS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
+
+
+def blocks(language: str) -> list[list[list[str]]]:
+    """The README's code blocks in one language; each a list of commands, each a list of words."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [[shlex.split(line.replace("\\", "/"), comments=True) for line in text.splitlines()] for text in found]
+
+
+def test_the_makefile_knows_every_verb_that_texts_mention():
+    for path in (ROOT / "README.md", ROOT / "docs" / "contributing.md", ROOT / ".ci" / "run"):
+        mentioned = set(re.findall(r"(?:^|`|    )make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        assert mentioned, path
+        assert mentioned <= VERBS, path
+    assert set(re.findall(r"run: make ([a-z-]+)", (ROOT / ".github/workflows/test.yml").read_text())) == {"run", "test"}
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="without make there is nothing to list")
+def test_make_alone_lists_every_verb():
+    listed = subprocess.run(["make", "-C", str(ROOT), "-s"], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make ([a-z-]+) +\w", listed, re.MULTILINE)) == VERBS
+
+
+@pytest.mark.parametrize(("language", "base", "python"), [
+    ("sh", "python3", ".venv/bin/python"),
+    ("bat", "py", ".venv/Scripts/python"),
+])  # fmt: skip
+def test_the_three_commands_are_what_make_does(language, base, python):
+    expected = [[base, *make_venv.ENVIRONMENT], [python, *make_venv.TORCH], [python, *make_venv.REST]]
+    assert expected in blocks(language)
+
+
+def test_the_way_without_make_calls_what_make_calls():
+    (commands,) = [block for block in blocks("sh") if block[0][0] == ".venv/bin/python"]
+    recipes = [
+        shlex.split(line.replace("$(PY)", ".venv/bin/python"))
+        for line in re.findall(r"^\t(\$\(PY\).*)$", MAKEFILE, re.M)
+    ]
+    assert len(commands) == 2
+    assert all(command in recipes for command in commands)
+
+
+def test_the_readme_says_what_the_command_line_understands():
+    (commands,) = [block for block in blocks("sh") if block[0][:3] == ["python", "-m", "tutorial_lib"]]
+    parsed = [cli._parser().parse_args(command[3:]) for command in commands]  # exits when it does not understand
+    assert {options.run for options in parsed} == {cli._data, cli._weights, cli._sample, cli._train, cli._evaluate}
+
+
+def test_the_map_of_the_series_links_the_notebooks_that_exist():
+    rows = re.findall(r"^\| (\d\d) \| (.*?) \|", README, re.MULTILINE)
+    assert [number for number, _ in rows] == [f"{number:02}" for number in range(1, 19)]
+    here = {path.name[:2]: path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    for number, title in rows:
+        if number in here:
+            assert f"](notebooks/{here[number]})" in title
+        else:
+            assert title.endswith("(to come)")
+
+
+def test_the_links_of_texts_lead_somewhere():
+    for path in (ROOT / "README.md", ROOT / "docs" / "contributing.md"):
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))
+        assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+CPU, GPU, OLD_GPU = ("2.13.0+cpu", False, []), ("2.9.1+cu130", True, ["sympy>=1.13.3"]), ("2.5.1+cu124", True, [])
+
+
+@pytest.mark.parametrize(("inside", "base", "expected"), [
+    (None, None, ("install", None)),
+    (None, CPU, ("install", None)),  # an environment of its own is cleaner
+    (None, GPU, ("share", GPU)),
+    (None, OLD_GPU, ("install", None)),
+    (CPU, None, ("install", CPU)),  # pip brings it to the constrained version
+    (GPU, None, ("keep", GPU)),
+    (OLD_GPU, None, ("install", OLD_GPU)),
+    (GPU, ("2.8.0+cu128", True, []), ("keep", GPU)),
+])  # fmt: skip
+def test_a_gpu_build_of_torch_is_respected(inside, base, expected):
+    assert make_venv.choose(inside, base) == expected
+
+
+def test_constraints_around_a_torch_that_stays():
+    """Its own version is pinned, and what it pins itself is left to it, however that is spelt."""
+    found = ("2.6.0+cu124", True, ["sympy==1.13.1; python_version >= '3.9'", "typing-extensions>=4.10", "jinja2"])
+    ours = ["# a comment\n", "Jinja2==3.1.6\n", "numpy==2.4.6\n", "sympy==1.14.0\n", "torch==2.13.0\n",
+            "torchmetrics==1.0\n", "typing_extensions==4.16.0\n"]  # fmt: skip
+    assert make_venv.limited(ours, found) == [
+        "# a comment\n", "numpy==2.4.6\n", "torchmetrics==1.0\n", "torch==2.6.0+cu124\n"]  # fmt: skip
+
+
+def test_looking_for_torch():
+    version, _, needs = make_venv.look(sys.executable)
+    assert make_venv.numbers(version) >= (2, 6)
+    assert any(need.startswith("sympy") for need in needs)
+    isolated = subprocess.run([sys.executable, "-I", "-S", "-c", make_venv.LOOK], capture_output=True, text=True)
+    assert isolated.stdout.strip() == "null"
+
+
+@pytest.fixture
+def set_up(tmp_path, monkeypatch):
+    """A function that runs make_venv in an empty folder, where the base Python has the given torch; it returns the
+    commands that would have run."""
+
+    def run(base, exit_code=0):
+        commands = []
+        shutil.copy(ROOT / "constraints.txt", tmp_path)
+        (tmp_path / ".venv").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path)  # and back again afterwards
+        monkeypatch.setattr(make_venv, "__file__", str(tmp_path / "make_venv.py"))
+        monkeypatch.setattr(make_venv, "look", lambda python: base)
+        monkeypatch.setattr(make_venv.subprocess, "call", lambda command: commands.append(command) or exit_code)
+        make_venv.main()
+        return commands
+
+    return run
+
+
+def test_set_up_says_the_size_first_and_installs_torch_alone(set_up, capsys):
+    environment, torch, rest = set_up(None)
+    assert environment == [sys.executable, *make_venv.ENVIRONMENT, "--clear"]
+    assert torch == [make_venv.PYTHON, *make_venv.TORCH]
+    assert rest == [make_venv.PYTHON, *make_venv.quiet(make_venv.REST)]
+    printed = capsys.readouterr().out
+    assert 0 < printed.index("MB") < printed.index("+ ")
+
+
+def test_set_up_shares_a_gpu_build(set_up, tmp_path, capsys):
+    environment, rest = set_up(GPU)
+    assert environment[-1] == "--system-site-packages"
+    limits = os.path.join(".venv", "constraints.txt")
+    assert rest[rest.index("-c") + 1] == limits
+    assert (tmp_path / limits).read_text().endswith("\ntorch==2.9.1+cu130\n")
+    assert "sympy" not in (tmp_path / limits).read_text()
+
+
+def test_set_up_stops_at_the_first_failure(set_up):
+    with pytest.raises(SystemExit, match="python3-venv"):
+        set_up(None, exit_code=1)
+
+
+def test_set_up_refuses_an_old_python_kindly(set_up, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1, "final", 0))
+    with pytest.raises(SystemExit, match=r"3\.9, but the course needs 3\.11"):
+        set_up(None)
+
+
+def test_set_up_starts_on_an_old_python():
+    ast.parse((ROOT / "make_venv.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+
+
+def test_a_linux_without_gpu_is_told_how_to_save_gigabytes():
+    assert "https://pytorch.org/get-started/locally/" in make_venv.announcement("install", None, "linux")
+    assert "GB" not in make_venv.announcement("install", None, "darwin")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from a copy of the checkout without network."""
+    source = tmp_path_factory.mktemp("source") / "checkout"
+    away = shutil.ignore_patterns(".*", "build", "dist", "work", "data", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=away)
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(source.parent), str(source))
+    (built,) = source.parent.glob("*.whl")
+    return built
+
+
+def pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", *arguments, "--no-deps", "--no-index", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_carries_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tutorial_lib").rglob("*")
+            if path.suffix in (".py", ".parquet", ".safetensors", ".json")}  # fmt: skip
+    about = f"tutorial_lib-{__version__}.dist-info/"
+    assert {name for name in names if not name.startswith(about)} == here
+    assert about + "licenses/LICENSE" in names
+    assert wheel.stat().st_size < 40e6
+
+
+USE = """
+import sys
+from pathlib import Path
+
+import tutorial_lib
+from tutorial_lib import checkpoint, data, evaluate, unet
+
+assert Path(tutorial_lib.__file__).is_relative_to(sys.argv[1]), tutorial_lib.__file__
+assert len(data.load("embedded", "train")) == 10_000
+test = data.load("embedded", "test")
+right = evaluate.predictions(evaluate.load_classifier(), test.pixels[:500])[1] == test.labels[:500]
+assert right.double().mean() > 0.9, right.double().mean()
+for name in checkpoint.shipped():
+    tensors, configuration = checkpoint.load(name)
+    assert tensors
+    if "model" in configuration:
+        unet.restore(tensors, configuration)
+print(data.verify_embedded(), *checkpoint.shipped())
+"""
+
+
+def test_the_wheel_works_from_another_folder(wheel, tmp_path):
+    """Installed far from its sources, the package finds its data and weights, and they are good."""
+    target, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pip("install", "--target", str(target), str(wheel))
+    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    used = subprocess.run(
+        [sys.executable, "-c", USE, str(target)], cwd=elsewhere, env=environment, capture_output=True, text=True
+    )
+    assert used.returncode == 0, used.stderr
+    shipped = {path.stem for path in (ROOT / "tutorial_lib" / "assets").glob("*.safetensors")}
+    assert used.stdout.startswith("2 files match")
+    assert shipped <= set(used.stdout.split())
