@@ -61,7 +61,9 @@ def shipped() -> dict[str, Path]:
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those tensors whose name begins with `prefix.`, without it, as float32: a state dict."""
-    chosen = {name.removeprefix(prefix + "."): t.float() for name, t in tensors.items() if name.startswith(prefix + ".")}
+    chosen = {
+        name.removeprefix(prefix + "."): t.float() for name, t in tensors.items() if name.startswith(prefix + ".")
+    }
     if not chosen:
         parts = sorted({name.split(".")[0] for name in tensors})
         raise ValueError(f"no tensors named {prefix}.* in these weights; they hold {', '.join(parts) or 'nothing'}")

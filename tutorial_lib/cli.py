@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tutorial_lib", description="Diffusion models, from the command line.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tutorial_lib", description="Diffusion models, from the command line."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -71,7 +73,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="auto", help="auto, embedded, hub, or a folder of IDX files or images")
     parser.add_argument("--size", type=int, help="resize a folder of images to SIZE x SIZE pixels")
     parser.add_argument("--minutes", type=float, help="train about this long, instead of a number of --steps")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, with its configuration")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --out, with its configuration"
+    )
     for field in fields(train.TrainConfig):
         if field.name == "seed":
             continue
@@ -122,7 +126,9 @@ def _train(options: argparse.Namespace) -> None:
     if last is None:
         print(f"nothing left to do: {out} has reached its {config.steps} steps; give more with --steps")
     else:
-        print(f"{'stopped' if stopped else 'done'} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}")
+        print(
+            f"{'stopped' if stopped else 'done'} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}"
+        )
 
 
 def _train_config(options: argparse.Namespace) -> train.TrainConfig:
@@ -177,7 +183,9 @@ class _stop_on_signals:
 
     def __enter__(self) -> list[int]:
         stopped: list[int] = []
-        self.before = {s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {
+            s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
+        }
         return stopped
 
     def __exit__(self, *_) -> None:
@@ -237,9 +245,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     samples = _frames(options, keep=1)[-1]
     report = evaluate.report(samples)
-    print(f"{options.count} samples of {options.weights} by {options.sampler}, {options.steps or 'all'} steps, seed {options.seed}")
+    print(
+        f"{options.count} samples of {options.weights} by {options.sampler}, {options.steps or 'all'} steps, seed {options.seed}"
+    )
     print(f"  distance in the classifier's features: {report['feature_distance']:.2f}, "
           f"floor {report['floor']:.2f} ({report['floor_count']} real images against {report['reference_count']:,} real)")  # fmt: skip
-    print("  share of each class: " + ", ".join(f"{name} {share:.1%}" for name, share in report["class_shares"].items()))
+    print(
+        "  share of each class: " + ", ".join(f"{name} {share:.1%}" for name, share in report["class_shares"].items())
+    )
     print(f"  {time.perf_counter() - began:.0f} s")
-

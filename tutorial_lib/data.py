@@ -115,7 +115,7 @@ def _parquet(path: Path) -> tuple[Tensor, Tensor]:
 
     try:
         return _decode(datasets.Dataset(pq.read_table(path)))
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
+    except (pa.ArrowInvalid, OSError, KeyError, AttributeError) as error:  # the last: a column of another type
         raise ValueError(f"{path} is not a readable Parquet file of images and labels: {error}") from error
 
 
@@ -163,6 +163,8 @@ def _idx(folder: Path, split: str) -> Images:
         raise ValueError(
             f"{folder}: images of shape {tuple(pixels.shape)} and labels of shape {tuple(targets.shape)} do not match"
         )
+    if len(pixels) == 0:
+        raise ValueError(f"there are no images in {images}")
     return Images(pixels[:, None], targets.long(), f"{folder}: {len(pixels):,} {split} images (IDX)")
 
 

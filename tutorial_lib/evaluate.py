@@ -92,7 +92,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of features (N, D), in float64."""
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 samples, got {len(features)}")
-    return features.double().mean(0), features.double().T.cov()
+    return features.double().mean(0), torch.atleast_2d(features.double().T.cov())
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:

@@ -49,7 +49,7 @@ def grid_density(grid: Tensor, mean: Tensor | float, variance: Tensor | float) -
 
 
 def _positive(variance: Tensor | float, like: Tensor | None = None) -> Tensor:
-    variance = torch.as_tensor(variance) if like is None else torch.as_tensor(variance).to(like)
+    variance = torch.as_tensor(variance, **({} if like is None else {"dtype": like.dtype, "device": like.device}))
     if not (variance > 0).all():
         raise ValueError(f"a variance must be positive, got {float(variance.min()):g}")
     return variance

@@ -1,9 +1,11 @@
 """What every notebook needs: the environment check of the first cell, sources shown, pictures embedded, progress."""
 
 import base64
+import html
 import importlib.metadata
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,7 +56,7 @@ def show_gif(path: Path | str, alt: str, width: int = 360):
 
     data = base64.b64encode(Path(path).read_bytes()).decode()
     return HTML(
-        f'<img src="data:image/gif;base64,{data}" alt="{alt}" width="{width}" style="image-rendering: pixelated">'
+        f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}" width="{width}" style="image-rendering: pixelated">'
     )
 
 
@@ -72,4 +74,4 @@ def progress(items: Iterable, total: int | None = None, unit: str = "step") -> I
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -47,6 +47,7 @@ def grid(x: Tensor, columns: int | None = None, title: str = "", size: float = 4
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
     figure.tight_layout(pad=0.3)
+    plt.close(figure)  # the caller shows it, once
     return figure
 
 
@@ -66,6 +67,7 @@ def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = 
         axis.set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.3)
+    plt.close(figure)  # the caller shows it, once
     return figure
 
 
@@ -80,6 +82,7 @@ def curves(
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
+    plt.close(figure)  # the caller shows it, once
     return figure
 
 
@@ -91,6 +94,7 @@ def bars(names: Sequence[str], values: Sequence[float], title: str, ylabel: str,
     axes.set(title=title, ylabel=ylabel)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
+    plt.close(figure)  # the caller shows it, once
     return figure
 
 

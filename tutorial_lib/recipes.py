@@ -11,16 +11,19 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
-from tutorial_lib import checkpoint, evaluate, sample, train
-from tutorial_lib.data import CLASSES, load, to_pixels
+from tutorial_lib import checkpoint, evaluate, plot, sample, train
+from tutorial_lib.data import CLASSES, IDX_FOLDERS, Images, load, to_pixels
 from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
-SHIPPED = train.TrainConfig(steps=14_000)
+SHIPPED = train.TrainConfig(steps=12_000, ema=0.999)
+MILESTONES = (100, 300, 1000, 3000, 6000, 10_000, SHIPPED.steps)
 
 
 def data(folder: Path = ASSETS) -> None:
@@ -36,7 +39,7 @@ def data(folder: Path = ASSETS) -> None:
         "sha256": {},
     }
     for split, each in (("train", 1000), ("test", 200)):
-        images = load("auto", split)
+        images = _full(split)
         rows = torch.cat([(images.labels == c).nonzero()[:each, 0] for c in range(10)]).sort().values
         columns = {
             "image": [{"bytes": _png(images.pixels[i, 0].numpy()), "path": None} for i in rows],
@@ -49,6 +52,17 @@ def data(folder: Path = ASSETS) -> None:
     (folder / "fashion_mnist_data.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
+def _full(split: str) -> Images:
+    """One split of the full Fashion-MNIST; raises FileNotFoundError where there is only the embedded subset."""
+    images = load("auto", split)
+    if len(images) < 10_000 or (split == "train" and len(images) < 60_000):
+        raise FileNotFoundError(
+            f"the recipes need the full Fashion-MNIST, but this machine has only {images.source}; put its IDX files "
+            f"into {IDX_FOLDERS[0]}, or install Debian's package dataset-fashion-mnist"
+        )
+    return images
+
+
 def _png(array) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "png", optimize=True)
@@ -57,13 +71,16 @@ def _png(array) -> bytes:
 
 def classifier(epochs: int = 9, seed: int = 0) -> None:
     """Train the classifier on all 60,000 images and store it with its test accuracy and confusions."""
-    train, test = load("auto", "train"), load("auto", "test")
+    train, test = _full("train"), _full("test")
     torch.manual_seed(seed)  # the initial weights
     model, began = evaluate.Classifier(), time.perf_counter()
     per_epoch = len(train) // 128
     for step, loss in enumerate(evaluate.train_classifier(model, train, epochs, seed), 1):
         if step % per_epoch == 0:
-            print(f"epoch {step // per_epoch} of {epochs}: loss {loss:.3f}, {time.perf_counter() - began:.0f} s", flush=True)
+            print(
+                f"epoch {step // per_epoch} of {epochs}: loss {loss:.3f}, {time.perf_counter() - began:.0f} s",
+                flush=True,
+            )
     _, classes = evaluate.predictions(model, test.pixels)
     accuracy = float((classes == test.labels).double().mean())
     print(f"test accuracy {accuracy:.4f}")
@@ -75,20 +92,29 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
     checkpoint.save(ASSETS / "classifier.safetensors", checkpoint.prefixed("model", model.state_dict()), configuration)
 
 
-def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 100) -> None:
+def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) -> None:
     """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps, and store it.
 
-    Resumes by itself when it was interrupted.  What ships are the averaged weights, as float16.
+    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows.  What ships are the averaged weights, as float16.
     """
-    images, network = load("auto", "train"), UNetConfig()
+    images, network = _full("train"), UNetConfig()
     torch.manual_seed(SHIPPED.seed)  # the initial weights
     about = {"model": asdict(network), "data": images.source}
+    out.mkdir(parents=True, exist_ok=True)
     resume = (out / train.FILE).exists()
     for last in train.train(UNet(network), images, SHIPPED, out, about, resume):
         if last.step % 100 == 0:
             rate = last.images_per_second
             left = (last.config.steps - last.step) * last.config.batch / rate / 60
             print(f"step {last.step}: loss {last.loss:.4f}, {rate:.0f} images/s, {left:.0f} min left", flush=True)
+        if last.step in MILESTONES:
+            np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, 40).numpy())
+    milestones = sorted(out.glob("step_*.npy"))
+    figure = plot.strip(
+        [torch.from_numpy(np.load(path)) for path in milestones], [""] * 10,
+        [f"{int(path.stem[5:]):,}" for path in milestones], "Samples of the averaged weights, by training step",
+    )  # fmt: skip
+    figure.savefig("notebooks/figures/training_milestones.png", dpi=90)
     tensors, configuration = checkpoint.load(out)
     averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
     configuration["recipe"] = "python -m tutorial_lib.recipes unet"
@@ -98,11 +124,16 @@ def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 100)
 
 
 def _judge(model: UNet, count: int, steps: int) -> dict:
-    generator = torch.Generator().manual_seed(0)
-    tables = named(SHIPPED.schedule, SHIPPED.T)
+    return {"sampler": f"ddpm, {steps} steps, seed 0"} | evaluate.report(_draw(model, count, steps))
+
+
+def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
+    """`count` samples, (count, 1, 28, 28) uint8, always from the same noise."""
+    generator, tables = torch.Generator().manual_seed(0), named(SHIPPED.schedule, SHIPPED.T)
     parts = sample.start(count, (1, 28, 28), generator).split(250)
-    finals = [sample.final(sample.ddpm(model, tables, x_T, generator, SHIPPED.target, steps)) for x_T in parts]
-    return {"sampler": f"ddpm, {steps} steps, seed 0"} | evaluate.report(to_pixels(torch.cat(finals)))
+    return to_pixels(
+        torch.cat([sample.final(sample.ddpm(model, tables, x_T, generator, SHIPPED.target, steps)) for x_T in parts])
+    )
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class NoiseSchedule:
         Raises TypeError or ValueError when t is not what it should be.
         """
         self.check_t(t, len(like))
-        return table[t.cpu()].to(like).view(-1, *[1] * (like.ndim - 1))
+        return table[t.long().cpu()].to(like).view(-1, *[1] * (like.ndim - 1))
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         r"""$\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, each (B, 1, ...), in the dtype of `like` (Eq. 4)."""
@@ -148,7 +148,8 @@ def linear(T: int, beta_1: float = 1e-4, beta_T: float = 0.02, rescaled: bool = 
     rescaled: multiply all betas by 1000 / T, so that a shorter chain destroys about as much as one
     of 1000 steps does; impossible for T <= 20 with the usual ends (ValueError).
     """
-    factor = 1000 / _count(T) if rescaled else 1.0
+    T = _count(T)
+    factor = 1000 / T if rescaled else 1.0
     if rescaled and beta_T * factor >= 1:
         raise ValueError(
             f"rescaling to T = {T} would make beta_T = {beta_T * factor:g}, which must stay below 1; "

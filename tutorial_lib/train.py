@@ -6,6 +6,7 @@ a resumed run follows the uninterrupted one, and two processes draw what one wou
 """
 
 import copy
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
-        _update_ema(ema_model, model, step, config.ema)
+        update_ema(ema_model, model, step, config.ema)
         if minutes and step - start == MEASURED:
             config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
         last = step == config.steps
@@ -215,7 +216,7 @@ def _optimise(accelerator, network, optimizer, schedule, images: Images, step: i
     return accelerator.reduce(total, reduction="mean")
 
 
-def _update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Move the averaged parameters towards the present ones; buffers are copied.
 
     The decay warms up as (1 + step) / (10 + step), so that the average forgets its random start.
@@ -240,12 +241,13 @@ def _fit(config: TrainConfig, step: int, seconds: float, minutes: float) -> Trai
 def _finite(values: list[float], step: int, out: Path | str | None) -> list[float]:
     bad = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
     if bad is not None:
-        kept = f"the last good checkpoint is kept in {out}; " if out and (Path(out) / FILE).exists() else ""
-        raise ValueError(
-            f"the loss became {values[bad]} at step {step - len(values) + 1 + bad}, so training stopped; {kept}"
-            "try a lower lr, a lower clip or precision no"
-        )
+        raise _diverged(f"the loss became {values[bad]}", step - len(values) + 1 + bad, out)
     return values
+
+
+def _diverged(what: str, step: int, out: Path | str | None) -> ValueError:
+    kept = f"the last good checkpoint is kept in {out}; " if out and (Path(out) / FILE).exists() else ""
+    return ValueError(f"{what} at step {step}, so training stopped; {kept}try a lower lr, a lower clip or precision no")
 
 
 def _accelerator(config: TrainConfig, device: str | None):
@@ -284,6 +286,8 @@ def _save(path: Path, model, ema_model, optimizer, step: int, config: TrainConfi
     state = optimizer.state_dict()["state"]
     adam = {f"adam.{names[i]}.{key}": value for i, entry in state.items() for key, value in entry.items()}
     tensors = checkpoint.prefixed("model", model.state_dict()) | checkpoint.prefixed("ema", ema_model.state_dict())
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):  # the update after a last finite loss
+        raise _diverged("the weights stopped being numbers", step, path.parent)
     checkpoint.save(path, tensors | adam, about | {"train": asdict(config), "step": step})
 
 
@@ -293,7 +297,7 @@ def _restore(path: Path, model, ema_model, optimizer, config: TrainConfig, about
     for key in now.keys() - {"steps", "report_every", "save_every"}:
         if then.get(key) != now[key]:
             raise ValueError(f"{path} was trained with {key} = {then.get(key)}, not {now[key]}; resume with the same")
-    if configuration.get("model") != about.get("model"):
+    if configuration.get("model") != json.loads(json.dumps(about.get("model"))):  # a tuple returns as a list
         raise ValueError(
             f"{path} holds weights of another network: {configuration.get('model')}, not {about.get('model')}"
         )
@@ -301,8 +305,9 @@ def _restore(path: Path, model, ema_model, optimizer, config: TrainConfig, about
     ema_model.load_state_dict(checkpoint.part(tensors, "ema"))
     adam = checkpoint.part(tensors, "adam")
     state = {
-        i: {key: adam[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        for i, (name, _) in enumerate(model.named_parameters())
+        i: {"step": adam[f"{name}.step"]}
+        | {key: torch.empty_like(p).copy_(adam[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")}  # p's layout
+        for i, (name, p) in enumerate(model.named_parameters())
     }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return configuration["step"]
