@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import signal
 import sys
 import time
@@ -91,8 +92,8 @@ def _data(options: argparse.Namespace) -> None:
         print(f"{source} ({what}){', taken by auto' if number == 0 else ''}")
         for split in data.SPLITS:
             images = data.load(source, split)
-            print(f"  {split:<5} {len(images):>6,} images of {images.pixels.shape[2]} x {images.pixels.shape[3]} pixels, "
-                  f"{len(images.labels.unique())} classes")  # fmt: skip
+            size = " x ".join(map(str, images.pixels.shape[2:]))
+            print(f"  {split:<5} {len(images):>6,} images of {size} pixels, {len(images.labels.unique())} classes")
     print(f"embedded: {data.verify_embedded()}")
 
 
@@ -119,16 +120,18 @@ def _train(options: argparse.Namespace) -> None:
     torch.manual_seed(config.seed)  # the initial weights
     model = UNet(network)
     about = {"model": asdict(network), "data": images.source}
-    print(f"{images.source}; {count_parameters(model):,} parameters; on {device}", flush=True)
+    if _is_main():
+        print(f"{images.source}; {count_parameters(model):,} parameters; on {device}", flush=True)
     run = train.train(model, images, config, out, about, options.resume, options.minutes, device)
     with _stop_on_signals() as stopped:
         last = _follow(run, out / "loss.csv", config.steps, stopped)
+    if not _is_main():
+        return
     if last is None:
         print(f"nothing left to do: {out} has reached its {config.steps} steps; give more with --steps")
     else:
-        print(
-            f"{'stopped' if stopped else 'done'} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}"
-        )
+        ended = "stopped" if stopped else "done"
+        print(f"{ended} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}")
 
 
 def _train_config(options: argparse.Namespace) -> train.TrainConfig:
@@ -157,19 +160,36 @@ def _follow(run: Iterator[train.Progress], log: Path, steps: int, stopped: list[
     last, rows = None, []
     with progress(None, total=steps) as bar:
         for last in run:
+            first = last.step - len(last.losses) + 1
             if not rows:
-                rows = _earlier_rows(log, before=last.step - len(last.losses) + 1)
-                bar.update(last.step - len(last.losses))
-            rows += [f"{last.step - len(last.losses) + 1 + i},{loss:.6f}" for i, loss in enumerate(last.losses)]
+                rows = _earlier_rows(log, before=first)
+                bar.update(first - 1)
+            rows += [f"{first + i},{loss:.6f}" for i, loss in enumerate(last.losses)]
             bar.total = last.config.steps
             bar.update(len(last.losses))
             bar.set_postfix_str(f"loss {last.loss:.4f}, {last.images_per_second:.0f} images/s")
-            if stopped:
+            if _agreed(stopped):
                 run.close()  # saves
                 break
-        if rows:
+        if rows and _is_main():
             files.write(log, ("step,loss\n" + "\n".join(rows) + "\n").encode())
     return last
+
+
+def _is_main() -> bool:
+    """Whether this is the first of several processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _agreed(stopped: list[int]) -> bool:
+    """Whether any process was asked to stop: all must leave at the same step."""
+    if not torch.distributed.is_initialized():
+        return bool(stopped)
+    flag = torch.tensor(float(bool(stopped)))
+    if torch.cuda.is_available():
+        flag = flag.cuda()
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
 
 
 def _earlier_rows(log: Path, before: int) -> list[str]:
@@ -243,14 +263,11 @@ def _frames(options: argparse.Namespace, keep: int) -> list[Tensor]:
 
 def _evaluate(options: argparse.Namespace) -> None:
     began = time.perf_counter()
-    samples = _frames(options, keep=1)[-1]
-    report = evaluate.report(samples)
-    print(
-        f"{options.count} samples of {options.weights} by {options.sampler}, {options.steps or 'all'} steps, seed {options.seed}"
-    )
-    print(f"  distance in the classifier's features: {report['feature_distance']:.2f}, "
-          f"floor {report['floor']:.2f} ({report['floor_count']} real images against {report['reference_count']:,} real)")  # fmt: skip
-    print(
-        "  share of each class: " + ", ".join(f"{name} {share:.1%}" for name, share in report["class_shares"].items())
-    )
+    found = evaluate.report(_frames(options, keep=1)[-1])
+    how = f"{options.sampler}, {options.steps or 'all'} steps, seed {options.seed}"
+    reference, other = f"{found['reference_count']:,} real images", f"{found['floor_count']:,} other real images"
+    print(f"{options.count:,} samples of {options.weights} ({how})")
+    print(f"  distance to {reference}, in the classifier's features: {found['feature_distance']:.2f}")
+    print(f"  the floor, {other} in their place: {found['floor']:.2f}")
+    print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found["class_shares"].items()))
     print(f"  {time.perf_counter() - began:.0f} s")

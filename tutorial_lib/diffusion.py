@@ -76,10 +76,10 @@ def _posterior_weights(schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
 
 
 def target_from(schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    r"""What a network that predicts `target` should say about $x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$.
+    r"""What a network that predicts `target` should say about the x_t that `q_sample` makes of x_0 and eps.
 
-    target: "eps"; "x_0"; "v", which is $\sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$ (Salimans & Ho 2022);
-    or "mu", the posterior mean (Eq. 7).  Returns a tensor like x_0.
+    target: "eps"; "x_0"; "v", which is $\sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$
+    (Salimans & Ho 2022); or "mu", the posterior mean (Eq. 7).  Returns a tensor like x_0.
     """
     _known("target", target, TARGETS)
     if target == "eps":
@@ -95,7 +95,8 @@ def target_from(schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, 
 def x_0_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     r"""The estimate of x_0 that a network's output implies, whichever target it predicts (Eq. 15 for eps).
 
-    eps: $(x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}$;  v: $\sqrt{\bar\alpha_t} x_t - \sqrt{1 - \bar\alpha_t} v$.
+    From eps: $(x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}$.
+    From v: $\sqrt{\bar\alpha_t} x_t - \sqrt{1 - \bar\alpha_t} v$.  From mu: Eq. 7, solved for x_0.
     Raises ValueError where eps says nothing about x_0, at $\bar\alpha_t = 0$.
     """
     _known("target", target, TARGETS)
@@ -115,7 +116,8 @@ def x_0_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, 
 def eps_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     r"""The estimate of the noise that a network's output implies, whichever target it predicts.
 
-    v: $\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} v$;  else $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
+    From v: $\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} v$.
+    From the others, by way of x_0: $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
     """
     _known("target", target, TARGETS)
     if target == "eps":
@@ -129,7 +131,7 @@ def eps_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, 
 def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     r"""The mean of the reverse step from predicted noise, without a detour over x_0 (Eq. 11).
 
-    $\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}} \epsilon_\theta \right)$
+    $\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \left(x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}} \epsilon_\theta\right)$
     """
     _same_shape("x_t", x_t, "eps", eps)
     weight = schedule.beta / (1 - schedule.alpha_bar).sqrt()

@@ -56,7 +56,8 @@ def show_gif(path: Path | str, alt: str, width: int = 360):
 
     data = base64.b64encode(Path(path).read_bytes()).decode()
     return HTML(
-        f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}" width="{width}" style="image-rendering: pixelated">'
+        f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
+        'style="image-rendering: pixelated">'
     )
 
 

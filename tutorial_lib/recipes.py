@@ -22,8 +22,8 @@ from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
-SHIPPED = train.TrainConfig(steps=12_000, ema=0.999)
-MILESTONES = (100, 300, 1000, 3000, 6000, 10_000, SHIPPED.steps)
+SHIPPED = train.TrainConfig(steps=10_500, ema=0.999)
+MILESTONES = (100, 300, 1000, 2000, 4000, 7000, SHIPPED.steps)
 
 
 def data(folder: Path = ASSETS) -> None:
@@ -95,7 +95,8 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
 def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) -> None:
     """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps, and store it.
 
-    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows.  What ships are the averaged weights, as float16.
+    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows.  What ships are the
+    averaged weights, as float16.
     """
     images, network = _full("train"), UNetConfig()
     torch.manual_seed(SHIPPED.seed)  # the initial weights

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,32 +124,37 @@ def train(
     start = 0
     if resume:
         start = _restore(_required(out) / FILE, model, ema_model, optimizer, config, about or {})
+    save = (
+        partial(_save, out, model, ema_model, optimizer, about or {}) if out and accelerator.is_main_process else None
+    )
     losses: list[Tensor] = []
-    began, seen = time.perf_counter(), start
-    step = start
-    while step < config.steps:
-        step += 1
-        lr = _learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
-        update_ema(ema_model, model, step, config.ema)
-        if minutes and step - start == MEASURED:
-            config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
-        last = step == config.steps
-        if last or step % config.report_every == 0 or step % config.save_every == 0:
-            values = _finite(torch.stack(losses).tolist(), step, out)
-            losses.clear()
-            if out and accelerator.is_main_process and (last or step % config.save_every == 0):
-                _save(Path(out) / FILE, model, ema_model, optimizer, step, config, about or {})
-            rate = (step - seen) * config.batch / (time.perf_counter() - began)
-            try:
-                yield Progress(step, values, lr, rate, ema_model, config)
-            except GeneratorExit:  # the caller has had enough: leave everything ready to go on
-                if out and accelerator.is_main_process:
-                    _save(Path(out) / FILE, model, ema_model, optimizer, step, config, about or {})
-                raise
-            began, seen = time.perf_counter(), step
+    began, seen, step = time.perf_counter(), start, start
+    try:
+        while step < config.steps:
+            step += 1
+            lr = learning_rate(step, config)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
+            update_ema(ema_model, model, step, config.ema)
+            if minutes and step - start == MEASURED:
+                config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
+            due = step == config.steps or step % config.save_every == 0
+            if due or step % config.report_every == 0:
+                values = _finite(torch.stack(losses).tolist(), step, out)
+                losses.clear()
+                if save and due:
+                    save(step, config)
+                rate = (step - seen) * config.batch / (time.perf_counter() - began)
+                try:
+                    yield Progress(step, values, lr, rate, ema_model, config)
+                except GeneratorExit:  # the caller has had enough: leave everything ready to go on
+                    if save:
+                        save(step, config)
+                    raise
+                began, seen = time.perf_counter(), step
+    finally:
+        accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # mixed precision had wrapped its forward
 
 
 MEASURED = 20  # steps from which `minutes` are turned into a number of steps
@@ -172,9 +178,11 @@ def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor
     Images come in a new random order each epoch; t is uniform on 1..T; eps is standard normal.
     """
     generator = _generator(config.seed, step)
-    positions = torch.arange((step - 1) * config.batch, step * config.batch)
-    indices = torch.cat([_order(len(images), int(e), config.seed)[positions[positions // len(images) == e] % len(images)]
-                         for e in (positions // len(images)).unique()])  # fmt: skip
+    positions = torch.arange((step - 1) * config.batch, step * config.batch)  # counted over all epochs
+    indices = torch.empty_like(positions)
+    for epoch in (positions // len(images)).unique().tolist():
+        here = positions // len(images) == epoch
+        indices[here] = _order(len(images), epoch, config.seed)[positions[here] % len(images)]
     flip = torch.rand(config.batch, generator=generator) < 0.5 if config.flip else None
     x_0 = batch(images, indices, flip)
     t = torch.randint(1, config.T + 1, (config.batch,), generator=generator)
@@ -205,8 +213,7 @@ def _optimise(accelerator, network, optimizer, schedule, images: Images, step: i
     for piece in torch.arange(len(t)).chunk(config.accumulation):
         with accelerator.accumulate(network):
             noised = x_0[piece].to(accelerator.device), t[piece], eps[piece].to(accelerator.device)
-            with accelerator.autocast():
-                loss = training_step(network, schedule, *noised, config).mean()
+            loss = training_step(network, schedule, *noised, config).mean()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(network.parameters(), config.clip)
@@ -227,7 +234,8 @@ def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) 
         averaged.copy_(present)
 
 
-def _learning_rate(step: int, config: TrainConfig) -> float:
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The learning rate of a step: a straight rise over the warm-up, then half a cosine from lr to lr_end."""
     if step <= config.warmup:
         return config.lr * step / config.warmup
     done = (step - config.warmup) / max(config.steps - config.warmup, 1)
@@ -281,14 +289,14 @@ def _required(out: Path | str | None) -> Path:
     return Path(out)
 
 
-def _save(path: Path, model, ema_model, optimizer, step: int, config: TrainConfig, about: dict[str, Any]) -> None:
+def _save(out, model, ema_model, optimizer, about: dict[str, Any], step: int, config: TrainConfig) -> None:
     names = [name for name, _ in model.named_parameters()]
     state = optimizer.state_dict()["state"]
     adam = {f"adam.{names[i]}.{key}": value for i, entry in state.items() for key, value in entry.items()}
     tensors = checkpoint.prefixed("model", model.state_dict()) | checkpoint.prefixed("ema", ema_model.state_dict())
     if not all(tensor.isfinite().all() for tensor in tensors.values()):  # the update after a last finite loss
-        raise _diverged("the weights stopped being numbers", step, path.parent)
-    checkpoint.save(path, tensors | adam, about | {"train": asdict(config), "step": step})
+        raise _diverged("the weights stopped being numbers", step, Path(out))
+    checkpoint.save(Path(out) / FILE, tensors | adam, about | {"train": asdict(config), "step": step})
 
 
 def _restore(path: Path, model, ema_model, optimizer, config: TrainConfig, about: dict[str, Any]) -> int:

@@ -18,7 +18,8 @@ class UNetConfig:
     image_size: height and width in pixels, a multiple of patch * 2 ** (levels - 1).  channels: 1 grey, 3 colour.
     patch: side of the square of pixels that the stem folds into channels (1: none).
     widths: channels of each level, finest first.  blocks: residual blocks a level, on the way down and on
-    the way up; each hands its output across to its partner.  heads: of the attention in the middle, at the coarsest level.
+    the way up; each hands its output across to its partner.  heads: of the attention in the middle, at the coarsest
+    level.  groups: of every group norm.
     Raises ValueError when the image cannot be halved often enough, naming the nearest legal sizes.
     """
 
@@ -26,7 +27,7 @@ class UNetConfig:
     channels: int = 1
     patch: int = 2
     widths: tuple[int, ...] = (64, 128)
-    blocks: int = 2
+    blocks: int = 1
     heads: int = 4
     groups: int = 8
 

@@ -1,0 +1,176 @@
+"""Run the notebooks, refresh the committed ones, or open a working copy in JupyterLab.
+
+    python notebooks/execute.py run [--part 1] --out build   executed notebooks, HTML pages and the GIF under build/
+    python notebooks/execute.py refresh [NAME ...]           execute, normalise and store the committed notebooks
+    python notebooks/execute.py lab                          JupyterLab on a copy in work/, which is yours to edit
+
+Notebooks always run in a copy of this folder, so that what they write never dirties the checkout.
+"""
+
+import argparse
+import filecmp
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+HERE = Path(__file__).resolve().parent
+PARTS = {1: range(1, 7), 2: range(7, 14), 3: range(14, 19)}
+SECONDS = 600  # the longest that one cell may take
+
+
+def notebooks(part: int | None = None, names: list[str] | None = None) -> list[Path]:
+    """The notebooks of one part (or all), in reading order; or those whose name begins with one of `names`."""
+    found = sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+    if part is not None:
+        found = [path for path in found if int(path.name[:2]) in PARTS[part]]
+    return [path for path in found if not names or path.name.startswith(tuple(names))]
+
+
+def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
+    """Run one notebook from top to bottom in `folder`; return it, normalised, and the seconds it took."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )  # fmt: skip
+    began = time.perf_counter()
+    client.execute()
+    return normalise(notebook), time.perf_counter() - began
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """Keep only what belongs in git: sources, outputs, counts 1..n, cell tags, alt text, and a hash of the sources."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "sources_sha256": sources_hash(notebook),
+    }
+    for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+            if "image/png" in output.get("data", {}):
+                output.metadata = {"image/png": {"alt": cell.metadata.get("alt", "")}}
+    for cell in notebook.cells:
+        cell.metadata = {key: cell.metadata[key] for key in ("alt", "tags") if key in cell.metadata}
+    return notebook
+
+
+def sources_hash(notebook: NotebookNode) -> str:
+    """A hash of everything that was executed: it differs when a source was edited after its outputs were made."""
+    sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(sources.encode()).hexdigest()
+
+
+def copy_of_notebooks(target: Path) -> Path:
+    """A fresh copy of this folder, without what earlier runs left behind."""
+    shutil.copytree(HERE, target, ignore=shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "*.py", "__pycache__"))
+    return target
+
+
+def run(out: Path, part: int | None) -> None:
+    """Execute the notebooks into `out`; write HTML beside them and the GIF of notebook 06 on top."""
+    from nbconvert import HTMLExporter
+
+    began, lines = time.perf_counter(), []
+    shutil.rmtree(out / "notebooks", ignore_errors=True)
+    folder = copy_of_notebooks(out / "notebooks")
+    for path in notebooks(part):
+        print(f"{path.stem} ...", flush=True)
+        notebook, seconds = execute(path, folder)
+        nbformat.write(notebook, folder / path.name)
+        page, _ = HTMLExporter(embed_images=True).from_notebook_node(
+            notebook, resources={"metadata": {"path": str(folder), "name": path.stem}}
+        )
+        (out / f"{path.stem}.html").write_text(page, encoding="utf-8")
+        lines.append(f"  {path.stem:<32} {seconds:4.0f} s")
+    gif = folder / "outputs" / "denoising.gif"
+    if gif.exists():
+        shutil.copy(gif, out / "denoising.gif")
+    print(f"\nExecuted {len(lines)} notebooks in {time.perf_counter() - began:.0f} s:", *lines, sep="\n")
+    print(f"Pages to read:      {out}/*.html")
+    print(f"Executed notebooks: {folder}")
+    print(f"Garments out of noise: {out / 'denoising.gif'}")
+    print("Next: `make lab` opens the notebooks in JupyterLab, for you to change and play with.")
+
+
+def refresh(names: list[str]) -> None:
+    """Execute and normalise the committed notebooks, in place, and the pictures that they make for others to show."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = copy_of_notebooks(Path(temporary) / "notebooks")
+        for path in notebooks(names=names):
+            notebook, seconds = execute(path, folder)
+            nbformat.write(notebook, path)
+            print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)
+        gif = folder / "outputs" / "denoising.gif"
+        if gif.exists():
+            shutil.copy(gif, HERE / "figures" / "denoising.gif")
+
+
+def working_copy(source: Path, target: Path) -> list[str]:
+    """Bring the notebooks into `target`, never over a file that was edited there; return the names kept back.
+
+    A pristine copy in `target/.origin` tells an edited file from one that is merely old.
+    """
+    kept = []
+    for path in sorted([*source.glob("*.ipynb"), *source.glob("figures/*")]):
+        name = path.relative_to(source)
+        mine, origin = target / name, target / ".origin" / name
+        if mine.exists() and not (origin.exists() and filecmp.cmp(mine, origin, shallow=False)):
+            kept.append(str(name))
+            continue
+        for copy in (mine, origin):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    return kept
+
+
+def lab(arguments: list[str]) -> int:
+    """Open JupyterLab on the working copy; further arguments go to JupyterLab."""
+    target = HERE.parent / "work"
+    kept = working_copy(HERE, target)
+    print(f"Your copy of the notebooks is in {target}; edit it as you like, the originals stay as they are.")
+    if kept:
+        print(f"Kept as you left them: {', '.join(kept)}. To start one afresh, delete it and run this again.")
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(target), *arguments])
+
+
+def main() -> int:
+    """Parse the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run_parser = verbs.add_parser("run")
+    run_parser.add_argument("--part", type=int, choices=PARTS)
+    run_parser.add_argument("--out", type=Path, default=Path("build"))
+    verbs.add_parser("refresh").add_argument("names", nargs="*")
+    verbs.add_parser("lab")
+    options, rest = parser.parse_known_args()
+    if options.verb == "lab":
+        return lab(rest)
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    os.environ["TUTORIAL_LIB_QUIET"] = "1"  # no progress bars where nobody watches
+    try:
+        if options.verb == "run":
+            run(options.out.resolve(), options.part)
+        else:
+            refresh(options.names)
+    except CellExecutionError as error:
+        print(f"A cell failed, so this stops here:\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""What the tests share: tiny networks, tiny images, files made of synthetic pixels.  Nothing here needs a network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before `datasets` is imported by anybody
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["TUTORIAL_LIB_QUIET"] = "1"
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from tutorial_lib.data import Images
+from tutorial_lib.schedule import NoiseSchedule, linear
+from tutorial_lib.unet import UNetConfig
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("small", max_examples=25, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("small")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Randomness that is the same in every run."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def schedule() -> NoiseSchedule:
+    """A short schedule that ends in noise: 100 steps that destroy as much as 1000 do."""
+    return linear(100, rescaled=True)
+
+
+@pytest.fixture
+def tiny() -> UNetConfig:
+    """The smallest U-Net of interest."""
+    return UNetConfig(image_size=8, widths=(8,), patch=2, blocks=1, heads=2, groups=4)
+
+
+@pytest.fixture
+def tiny_images(generator) -> Images:
+    """Ten grey images of 8 x 8 random pixels."""
+    pixels = torch.randint(0, 256, (10, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return Images(pixels, torch.arange(10), "ten random images")
+
+
+def idx_bytes(array: torch.Tensor) -> bytes:
+    """The IDX encoding of unsigned bytes, as its specification says it."""
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + bytes(array.flatten().tolist())
+
+
+@pytest.fixture
+def write_idx() -> Callable[..., Path]:
+    """A function that writes one split of a folder of IDX files, plain or gzipped."""
+
+    def write(folder: Path, pixels, labels, prefix: str = "train", gz: bool = False) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in ((f"{prefix}-images-idx3-ubyte", pixels), (f"{prefix}-labels-idx1-ubyte", labels)):
+            content = idx_bytes(array)
+            (folder / (name + ".gz" * gz)).write_bytes(gzip.compress(content) if gz else content)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def idx_folder(tmp_path, generator, write_idx) -> Path:
+    """A folder with IDX files of 12 training and 5 test images, 8 x 8."""
+    for prefix, count in (("train", 12), ("t10k", 5)):
+        pixels = torch.randint(0, 256, (count, 8, 8), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, 10, (count,), generator=generator, dtype=torch.uint8)
+        write_idx(tmp_path / "idx", pixels, labels, prefix)
+    return tmp_path / "idx"
+
+
+@pytest.fixture
+def their_t() -> Callable[[torch.Tensor | int], torch.Tensor | int]:
+    """Our step number, 1..T, to that of a library that counts from 0: the one place where indices shift."""
+    return lambda t: t - 1

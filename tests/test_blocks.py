@@ -1,0 +1,140 @@
+"""The bricks of the U-Net against naive versions and reference functions."""
+
+import math
+
+import pytest
+import torch
+from einops import rearrange
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from tutorial_lib.blocks import Attention, Down, ResidualBlock, Up, time_embedding
+
+
+@pytest.mark.parametrize("width", [2, 4, 8, 64])
+def test_time_embedding_against_a_naive_loop(width):
+    t = torch.tensor([0, 1, 7, 500, 1000])
+    half = width // 2
+    expected = []
+    for step in t.tolist():
+        frequencies = [10_000 ** -(i / (half - 1)) if half > 1 else 1.0 for i in range(half)]
+        expected.append([math.sin(step * f) for f in frequencies] + [math.cos(step * f) for f in frequencies])
+    assert_close(time_embedding(t, width), torch.tensor(expected), rtol=0, atol=1e-4)  # angles to 1000 in float32
+
+
+@given(st.integers(1, 32), st.lists(st.integers(0, 4000), min_size=1, max_size=8))
+def test_time_embedding_is_finite_and_lies_on_circles(half, t):
+    embedding = time_embedding(torch.tensor(t), 2 * half)
+    assert embedding.shape == (len(t), 2 * half) and embedding.dtype == torch.float32
+    assert_close(embedding[:, :half] ** 2 + embedding[:, half:] ** 2, torch.ones(len(t), half))
+
+
+def test_time_embedding_tells_a_thousand_steps_apart():
+    embedding = time_embedding(torch.arange(1001), 64).double()
+    distance = torch.cdist(embedding, embedding) + torch.eye(1001) * 9
+    assert float(distance.min()) > 0.1
+
+
+@pytest.mark.parametrize("width", [0, 1, 3, 7, -2])
+def test_time_embedding_of_an_illegal_width(width):
+    with pytest.raises(ValueError, match="even and at least 2"):
+        time_embedding(torch.tensor([1]), width)
+
+
+@pytest.mark.parametrize("t", [torch.tensor(3), torch.tensor([[1], [2]])])
+def test_time_embedding_of_steps_of_the_wrong_shape(t):
+    with pytest.raises(ValueError, match=r"must have shape \(B,\)"):
+        time_embedding(t, 8)
+
+
+def awake(module: nn.Module) -> nn.Module:
+    """Random weights everywhere, zeros included."""
+    torch.manual_seed(0)
+    for p in module.parameters():
+        nn.init.normal_(p, std=0.3)
+    return module
+
+
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(8, 8), (8, 16), (16, 8)])
+def test_residual_block_starts_as_its_skip(generator, channels_in, channels_out):
+    block = ResidualBlock(channels_in, channels_out, 6, groups=4)
+    x, embedding = torch.randn(2, channels_in, 5, 4, generator=generator), torch.randn(2, 6, generator=generator)
+    expected = x
+    if channels_in != channels_out:
+        weight, bias = block.skip.weight[:, :, 0, 0], block.skip.bias
+        expected = torch.einsum("oc,bchw->bohw", weight, x) + bias[:, None, None]
+    assert_close(block(x, embedding), expected)
+
+
+def test_residual_block_written_out(generator):
+    block = awake(ResidualBlock(8, 8, 6, groups=2))
+    x, embedding = torch.randn(2, 8, 5, 4, generator=generator), torch.randn(2, 6, generator=generator)
+
+    def normalised(x, norm):
+        parts = x.view(2, 2, -1)  # (B, groups, everything else)
+        parts = (parts - parts.mean(2, keepdim=True)) / (parts.var(2, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        return parts.view_as(x) * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+
+    h = normalised(x, block.norm_1)
+    h = F.conv2d(h * h.sigmoid(), block.conv_1.weight, block.conv_1.bias, padding=1)
+    both = embedding @ block.scale_shift.weight.T + block.scale_shift.bias
+    h = normalised(h, block.norm_2) * (1 + both[:, :8, None, None]) + both[:, 8:, None, None]
+    h = F.conv2d(h * h.sigmoid(), block.conv_2.weight, block.conv_2.bias, padding=1)
+    assert_close(block(x, embedding), x + h, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_attention_against_the_fused_function(generator, heads):
+    attention = awake(Attention(16, heads, groups=4))
+    x = torch.randn(3, 16, 5, 4, generator=generator)
+    normed = F.group_norm(x, 4, attention.norm.weight, attention.norm.bias)
+    q, k, v = F.conv2d(normed, attention.to_qkv.weight, attention.to_qkv.bias).chunk(3, dim=1)
+    q, k, v = (part.reshape(3, heads, 16 // heads, 20).transpose(-1, -2) for part in (q, k, v))
+    attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(3, 16, 5, 4)
+    expected = x + F.conv2d(attended, attention.out.weight, attention.out.bias)
+    assert_close(attention(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_does_not_care_where_things_are(generator):
+    attention = awake(Attention(8, 2, groups=4))
+    x = torch.randn(1, 8, 3, 4, generator=generator)
+    order = torch.randperm(12, generator=generator)
+
+    def shuffled(x):
+        return x.flatten(2)[:, :, order].view_as(x)
+
+    assert_close(attention(shuffled(x)), shuffled(attention(x)), rtol=1e-4, atol=1e-4)
+
+
+def test_attention_starts_as_the_identity(generator):
+    x = torch.randn(2, 8, 3, 3, generator=generator)
+    assert_close(Attention(8, 2, groups=4)(x), x, rtol=0, atol=0)
+
+
+def test_attention_heads_must_divide_the_channels():
+    with pytest.raises(ValueError, match="cannot be shared by 3 heads; use a multiple of 3"):
+        Attention(8, heads=3)
+
+
+def test_down_loses_nothing(generator):
+    """With the identity as its mixture it only moves pixels, and they can be moved back."""
+    down = Down(3, 12)
+    with torch.no_grad():
+        down.mix.weight.copy_(torch.eye(12)[:, :, None, None])
+        down.mix.bias.zero_()
+    x = torch.randn(2, 3, 6, 8, generator=generator)
+    y = down(x)
+    assert y.shape == (2, 12, 3, 4)
+    assert_close(y, F.pixel_unshuffle(x, 2), rtol=0, atol=0)
+    assert_close(rearrange(y, "b (c p q) y x -> b c (y p) (x q)", p=2, q=2), x, rtol=0, atol=0)
+
+
+def test_up_repeats_pixels_then_smooths(generator):
+    up = awake(Up(3, 5))
+    x = torch.randn(2, 3, 4, 6, generator=generator)
+    repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert_close(up(x), F.conv2d(repeated, up.smooth.weight, up.smooth.bias, padding=1))
+    assert up(x).shape == (2, 5, 8, 12)

@@ -1,0 +1,356 @@
+"""Every source of images, every way it can be damaged, and the way into [-1, 1] and back."""
+
+import gzip
+import io
+import json
+import struct
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import idx_bytes
+from PIL import Image
+from torch.testing import assert_close
+
+from tutorial_lib import data
+
+
+@pytest.fixture
+def nothing_here(monkeypatch, tmp_path):
+    """A machine with no IDX folders and no cached hub copy."""
+    monkeypatch.setattr(data, "IDX_FOLDERS", (tmp_path / "none", tmp_path / "none either"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def encoded(pixels: torch.Tensor) -> list[dict]:
+    """Images (N, H, W) as the PNG cells of a table."""
+    cells = []
+    for array in pixels.numpy():
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "png")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    return cells
+
+
+def table(pixels, labels) -> datasets.Dataset:
+    """The layout of Fashion-MNIST on the hub."""
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=list(data.CLASSES)))
+    return datasets.Dataset.from_dict({"image": encoded(pixels), "label": labels.tolist()}, features=features)
+
+
+def random_pixels(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def test_all_256_values_survive_the_way_in_and_out():
+    pixels = torch.arange(256).to(torch.uint8).view(1, 1, 16, 16)
+    x = data.to_model(pixels)
+    assert x.dtype == torch.float32
+    assert_close(x.flatten().double(), torch.arange(256).double() / 127.5 - 1, rtol=0, atol=1e-6)
+    assert float(x.min()) == -1 and float(x.max()) == 1
+    assert torch.equal(data.to_pixels(x), pixels)
+
+
+def test_way_out_clamps_and_rounds():
+    x = torch.tensor([-5.0, -1.001, -1.0, 1.0, 1.001, 9.0, torch.inf, -torch.inf])
+    assert data.to_pixels(x).tolist() == [0, 0, 0, 255, 255, 255, 255, 0]
+    near = torch.arange(256) / 127.5 - 1
+    for shift in (-0.49, 0.49):
+        assert data.to_pixels(near + shift / 127.5).tolist() == list(range(256))
+    assert data.to_pixels(near.double()).tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_scaled_images_are_not_scaled_again(dtype):
+    with pytest.raises(TypeError, match="is this tensor scaled already"):
+        data.to_model(torch.zeros(1, 1, 2, 2, dtype=dtype))
+
+
+def test_batch_flips_only_what_it_is_told():
+    images = data.Images(random_pixels(5, 1, 4, 4), torch.arange(5), "")
+    indices, flip = torch.tensor([3, 3, 0]), torch.tensor([False, True, True])
+    got = data.batch(images, indices, flip)
+    straight = data.batch(images, indices)
+    assert got.shape == (3, 1, 4, 4) and len(images) == 5
+    assert_close(straight, data.to_model(images.pixels[indices]))
+    for i in range(3):
+        expected = torch.stack([straight[i, :, :, 3 - k] for k in range(4)], dim=-1) if flip[i] else straight[i]
+        assert_close(got[i], expected)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 10_000), ("test", 2_000)])
+def test_embedded_images(split, count):
+    images = data.load("embedded", split)
+    assert images.pixels.shape == (count, 1, 28, 28) and images.pixels.dtype == torch.uint8
+    assert images.labels.dtype == torch.int64
+    assert images.labels.bincount().tolist() == [count // 10] * 10
+    assert "embedded" in images.source and f"{count:,}" in images.source and "\n" not in images.source
+    assert len(images.pixels.flatten(1).unique(dim=0)) > 0.99 * count
+    trousers = images.pixels[images.labels == 1].double().mean((0, 1))
+    assert float(trousers[24, 14]) < 0.6 * float(trousers[24, 11])  # a gap between the legs
+
+
+def test_embedded_splits_do_not_overlap():
+    train, test = ({p.numpy().tobytes() for p in data.load("embedded", s).pixels} for s in ("train", "test"))
+    assert not train & test
+
+
+def test_embedded_mean_is_that_of_the_data_set():
+    """-.4279 over all 60,000; the subset of 10,000 has a standard error of about .003."""
+    x = data.to_model(data.load("embedded").pixels)
+    assert_close(float(x.double().mean()), -0.4279, rtol=0, atol=0.01)
+
+
+def test_checksums_and_a_tampered_file(monkeypatch, tmp_path):
+    assert "2 files match" in data.verify_embedded() and "MIT" in data.verify_embedded()
+    for path in data.ASSETS.glob("fashion_mnist_*.*"):
+        if path.suffix in (".parquet", ".json"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(data, "ASSETS", tmp_path)
+    assert "2 files match" in data.verify_embedded()
+    target = tmp_path / "fashion_mnist_test.parquet"
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    with pytest.raises(ValueError, match=r"fashion_mnist_test\.parquet is damaged.*reinstall"):
+        data.verify_embedded()
+
+
+def test_size_of_what_is_embedded():
+    about = json.loads((data.ASSETS / "fashion_mnist_data.json").read_text())
+    assert sum((data.ASSETS / name).stat().st_size for name in about["sha256"]) <= 8_000_000
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "columns", "cells"])
+def test_damaged_parquet(monkeypatch, tmp_path, damage):
+    path = tmp_path / "fashion_mnist_train.parquet"
+    whole = (data.ASSETS / "fashion_mnist_test.parquet").read_bytes()
+    if damage == "columns":
+        datasets.Dataset.from_dict({"a": [1], "b": [2]}).to_parquet(path)
+    elif damage == "cells":
+        datasets.Dataset.from_dict({"image": ["a", "b"], "label": [0, 1]}).to_parquet(path)
+    else:
+        path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"PAR1 or not", "empty": b""}[damage])
+    monkeypatch.setattr(data, "ASSETS", tmp_path)
+    with pytest.raises(ValueError, match=r"fashion_mnist_train\.parquet is not a readable Parquet file"):
+        data.load("embedded")
+
+
+@pytest.mark.parametrize("gz", [False, True])
+def test_idx_round_trip(tmp_path, write_idx, gz):
+    pixels, labels = random_pixels(7, 6, 5), torch.arange(7).to(torch.uint8)
+    write_idx(tmp_path, pixels, labels, "train", gz)
+    write_idx(tmp_path, pixels[:3], labels[:3], "t10k", gz)
+    images = data.load(tmp_path)
+    assert torch.equal(images.pixels, pixels[:, None]) and images.labels.tolist() == labels.tolist()
+    assert images.labels.dtype == torch.int64 and str(tmp_path) in images.source and "7" in images.source
+    assert len(data.load(str(tmp_path), "test")) == 3
+
+
+def test_idx_of_any_dimension(tmp_path):
+    for shape in ((4,), (2, 3), (2, 3, 4, 5)):
+        array = random_pixels(*shape)
+        (tmp_path / "a").write_bytes(idx_bytes(array))
+        assert torch.equal(data.read_idx(tmp_path / "a"), array)
+
+
+def test_idx_folder_without_labels(idx_folder):
+    (idx_folder / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match="no train-labels-idx1-ubyte"):
+        data.load(idx_folder)
+
+
+def test_idx_counts_that_do_not_match(tmp_path, write_idx):
+    write_idx(tmp_path, random_pixels(7, 6, 5), torch.zeros(6, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="do not match"):
+        data.load(tmp_path)
+
+
+def test_idx_images_of_the_wrong_dimension(tmp_path, write_idx):
+    write_idx(tmp_path, random_pixels(7, 6), torch.zeros(7, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="do not match"):
+        data.load(tmp_path)
+
+
+def test_idx_without_any_image(tmp_path, write_idx):
+    write_idx(tmp_path, random_pixels(0, 8, 8), torch.zeros(0, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="no images in"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda b: b[:-1], "header promises"),
+        (lambda b: b + b"\0", "header promises"),
+        (lambda b: b[:10], "not an IDX file"),
+        (lambda b: b"", "begins with nothing"),
+        (lambda b: b"\0\0\x0d" + b[3:], "not an IDX file"),  # floats
+        (lambda b: b"PK\3\4" + b[4:], "not an IDX file"),
+        (lambda b: b[:4] + struct.pack(">I", 2**31) + b[8:], "header promises"),
+    ],
+    ids=["short", "long", "header", "empty", "floats", "zip", "count"],
+)
+def test_damaged_idx(idx_folder, spoil, message):
+    path = idx_folder / "train-images-idx3-ubyte"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ValueError, match=message):
+        data.load(idx_folder)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:-20], lambda b: b[:5], lambda b: b"no gzip", lambda b: b[:30] + b"\0\xff" * 9 + b[48:]]
+)
+def test_damaged_gzip(tmp_path, write_idx, spoil):
+    write_idx(tmp_path, random_pixels(7, 6, 5), torch.zeros(7, dtype=torch.uint8), gz=True)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ValueError, match="not a complete gzip file"):
+        data.load(tmp_path)
+    with pytest.raises(ValueError, match="not a complete gzip file"):
+        path.write_bytes(gzip.compress(b"")[:-3])
+        data.read_idx(path)
+
+
+def write_image(path, array, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(array)
+    (picture.convert(mode) if mode else picture).save(path)
+
+
+def test_folder_of_grey_images_with_classes_from_subfolders(tmp_path):
+    arrays = random_pixels(4, 6, 5).numpy()
+    for name, array in zip(("b/2.png", "a/1.png", "a/0.bmp", "c/x.PNG"), arrays, strict=True):
+        write_image(tmp_path / name, array)
+    (tmp_path / "a" / "notes.txt").write_text("not an image")
+    images = data.load(tmp_path)
+    assert images.pixels.shape == (4, 1, 6, 5)
+    assert images.labels.tolist() == [0, 0, 1, 2]
+    assert torch.equal(images.pixels[:, 0], torch.from_numpy(arrays[[2, 1, 0, 3]]))  # sorted by name
+    assert "4 grey images" in images.source
+
+
+def test_folder_of_colour_images_puts_channels_first(tmp_path):
+    arrays = random_pixels(2, 4, 6, 3).numpy()
+    for i, array in enumerate(arrays):
+        write_image(tmp_path / f"{i}.png", array)
+    images = data.load(tmp_path)
+    assert images.pixels.shape == (2, 3, 4, 6) and "colour" in images.source
+    for channel in range(3):
+        assert np.array_equal(images.pixels[:, channel].numpy(), arrays[..., channel])
+    assert images.labels.tolist() == [0, 0]
+
+
+def test_one_colour_image_makes_all_of_them_colour(tmp_path):
+    write_image(tmp_path / "0.png", random_pixels(4, 4).numpy())
+    write_image(tmp_path / "1.png", random_pixels(4, 4, 3).numpy())
+    write_image(tmp_path / "2.png", random_pixels(4, 4, 3).numpy(), "P")
+    write_image(tmp_path / "3.png", random_pixels(4, 4).numpy(), "1")
+    images = data.load(tmp_path)
+    assert images.pixels.shape == (4, 3, 4, 4)
+    assert torch.equal(images.pixels[0, 0], images.pixels[0, 2])
+    assert set(images.pixels[3].unique().tolist()) <= {0, 255}
+
+
+def test_images_of_several_sizes_need_one_size(tmp_path):
+    write_image(tmp_path / "0.png", np.full((4, 4), 200, np.uint8))
+    write_image(tmp_path / "1.png", np.full((9, 7), 100, np.uint8))
+    with pytest.raises(ValueError, match=r"2 different sizes.*--size"):
+        data.load(tmp_path)
+    images = data.load(tmp_path, size=8)
+    assert images.pixels.shape == (2, 1, 8, 8)
+    assert images.pixels[0].unique().tolist() == [200] and images.pixels[1].unique().tolist() == [100]
+    with pytest.raises(ValueError, match="size must be a positive"):
+        data.load(tmp_path, size=0)
+
+
+def png_with_a_broken_chunk(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda p: p.read_bytes()[:60], lambda p: b"", lambda p: b"hello", png_with_a_broken_chunk]
+)
+def test_unreadable_image(tmp_path, spoil):
+    write_image(tmp_path / "good.png", random_pixels(40, 40).numpy())
+    write_image(tmp_path / "spoilt.png", random_pixels(40, 40).numpy())
+    (tmp_path / "spoilt.png").write_bytes(spoil(tmp_path / "spoilt.png"))
+    with pytest.raises(ValueError, match=r"spoilt\.png is not a readable image"):
+        data.load(tmp_path)
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no IDX files and no images"):
+        data.load(tmp_path)
+    (tmp_path / "file").write_text("")
+    for source in (tmp_path / "nowhere", tmp_path / "file", "embeded"):
+        with pytest.raises(FileNotFoundError, match="choose auto, embedded, hub or an existing folder"):
+            data.load(source)
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match="unknown split 'validation'; choose one of train, test"):
+        data.load("embedded", "validation")
+
+
+def fake_prepared_copy(cache, pixels, labels, revision=data.HUB_REVISION):
+    """What `datasets` leaves behind when it has fetched and prepared the hub's copy."""
+    folder = cache / data.HUB.replace("/", "___") / "fashion_mnist" / "0.0.0" / revision
+    folder.mkdir(parents=True)
+    writer = datasets.arrow_writer.ArrowWriter(
+        path=str(folder / "fashion_mnist-train.arrow"), features=table(pixels, labels).features
+    )
+    for cell, label in zip(encoded(pixels), labels.tolist(), strict=True):
+        writer.write({"image": cell, "label": label})
+    writer.finalize()
+
+
+def test_auto_prefers_idx_then_a_cached_hub_copy_then_embedded(nothing_here, monkeypatch, tmp_path, idx_folder):
+    assert len(data.load("auto", "test")) == 2000
+    assert [name for name, _ in data.available()] == ["embedded"]
+
+    pixels, labels = random_pixels(6, 28, 28), torch.arange(6)
+    fake_prepared_copy(tmp_path / "cache", pixels, labels)
+    images = data.load("auto")
+    assert torch.equal(images.pixels, pixels[:, None]) and images.labels.tolist() == labels.tolist()
+    assert images.source.startswith("hub: 6 train images")
+    assert [name for name, _ in data.available()] == ["hub", "embedded"]
+
+    monkeypatch.setattr(data, "IDX_FOLDERS", (tmp_path / "none", idx_folder))
+    assert len(data.load("auto")) == 12 and len(data.load("auto", "test")) == 5
+    assert [name for name, _ in data.available()] == [str(idx_folder), "hub", "embedded"]
+
+
+def test_a_cached_copy_of_another_revision_is_not_taken(nothing_here, tmp_path):
+    fake_prepared_copy(tmp_path / "cache", random_pixels(6, 28, 28), torch.arange(6), revision="0" * 40)
+    assert [name for name, _ in data.available()] == ["embedded"]
+
+
+def test_auto_never_asks_the_network(nothing_here, monkeypatch):
+    def asked(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(datasets, "load_dataset", asked)
+    assert "embedded" in data.load("auto", "test").source
+
+
+def test_hub_without_network_says_what_to_do(nothing_here):
+    with pytest.raises(FileNotFoundError, match="without network use embedded, or a folder of IDX files"):
+        data.load("hub")
+
+
+def test_hub_through_a_local_copy_of_the_repository(nothing_here, monkeypatch, tmp_path):
+    pixels, labels = random_pixels(5, 28, 28), torch.tensor([3, 1, 4, 1, 5])
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for split, count in (("train", 5), ("test", 2)):
+        pq.write_table(table(pixels[:count], labels[:count]).data.table, folder / f"{split}-00000-of-00001.parquet")
+    monkeypatch.setattr(data, "HUB", str(folder))
+    monkeypatch.setattr(data, "HUB_REVISION", None)
+    images = data.load("hub")
+    assert torch.equal(images.pixels, pixels[:, None]) and images.labels.tolist() == labels.tolist()
+    assert len(data.load("hub", "test")) == 2

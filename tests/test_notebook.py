@@ -1,0 +1,124 @@
+"""What every notebook uses: the environment check, sources, pictures, progress."""
+
+import base64
+import importlib.metadata
+import io
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+
+from tutorial_lib import __version__, diffusion, notebook, plot
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Installed versions that a test may change; None is a missing package."""
+    installed = {package: "99.0" for package in notebook.NEEDS}
+
+    def version(package: str) -> str:
+        if installed[package] is None:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    return installed
+
+
+def test_all_is_well(capsys):
+    notebook.check_environment(__version__)
+    assert capsys.readouterr().out == f"tutorial_lib {__version__}: everything this notebook needs is here.\n"
+
+
+def test_a_later_patch_of_the_same_series_is_fine():
+    major, minor, *_ = __version__.split(".")
+    notebook.check_environment(f"{major}.{minor}.99")
+
+
+@pytest.mark.parametrize("other", ["99.0.0", "0.99.0"])
+def test_notebook_of_another_series(other):
+    with pytest.raises(RuntimeError, match=rf"belongs to tutorial_lib {other}, but {__version__} .*pip install -e"):
+        notebook.check_environment(other)
+
+
+def test_missing_and_old_packages_are_all_listed(versions):
+    versions["einops"], versions["torch"], versions["numpy"] = None, "2.5.1+cu118", "1.9.3"
+    with pytest.raises(RuntimeError) as error:
+        notebook.check_environment(__version__)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "This notebook cannot run here yet:" and len(lines) == 4
+    text = "\n".join(lines)
+    assert "einops is missing; run `pip install einops`" in text
+    assert "torch 2.5.1+cu118 is too old; run `pip install -U torch` (2.6 or newer)" in text
+    assert "numpy 1.9.3 is too old" in text  # 9 is less than 26, though not as text
+
+
+@pytest.mark.parametrize("fine", ["2.6", "2.6.0+cpu", "2.10.0", "3.0.0rc1", "2.13.0a0+git1234", "2.6rc1"])
+def test_every_form_of_a_version_is_understood(versions, fine):
+    versions["torch"] = fine
+    notebook.check_environment(__version__)
+
+
+def test_old_python(monkeypatch, versions):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4))
+    with pytest.raises(RuntimeError, match=r"Python .* is too old; install 3\.11"):
+        notebook.check_environment(__version__)
+
+
+def test_show_source_prints_the_code_itself(capsys):
+    notebook.show_source(diffusion.q_sample)
+    printed = capsys.readouterr().out
+    assert printed.startswith("def q_sample(") and printed.endswith("return signal * x_0 + noise * eps\n")
+    names = {"Tensor": torch.Tensor, "NoiseSchedule": object, "_same_shape": lambda *_: None}
+    exec(printed, names)  # what is shown can be run
+    assert names["q_sample"].__doc__ == diffusion.q_sample.__doc__
+
+
+class Pictures(HTMLParser):
+    """The attributes of every img."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.found: list[dict] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        assert tag == "img"
+        self.found.append(dict(attributes))
+
+
+def test_show_gif_embeds_the_file_with_its_description(tmp_path):
+    frames = [torch.full((1, 1, 4, 4), value, dtype=torch.uint8) for value in (0, 255)]
+    path = plot.gif(frames, tmp_path / "a.gif")
+    alt = 'Noise "turns" into <garments> & shoes'
+    shown = notebook.show_gif(path, alt, width=200)
+    (image,) = Pictures(shown.data).found
+    assert image["alt"] == alt and image["width"] == "200"
+    kind, _, content = image["src"].partition(",")
+    assert kind == "data:image/gif;base64"
+    assert base64.b64decode(content) == path.read_bytes()
+    assert Image.open(io.BytesIO(base64.b64decode(content))).n_frames == 2
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("variable", [None, "CI", "TUTORIAL_LIB_QUIET"])
+def test_progress_is_silent_unless_somebody_watches(monkeypatch, watched, variable):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return watched
+
+    screen = Screen()
+    for name in ("CI", "TUTORIAL_LIB_QUIET"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert list(notebook.progress(range(5))) == [0, 1, 2, 3, 4]
+    shown = screen.getvalue()
+    if watched and variable is None:
+        assert "5/5" in shown and "step/s" in shown
+    else:
+        assert shown == ""

@@ -1,0 +1,239 @@
+"""Hygiene of the committed notebooks: anatomy, sizes, outputs current and in order, imports and links that exist."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import execute
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+IGNORED = "nbval-ignore-output"
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def notebook(request):
+    read = nbformat.read(request.param, as_version=4)
+    read.path = request.param
+    return read
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def lines(cell):
+    return [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def test_there_are_notebooks():
+    assert PATHS
+
+
+def test_file_is_small_and_valid(notebook):
+    nbformat.validate(nbformat.read(notebook.path, as_version=4))
+    assert notebook.path.stat().st_size < 2_000_000
+
+
+def test_only_the_agreed_metadata_is_kept(notebook):
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "sources_sha256"}
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"alt", "tags"}, cell.source[:60]
+
+
+def test_outputs_are_current_and_in_order(notebook):
+    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), "edited since it was run: make notebooks"
+    assert sum(bool(cell.outputs) for cell in code(notebook)) >= len(code(notebook)) / 3
+    for cell in code(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", f"a warning was stored: {output.get('text')}"
+
+
+def test_anatomy(notebook):
+    text = "\n".join(prose(notebook))
+    opening = prose(notebook)[0]
+    assert opening.startswith(f"# {notebook.path.stem[:2]} · ")
+    for part in ("**The question:**", "**You will be able to**", "**You need:**", "**Time:**"):
+        assert part in opening, part
+    assert 3 <= len(re.findall(r"^\d\. ", opening, flags=re.M)) <= 5
+    assert "check_environment(" in code(notebook)[0].source
+    for part in ("## Summary", "**Three questions**", "**Try it**", "**Next:**", "**Further reading**"):
+        assert part in text, part
+    assert text.count("<details>") == text.count("</details>") == 3
+    assert "You may meet this elsewhere." in text
+    assert "show_source(" in "\n".join(cell.source for cell in code(notebook))
+    assert "assert_close(" in "\n".join(cell.source for cell in code(notebook))
+
+
+def test_code_cells_are_short_and_never_three_in_a_row(notebook):
+    counts = [len(lines(cell)) for cell in code(notebook)]
+    assert max(counts) <= 20
+    assert sum(counts) / len(counts) <= 8, f"{sum(counts) / len(counts):.1f} lines a cell on average"
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert "ccc" not in kinds
+
+
+def test_ignored_cells_are_few_and_followed_by_an_assert(notebook):
+    cells = code(notebook)
+    ignored = [i for i, cell in enumerate(cells) if IGNORED in cell.metadata.get("tags", [])]
+    assert len(ignored) <= 3
+    for i in ignored:
+        assert "assert" in cells[i + 1].source
+
+
+def test_every_picture_has_words(notebook):
+    for cell in code(notebook):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if "image/png" in data:
+                assert len(cell.metadata.get("alt", "").split()) >= 5, cell.source[:80]
+                assert output.metadata["image/png"]["alt"] == cell.metadata.alt
+            for tag in re.findall(r"<img [^>]*>", "".join(data.get("text/html", ""))):
+                assert re.search(r'alt="[^"]{10,}"', tag)
+    for text in prose(notebook):
+        for alt, _ in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text):
+            assert len(alt.split()) >= 5, alt
+
+
+def test_links_inside_the_repository_resolve(notebook):
+    for text in prose(notebook):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            if not target.startswith(("http:", "https:")):
+                assert (notebook.path.parent / target).exists(), target
+
+
+def test_mathematics_uses_dollars_only(notebook):
+    for text in prose(notebook):
+        assert not re.search(r"\\\(|\\\[|\\begin\{(equation|align)", text)
+        assert text.count("$$") % 2 == 0
+
+
+def test_every_import_exists(notebook):
+    for cell in code(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_every_attribute_of_the_library_exists(notebook):
+    """`train.draw` in prose or code must be there: text cannot drift from the code."""
+    names = {path.stem for path in (ROOT / "tutorial_lib").glob("*.py")} - {"__init__", "__main__"}
+    text = "\n".join(re.findall(r"`([^`\n]+)`", "\n".join(prose(notebook))))
+    text += "\n".join(cell.source for cell in code(notebook))
+    found = re.findall(rf"(?<![\w./])({'|'.join(names)})\.([A-Za-z_]\w*)", text)
+    assert found
+    for module, name in found:
+        if f"import {module}" in text or f", {module}" in text or (module, name) in found:
+            assert hasattr(importlib.import_module(f"tutorial_lib.{module}"), name), f"{module}.{name}"
+
+
+def test_report_words_per_code_line(notebook, record_property):
+    words = sum(len(text.split()) for text in prose(notebook))
+    code_lines = sum(len(lines(cell)) for cell in code(notebook))
+    record_property("words per code line", round(words / code_lines, 1))
+    assert words > 3 * code_lines, "a notebook explains; this one only runs"
+
+
+def test_normalising_twice_changes_nothing(notebook):
+    once = nbformat.writes(execute.normalise(nbformat.read(notebook.path, as_version=4)))
+    assert once == nbformat.writes(nbformat.read(notebook.path, as_version=4))
+
+
+class TestWorkingCopy:
+    @pytest.fixture
+    def source(self, tmp_path):
+        folder = tmp_path / "notebooks"
+        (folder / "figures").mkdir(parents=True)
+        (folder / "01_a.ipynb").write_text("first")
+        (folder / "figures" / "a.png").write_text("picture")
+        return folder
+
+    def test_is_made_with_its_pictures(self, source, tmp_path):
+        assert execute.working_copy(source, tmp_path / "work") == []
+        assert (tmp_path / "work" / "01_a.ipynb").read_text() == "first"
+        assert (tmp_path / "work" / "figures" / "a.png").read_text() == "picture"
+
+    def test_follows_the_original_while_unedited(self, source, tmp_path):
+        execute.working_copy(source, tmp_path / "work")
+        (source / "01_a.ipynb").write_text("second, longer")
+        assert execute.working_copy(source, tmp_path / "work") == []
+        assert (tmp_path / "work" / "01_a.ipynb").read_text() == "second, longer"
+
+    def test_never_overwrites_an_edit(self, source, tmp_path):
+        execute.working_copy(source, tmp_path / "work")
+        (tmp_path / "work" / "01_a.ipynb").write_text("mine")
+        (source / "01_a.ipynb").write_text("second, longer")
+        assert execute.working_copy(source, tmp_path / "work") == ["01_a.ipynb"]
+        assert (tmp_path / "work" / "01_a.ipynb").read_text() == "mine"
+
+    def test_never_overwrites_a_file_it_did_not_make(self, source, tmp_path):
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work" / "01_a.ipynb").write_text("mine, from before")
+        assert execute.working_copy(source, tmp_path / "work") == ["01_a.ipynb"]
+        assert (tmp_path / "work" / "01_a.ipynb").read_text() == "mine, from before"
+
+
+class TestExecution:
+    """The executor itself, on a notebook of three cells."""
+
+    @pytest.fixture
+    def here(self, tmp_path, monkeypatch):
+        folder = tmp_path / "notebooks"
+        (folder / "figures").mkdir(parents=True)
+        cells = [
+            nbformat.v4.new_markdown_cell("# 01 · A test", id="a"),
+            nbformat.v4.new_code_cell(
+                "import matplotlib.pyplot as plt\nplt.plot([1, 2]);", id="b", metadata={"alt": "A line", "x": 1}
+            ),
+            nbformat.v4.new_code_cell(
+                "import os\nos.mkdir('outputs')\nopen('outputs/denoising.gif', 'w').write('film')\nprint(6 * 7)", id="c"
+            ),
+        ]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_test.ipynb")
+        monkeypatch.setattr(execute, "HERE", folder)
+        return folder
+
+    def test_run_leaves_notebooks_pages_and_gif(self, here, tmp_path, capsys):
+        before = (here / "01_test.ipynb").read_bytes()
+        execute.run(tmp_path / "build", part=1)
+        page = (tmp_path / "build" / "01_test.html").read_text(encoding="utf-8")
+        assert "42" in page
+        assert 'alt="A line"' in page
+        assert (tmp_path / "build" / "denoising.gif").read_text() == "film"
+        assert "42" in (tmp_path / "build" / "notebooks" / "01_test.ipynb").read_text()
+        told = capsys.readouterr().out
+        assert "make lab" in told
+        assert "Executed 1 notebooks" in told
+        assert (here / "01_test.ipynb").read_bytes() == before, "the checkout stays clean"
+        assert not (here / "outputs").exists()
+        execute.run(tmp_path / "build", part=2)  # none there yet: nothing is executed
+        assert "Executed 0 notebooks" in capsys.readouterr().out
+
+    def test_refresh_twice_gives_identical_bytes(self, here):
+        execute.refresh([])
+        once = (here / "01_test.ipynb").read_bytes()
+        execute.refresh(["01"])
+        assert (here / "01_test.ipynb").read_bytes() == once
+        stored = nbformat.read(here / "01_test.ipynb", as_version=4)
+        assert [cell.get("execution_count") for cell in stored.cells] == [None, 1, 2]
+        assert stored.cells[1].metadata == {"alt": "A line"}
+        assert (here / "figures" / "denoising.gif").read_text() == "film"
+
+    def test_an_error_in_a_cell_is_an_error(self, here, tmp_path):
+        notebook = nbformat.read(here / "01_test.ipynb", as_version=4)
+        notebook.cells[2].source = "assert 1 == 2"
+        nbformat.write(notebook, here / "01_test.ipynb")
+        with pytest.raises(execute.CellExecutionError):
+            execute.run(tmp_path / "build", part=1)

@@ -1,0 +1,182 @@
+"""Pictures: where every pixel goes, how large a file may be, and that nothing is left open."""
+
+import math
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch.testing import assert_close
+
+from tutorial_lib import data, plot
+
+
+def numbered(n: int, channels: int = 1, height: int = 3, width: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(n)
+    return torch.randint(0, 255, (n, channels, height, width), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("n", "columns", "gap"), [(1, None, 2), (4, None, 2), (5, None, 1), (5, 2, 0), (7, 7, 3), (3, 5, 2)]
+)
+def test_tile_against_a_naive_loop(n, channels, columns, gap):
+    pixels = numbered(n, channels)
+    wide = columns or math.ceil(math.sqrt(n))
+    high = math.ceil(n / wide)
+    expected = np.full((high * 3 + (high - 1) * gap, wide * 4 + (wide - 1) * gap, channels), 255, np.uint8)
+    for i in range(n):
+        top, left = i // wide * (3 + gap), i % wide * (4 + gap)
+        for c in range(channels):
+            expected[top : top + 3, left : left + 4, c] = pixels[i, c]
+    got = plot.tile(pixels, columns, gap)
+    assert got.dtype == np.uint8 and got.ndim == (2 if channels == 1 else 3)
+    assert np.array_equal(got, expected[..., 0] if channels == 1 else expected)
+
+
+def test_nothing_to_arrange(tmp_path):
+    empty = torch.zeros(0, 1, 4, 4, dtype=torch.uint8)
+    for call in (
+        plot.tile,
+        plot.grid,
+        lambda x: plot.png(x, tmp_path / "a.png"),
+        lambda x: plot.gif([x], tmp_path / "a.gif"),
+    ):
+        with pytest.raises(ValueError, match="no images"):
+            call(empty)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_is_read_back_exactly(tmp_path, channels):
+    pixels = numbered(5, channels)
+    path = plot.png(pixels, tmp_path / "new" / "a.png", columns=2)
+    assert np.array_equal(np.asarray(Image.open(path)), plot.tile(pixels, 2))
+    x = pixels.float() / 127.5 - 1
+    plot.png(x, path, columns=2)
+    assert np.array_equal(np.asarray(Image.open(path)), plot.tile(pixels, 2))
+
+
+def test_noise_is_clamped_and_never_rescaled(tmp_path):
+    x = torch.tensor([-7.0, -1.0, 0.2, 1.0, 7.0]).view(1, 1, 1, 5)
+    plot.png(x, tmp_path / "a.png")
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 0, 153, 255, 255]]
+    figure = plot.grid(x / 100)
+    assert figure.axes[0].images[0].get_clim() == (0, 255)
+
+
+def decoded(path) -> tuple[list[np.ndarray], list[int]]:
+    animation = Image.open(path)
+    frames, durations = [], []
+    for i in range(animation.n_frames):
+        animation.seek(i)
+        durations.append(animation.info["duration"])
+        frames.append(np.asarray(animation.convert("RGB")))
+    return frames, durations
+
+
+def test_gif_has_every_frame_and_rests_on_the_last(tmp_path):
+    frames = [numbered(4, 1, 8, 8).roll(i, 0) for i in range(6)]
+    path = plot.gif(frames, tmp_path / "a.gif", milliseconds=50)
+    pictures, durations = decoded(path)
+    assert len(pictures) == 6
+    assert durations == [50] * 5 + [2000]
+    assert Image.open(path).info["loop"] == 0
+    for frame, picture in zip(frames, pictures, strict=True):
+        levels = np.round(plot.tile(frame) / 17.0) * 17  # 16 greys, 17 apart
+        assert np.array_equal(picture[..., 0], levels) and np.array_equal(picture[..., 0], picture[..., 2])
+
+
+def test_gif_has_sixteen_greys_evenly_from_black_to_white(tmp_path):
+    ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    (picture,), _ = decoded(plot.gif([ramp], tmp_path / "a.gif"))
+    assert np.unique(picture).tolist() == list(range(0, 256, 17))
+    assert int(np.abs(picture[..., 0].astype(int).ravel() - np.arange(256)).max()) <= 8
+
+
+def test_colour_gif_is_close_to_its_colours(tmp_path):
+    patches = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [250, 250, 250]], dtype=torch.uint8)
+    frame = patches.view(4, 3, 1, 1).expand(4, 3, 6, 6)
+    (picture, _), _ = decoded(plot.gif([frame, frame.flip(0)], tmp_path / "a.gif"))
+    expected = plot.tile(frame)
+    assert picture.shape == expected.shape == (14, 14, 3)
+    assert int(np.abs(picture.astype(int) - expected).max()) <= 8
+
+
+@pytest.mark.parametrize(("images", "limit"), [(16, 300_000), (64, 1_200_000)])
+def test_gif_of_noise_turning_into_images_stays_small(tmp_path, generator, images, limit):
+    x_0 = data.to_model(data.load("embedded", "test").pixels[:images])
+    noise = torch.randn(x_0.shape, generator=generator)
+    frames = []
+    for i in range(40):
+        ab = math.sin(math.pi / 2 * i / 39) ** 2
+        frames.append(math.sqrt(ab) * x_0 + math.sqrt(1 - ab) * torch.randn(noise.shape, generator=generator))
+    began = time.perf_counter()
+    path = plot.gif(frames, tmp_path / "a.gif")
+    assert time.perf_counter() - began < 30  # far beyond any machine that works
+    assert path.stat().st_size <= limit
+    assert len(decoded(path)[0]) == 40
+
+
+def test_an_earlier_gif_survives_frames_that_do_not_fit(tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"earlier")
+    with pytest.raises(ValueError, match="no images"):
+        plot.gif([numbered(2), numbered(0)], tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").read_bytes() == b"earlier"
+
+
+def every_figure() -> dict[str, Figure]:
+    return {
+        "grid": plot.grid(numbered(5), title="five images"),
+        "strip": plot.strip([numbered(3), numbered(3)], ["a", "b", "c"], ["one", "two"], "two rows"),
+        "curves": plot.curves([1, 2, 3], {"a": ([1, 2, 3], plot.DATA), "b": ([3, 2, 1], plot.NOISE)}, "two", "x", "y"),
+        "bars": plot.bars(["one", "two"], [1.0, 2.0], "two bars", "height"),
+    }
+
+
+def test_figures_are_returned_and_none_stays_open():
+    plt.close("all")
+    for name, figure in every_figure().items():
+        assert isinstance(figure, Figure), name
+    assert plt.get_fignums() == []
+
+
+def test_figures_show_what_they_were_given():
+    figures = every_figure()
+    assert np.array_equal(figures["grid"].axes[0].images[0].get_array(), plot.tile(numbered(5)))
+    assert figures["grid"].axes[0].get_title() == "five images"
+    strip = figures["strip"]
+    assert len(strip.axes) == 6 and [axis.get_title() for axis in strip.axes[:3]] == ["a", "b", "c"]
+    assert [strip.axes[i].get_ylabel() for i in (0, 3)] == ["one", "two"]
+    for axis, image in zip(strip.axes, [*numbered(3), *numbered(3)], strict=True):
+        assert np.array_equal(np.squeeze(axis.images[0].get_array()), image[0]) and axis.images[0].get_clim() == (
+            0,
+            255,
+        )
+    (axes,) = figures["curves"].axes
+    assert [line.get_label() for line in axes.lines] == ["a", "b"]
+    assert list(axes.lines[1].get_ydata()) == [3, 2, 1]
+    assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()  # told apart without colour
+    (axes,) = figures["bars"].axes
+    assert [bar.get_height() for bar in axes.patches] == [1.0, 2.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two"]
+
+
+def test_strip_wants_as_many_images_as_labels():
+    with pytest.raises(ValueError):
+        plot.strip([numbered(2)], ["a", "b", "c"])
+    assert plt.get_fignums() == [] or plt.close("all") is None
+
+
+@pytest.mark.parametrize(("count", "frames"), [(1, 40), (5, 40), (1001, 40), (1001, 2), (40, 40), (41, 40)])
+def test_moments_to_keep(count, frames):
+    kept = plot.every(count, frames)
+    assert kept == sorted(set(kept)) and len(kept) == min(count, frames)
+    assert kept[0] == 0 and kept[-1] == count - 1
+    if len(kept) > 1:
+        assert_close(
+            np.diff(kept).astype(float), np.full(len(kept) - 1, (count - 1) / (len(kept) - 1)), rtol=0, atol=1.0
+        )

@@ -1,0 +1,70 @@
+"""The trained weights that ship: found by default, of the default network, and good for a few steps at least."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tutorial_lib import checkpoint, data, diffusion
+from tutorial_lib.cli import main
+from tutorial_lib.schedule import named
+from tutorial_lib.unet import UNet, UNetConfig, restore
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return checkpoint.load("fashion_mnist")
+
+
+def test_configuration_recipe_and_figures_travel_with_the_weights(shipped):
+    tensors, configuration = shipped
+    assert {"model", "data", "train", "step", "recipe", "metrics"} <= configuration.keys()
+    assert configuration["train"]["T"] == 1000
+    assert "60,000" in configuration["data"]
+    assert UNetConfig(**configuration["model"]) == UNetConfig()
+    assert {name.split(".")[0] for name in tensors} == {"ema"}
+    assert checkpoint.find("fashion_mnist").stat().st_size <= 8_000_000
+
+
+def test_samples_were_judged_when_the_weights_were_made(shipped):
+    metrics = shipped[1]["metrics"]
+    assert metrics["count"] == 2000
+    assert min(metrics["class_shares"].values()) >= 0.03
+    assert_close(sum(metrics["class_shares"].values()), 1.0)
+    assert 0 < metrics["floor"] < metrics["feature_distance"]
+
+
+def test_the_network_knows_garments(shipped):
+    """Its estimate of x_0 from half-noised test images is far nearer than the mean image is."""
+    configuration = shipped[1]["train"]
+    schedule, model = named(configuration["schedule"], configuration["T"]), restore(*shipped)
+    x_0 = data.to_model(data.load("embedded", "test").pixels[:32])
+    t = torch.full((32,), int((schedule.alpha_bar - 0.5).abs().argmin()))
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+    x_t = diffusion.q_sample(schedule, x_0, t, eps)
+    estimate = diffusion.x_0_from(schedule, configuration["target"], model(x_t, t), x_t, t)
+    error, baseline = (estimate - x_0).square().mean(), (x_0.mean(0) - x_0).square().mean()
+    assert float(error) < 0.2 * float(baseline)
+
+
+def test_it_is_more_than_an_untrained_network(shipped):
+    x, t = torch.zeros(1, 1, 28, 28), torch.tensor([500])
+    assert float(UNet(UNetConfig())(x, t).detach().abs().max()) == 0
+    assert float(restore(*shipped)(x, t).abs().max()) > 0.1
+
+
+def test_sampling_takes_them_by_default_and_is_repeatable(tmp_path):
+    for name in ("a.npy", "b.npy"):
+        assert main(["sample", "--steps", "4", "--count", "3", "--device", "cpu", "--out", str(tmp_path / name)]) == 0
+    pixels = np.load(tmp_path / "a.npy")
+    assert pixels.shape == (3, 28, 28) and pixels.dtype == np.uint8
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    corners = pixels[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean()
+    assert corners < 60 < pixels.mean() + 40  # dark corners, something in the middle
+
+
+def test_by_name_or_by_default_is_the_same(tmp_path):
+    common = ["sample", "--steps", "2", "--count", "1", "--device", "cpu", "--out"]
+    assert main([*common, str(tmp_path / "a.png")]) == 0
+    assert main([*common, str(tmp_path / "b.png"), "--weights", "fashion_mnist"]) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

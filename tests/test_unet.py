@@ -1,0 +1,149 @@
+"""The U-Net: shapes, legal sizes, gradients, and what weights it accepts."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from tutorial_lib.checkpoint import prefixed
+from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore
+
+
+def awake(config: UNetConfig) -> UNet:
+    """A network whose zero-initialised layers have been given weights, as after some training."""
+    torch.manual_seed(0)
+    model = UNet(config)
+    for p in model.parameters():
+        if p.ndim > 1 and not p.any():
+            nn.init.normal_(p, std=0.1)
+    return model
+
+
+@given(
+    st.integers(1, 3), st.sampled_from([1, 2, 4]), st.lists(st.sampled_from([4, 8]), min_size=1, max_size=3),
+    st.integers(1, 2), st.integers(1, 2), st.integers(1, 3),
+)  # fmt: skip
+def test_output_is_shaped_like_input(multiple, patch, widths, blocks, channels, batch):
+    size = multiple * patch * 2 ** (len(widths) - 1)
+    config = UNetConfig(size, channels, patch, widths, blocks, heads=2, groups=2)
+    x = torch.zeros(batch, channels, size, size)
+    assert UNet(config)(x, torch.ones(batch, dtype=torch.int64)).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "patch", "widths"), [(28, 1, 2, (8, 16)), (32, 3, 2, (8, 8, 8)), (28, 1, 1, (8, 8, 8))]
+)
+def test_usual_sizes(generator, size, channels, patch, widths):
+    model = awake(UNetConfig(size, channels, patch, widths, blocks=1, groups=4))
+    x = torch.randn(2, channels, size, size, generator=generator)
+    assert model(x, torch.tensor([1, 1000])).shape == x.shape
+
+
+@given(st.integers(1, 70), st.sampled_from([1, 2, 4]), st.integers(1, 4))
+def test_illegal_sizes_name_the_nearest_legal_ones(size, patch, levels):
+    factor = patch * 2 ** (levels - 1)
+    widths = (8,) * levels
+    if size % factor == 0:
+        assert UNetConfig(size, patch=patch, widths=widths).image_size == size
+        return
+    with pytest.raises(ValueError, match=f"must be a multiple of {factor}; the nearest") as error:
+        UNetConfig(size, patch=patch, widths=widths)
+    named = [int(word) for word in str(error.value).split("legal sizes are")[1].split() if word.isdigit()]
+    assert named == [legal for legal in (size - size % factor, size - size % factor + factor) if legal]
+    for legal in named:
+        UNetConfig(legal, patch=patch, widths=widths)
+
+
+def test_four_levels_reject_28():
+    with pytest.raises(ValueError, match="24 and 32"):
+        UNetConfig(28, patch=1, widths=(8, 8, 8, 8))
+    UNetConfig(28, patch=1, widths=(8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"widths": ()}, {"widths": (0,)}, {"channels": 0}, {"patch": 0}, {"blocks": 0}, {"heads": 0}, {"groups": 0},
+        {"widths": (12,)}, {"image_size": 0}, {"image_size": -28},
+    ],
+)  # fmt: skip
+def test_illegal_configurations(wrong):
+    with pytest.raises(ValueError, match=r"positive whole number|not a multiple of groups|cannot be halved"):
+        UNetConfig(**wrong)
+
+
+def test_starts_by_predicting_zeros(tiny, generator):
+    out = UNet(tiny)(torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([1, 5, 100]))
+    assert_close(out, torch.zeros(3, 1, 8, 8), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("widths", [(8,), (8, 16)])
+def test_gradient_reaches_every_parameter(generator, widths):
+    model = awake(UNetConfig(image_size=8, widths=widths, blocks=2, heads=2, groups=4))
+    x = torch.randn(2, 1, 8, 8, generator=generator)
+    model(x, torch.tensor([3, 700])).square().sum().backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not dead
+
+
+def test_depends_on_the_step_and_on_every_pixel(tiny, generator):
+    model = awake(tiny)
+    x = torch.randn(1, 1, 8, 8, generator=generator)
+    one, other = model(x, torch.tensor([10])).detach(), model(x, torch.tensor([600])).detach()
+    assert float((one - other).abs().max()) > 1e-3
+    x.requires_grad_()
+    model(x, torch.tensor([10]))[0, 0, 0, 0].backward()
+    assert bool((x.grad != 0).all())  # attention sees everything
+
+
+def test_images_of_a_batch_do_not_see_each_other(tiny, generator):
+    model = awake(tiny)
+    x, t = torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([1, 50, 900])
+    apart = torch.cat([model(x[i : i + 1], t[i : i + 1]) for i in range(3)])
+    assert_close(model(x, t), apart, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 10, 10), (2, 1, 8, 10), (2, 8, 8), (2, 64)])
+def test_images_of_the_wrong_shape(tiny, shape):
+    with pytest.raises(ValueError, match=r"takes images of shape \(B, 1, 8, 8\)"):
+        UNet(tiny)(torch.zeros(shape), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("t", [torch.tensor(1), torch.tensor([1]), torch.tensor([[1], [2]])])
+def test_steps_of_the_wrong_shape(tiny, t):
+    with pytest.raises(ValueError, match=r"t must have shape \(2,\)"):
+        UNet(tiny)(torch.zeros(2, 1, 8, 8), t)
+
+
+def test_parameters_are_counted_by_hand():
+    """One linear layer with a bias, and another that is frozen."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4).requires_grad_(False))
+    assert count_parameters(model) == 3 * 4 + 4
+
+
+def test_restored_network_computes_the_same(tiny, generator):
+    model = awake(tiny)
+    x, t = torch.randn(2, 1, 8, 8, generator=generator), torch.tensor([1, 500])
+    tensors = prefixed("ema", model.state_dict()) | {"model.out.weight": torch.ones(1)}
+    restored = restore(tensors, {"model": asdict(tiny), "train": {}})
+    assert restored.config == tiny and not restored.training
+    assert not any(p.requires_grad for p in restored.parameters())
+    assert_close(restored(x, t), model(x, t), rtol=1e-4, atol=1e-5)
+    half = restore({name: tensor.half() for name, tensor in tensors.items()}, {"model": asdict(tiny)})
+    assert all(p.dtype == torch.float32 for p in half.parameters())
+    assert_close(half(x, t), model(x, t), rtol=0.02, atol=0.02)
+
+
+def test_foreign_configurations_and_tensors_are_refused(tiny):
+    tensors = prefixed("ema", UNet(tiny).state_dict())
+    with pytest.raises(ValueError, match="not a U-Net's: their configuration has only recipe, data"):
+        restore(tensors, {"recipe": "", "data": ""})
+    for wrong in (asdict(tiny) | {"widths": (16,)}, asdict(tiny) | {"blocks": 2}, asdict(tiny) | {"channels": 3}):
+        with pytest.raises(ValueError, match="do not fit their configuration"):
+            restore(tensors, {"model": wrong})
+    with pytest.raises(ValueError, match="do not fit their configuration"):
+        restore({}, {"model": asdict(tiny)})
