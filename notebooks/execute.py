@@ -41,7 +41,7 @@ def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
+        resources={"metadata": {"path": str(folder)}}, extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
     began = time.perf_counter()
     client.execute()

@@ -308,6 +308,17 @@ def test_sampling_refuses(small, tmp_path, capsys, options, words, command):
     assert snapshot(tmp_path) == {"a.png": b"earlier"}
 
 
+def test_evaluate_refuses_before_it_samples(small, capsys):
+    assert "count must be at least 2" in refused(capsys, "evaluate", "--weights", small / "grey_run", "--count", "1")
+    message = refused(capsys, "evaluate", "--weights", small / "colour_run", "--count", "4")
+    assert "draw (3, 8, 8)" in message
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**70)])
+def test_a_seed_out_of_range(capsys, seed):
+    assert "seed must lie in 0..2**63 - 1" in refused(capsys, "weights", "--seed", seed)
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.npz"])
 def test_unknown_file_endings_list_the_legal_ones(small, tmp_path, capsys, name):
     message = refused(capsys, "sample", "--weights", small / "grey_run", "--out", tmp_path / name)

@@ -254,6 +254,14 @@ def test_one_colour_image_makes_all_of_them_colour(tmp_path):
     assert set(images.pixels[3].unique().tolist()) <= {0, 255}
 
 
+def test_sixteen_bit_grey_keeps_the_upper_eight_bits(tmp_path):
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    Image.fromarray(values).save(tmp_path / "0.png")
+    images = data.load(tmp_path)
+    assert images.pixels.shape == (1, 1, 8, 8)
+    assert images.pixels[0, 0].tolist() == (values // 256).tolist()
+
+
 def test_images_of_several_sizes_need_one_size(tmp_path):
     write_image(tmp_path / "0.png", np.full((4, 4), 200, np.uint8))
     write_image(tmp_path / "1.png", np.full((9, 7), 100, np.uint8))

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from tutorial_lib import __version__, checkpoint, data, evaluate, files, plot, sample, train
 from tutorial_lib.device import get_device
 from tutorial_lib.notebook import progress
-from tutorial_lib.schedule import named
+from tutorial_lib.schedule import NoiseSchedule, even_tau, named
 from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore
 
 ENDINGS = (".png", ".gif", ".npy")
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, or 2 after one clear sentence about bad input."""
     options = _parser().parse_args(arguments)
     try:
+        if not 0 <= options.seed < 2**63:
+            raise ValueError(f"seed must lie in 0..2**63 - 1, got {options.seed}")
         options.run(options)
     except (ValueError, TypeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -217,7 +219,9 @@ def _sample(options: argparse.Namespace) -> None:
     ending = options.out.suffix.lower()
     if ending not in ENDINGS:
         raise ValueError(f"unknown file ending {options.out.suffix!r}; --out must end in {', '.join(ENDINGS)}")
-    frames = _frames(options, keep=GIF_FRAMES if ending == ".gif" else 1)
+    task = _sampling(options)
+    files.check_writable(options.out)
+    frames = task.draw(keep=GIF_FRAMES if ending == ".gif" else 1)
     if ending == ".gif":
         plot.gif(frames, options.out)
     elif ending == ".png":
@@ -230,8 +234,40 @@ def _sample(options: argparse.Namespace) -> None:
     print(f"{options.count} images in {options.out} ({options.out.stat().st_size / 1e3:.0f} kB)")
 
 
-def _frames(options: argparse.Namespace, keep: int) -> list[Tensor]:
-    """Sample as the options say.  Returns `keep` moments, the last one last, each (count, C, H, W) uint8."""
+@dataclass(frozen=True)
+class _Sampling:
+    """Everything that it takes to draw images, checked before anything long begins."""
+
+    model: UNet
+    schedule: NoiseSchedule
+    target: str
+    sampler: Callable[..., Iterator[sample.Frame]]
+    steps: int
+    x_T: Tensor
+    generator: torch.Generator
+    device: str
+
+    def draw(self, keep: int) -> list[Tensor]:
+        """`keep` moments on the way, the last one last, each (count, C, H, W) uint8."""
+        kept = set(plot.every(self.steps + 1, keep)) if keep > 1 else {self.steps}
+        parts, chunks = self.x_T.split(CHUNK), []
+        model = self.model.to(self.device)
+        with progress(None, total=self.steps * len(parts)) as bar:
+            for x_T in parts:
+                frames = self.sampler(
+                    model, self.schedule, x_T.to(self.device), self.generator, target=self.target, steps=self.steps
+                )
+                moments = []
+                for i, frame in enumerate(frames):
+                    bar.update(i > 0)
+                    if i in kept:
+                        moments.append(data.to_pixels(frame.x).cpu())
+                chunks.append(moments)
+        return [torch.cat(moments) for moments in zip(*chunks, strict=True)]
+
+
+def _sampling(options: argparse.Namespace) -> _Sampling:
+    """Load and check what the options of `sample` and `evaluate` ask for."""
     device = get_device(options.device)
     if options.sampler not in sample.SAMPLERS:
         raise ValueError(f"unknown sampler {options.sampler!r}; choose one of {', '.join(sample.SAMPLERS)}")
@@ -239,34 +275,27 @@ def _frames(options: argparse.Namespace, keep: int) -> list[Tensor]:
     model, config = restore(tensors, configuration), configuration["train"]
     schedule = named(config["schedule"], config["T"])
     steps = schedule.T if options.steps is None else options.steps
+    even_tau(schedule.T, steps)  # raises unless the number is legal
     generator = torch.Generator().manual_seed(options.seed)
     shape = (model.config.channels, model.config.image_size, model.config.image_size)
     x_T = sample.start(options.count, shape, generator)
-    sample.even_tau(schedule.T, steps)  # raises before anything long begins
-    if hasattr(options, "out"):
-        files.check_writable(options.out)
-    kept = set(plot.every(steps + 1, keep)) if keep > 1 else {steps}
-    chunks = []
-    with progress(None, total=steps * len(x_T.split(CHUNK))) as bar:
-        for part in x_T.split(CHUNK):
-            frames = sample.SAMPLERS[options.sampler](
-                model.to(device), schedule, part.to(device), generator, target=config["target"], steps=steps
-            )
-            moments = []
-            for i, frame in enumerate(frames):
-                bar.update(i > 0)
-                if i in kept:
-                    moments.append(data.to_pixels(frame.x).cpu())
-            chunks.append(moments)
-    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+    sampler = sample.SAMPLERS[options.sampler]
+    return _Sampling(model, schedule, config["target"], sampler, steps, x_T, generator, device)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    began = time.perf_counter()
-    found = evaluate.report(_frames(options, keep=1)[-1])
-    how = f"{options.sampler}, {options.steps or 'all'} steps, seed {options.seed}"
+    began, task = time.perf_counter(), _sampling(options)
+    if options.count < 2:
+        raise ValueError(f"count must be at least 2, to have a spread to compare, got {options.count}")
+    if task.x_T.shape[1:] != (1, 28, 28):
+        raise ValueError(
+            f"the classifier judges images of shape (1, 28, 28), but these weights draw {tuple(task.x_T.shape[1:])}"
+        )
+    found = evaluate.report(task.draw(keep=1)[-1])
     reference, other = f"{found['reference_count']:,} real images", f"{found['floor_count']:,} other real images"
-    print(f"{options.count:,} samples of {options.weights} ({how})")
+    print(
+        f"{options.count:,} samples of {options.weights} ({options.sampler}, {task.steps} steps, seed {options.seed})"
+    )
     print(f"  distance to {reference}, in the classifier's features: {found['feature_distance']:.2f}")
     print(f"  the floor, {other} in their place: {found['floor']:.2f}")
     print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found["class_shares"].items()))

@@ -210,6 +210,8 @@ def _opened(paths: list[Path], size: int | None) -> Iterator[Image.Image]:
         try:
             with Image.open(path) as picture:
                 picture.load()
+                if picture.mode.startswith("I;16"):  # 16-bit grey: keep the upper 8
+                    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
                 yield picture.copy() if size is None else picture.resize((size, size), Image.Resampling.LANCZOS)
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"{path} is not a readable image: {error}") from error

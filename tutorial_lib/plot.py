@@ -53,9 +53,9 @@ def grid(x: Tensor, columns: int | None = None, title: str = "", size: float = 4
 
 def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = (), title: str = "") -> Figure:
     """Rows of images under common column labels.  rows: each (N, C, H, W).  names: what each row is."""
-    figure, axes = plt.subplots(
-        len(rows), len(labels), figsize=(1.05 * len(labels), 1.05 * len(rows) + 0.5), squeeze=False
-    )
+    size = (1.05 * len(labels), 1.05 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(labels), figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     for row, images in zip(axes, rows, strict=True):
         for axis, image in zip(row, _as_pixels(images), strict=True):
             axis.imshow(rearrange(image, "c h w -> h w c").numpy(), cmap="gray", vmin=0, vmax=255)
@@ -66,7 +66,6 @@ def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = 
     for axis, name in zip(axes[:, 0], names, strict=False):
         axis.set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout(pad=0.3)
     plt.close(figure)  # the caller shows it, once
     return figure
 
