@@ -113,9 +113,8 @@ def refresh(names: list[str]) -> None:
             notebook, seconds = execute(path, folder)
             nbformat.write(notebook, path)
             print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)
-        gif = folder / "outputs" / "denoising.gif"
-        if gif.exists():
-            shutil.copy(gif, HERE / "figures" / "denoising.gif")
+        for gif in sorted((folder / "outputs").glob("*.gif")):
+            shutil.copy(gif, HERE / "figures")
 
 
 def working_copy(source: Path, target: Path) -> list[str]:

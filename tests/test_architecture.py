@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "files": set(),
     "device": set(),
+    "markov": set(),
     "schedule": set(),
     "gaussian": set(),
     "blocks": set(),

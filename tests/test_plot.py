@@ -180,3 +180,52 @@ def test_moments_to_keep(count, frames):
         assert_close(
             np.diff(kept).astype(float), np.full(len(kept) - 1, (count - 1) / (len(kept) - 1)), rtol=0, atol=1.0
         )
+
+
+def test_chains_draws_each_state_and_each_possible_step():
+    P = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    figure = plot.chains({"a": (P, ["x", "y", "z"]), "b": (torch.eye(2), ["0", "1"])}, "Two chains")
+    assert plt.get_fignums() == []
+    first, second = figure.axes
+    assert sorted(t.get_text() for t in first.texts if t.get_text()) == [
+        "0.25",
+        "0.5",
+        "0.5",
+        "0.75",
+        "1",
+        "x",
+        "y",
+        "z",
+    ]
+    assert len(first.patches) == 2 and len(second.patches) == 2  # loops
+    assert first.get_title() == "a" and figure.get_suptitle() == "Two chains"
+
+
+def test_histogram_is_a_density_beside_the_one_that_is_given():
+    cloud = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    grid = torch.linspace(-3, 3, 50)
+    figure = plot.histogram({"a": (cloud, plot.DATA), "b": (cloud + 1, plot.NOISE)}, "Clouds", (grid, grid * 0))
+    bars = figure.axes[0].patches
+    assert len(bars) == 2 * 79
+    assert_close(sum(bar.get_width() * bar.get_height() for bar in bars), 2.0)
+    assert bars[0].get_x() == pytest.approx(float(cloud.min()))
+    assert len(figure.axes[0].lines) == 1
+
+
+def test_bars_colour_and_top():
+    figure = plot.bars(["a", "b"], [1.0, 2.0], "t", "y", [plot.DATA, plot.NOISE], top=5.0)
+    first, second = figure.axes[0].patches
+    assert first.get_facecolor() != second.get_facecolor()
+    assert figure.axes[0].get_ylim() == (0.0, 5.0)
+
+
+def test_film_has_a_frame_for_each_figure(tmp_path):
+    figures = [plot.bars(["a"], [height], "t", "y", top=3.0) for height in (1.0, 2.0, 3.0)]
+    animation = Image.open(plot.film(figures, tmp_path / "a.gif", milliseconds=100))
+    assert animation.n_frames == 3
+    assert animation.size == (480, 240)
+    durations = []
+    for frame in range(3):
+        animation.seek(frame)
+        durations.append(animation.info["duration"])
+    assert durations == [100, 100, 2000]

@@ -85,16 +85,91 @@ def curves(
     return figure
 
 
-def bars(names: Sequence[str], values: Sequence[float], title: str, ylabel: str, colour: str = MODEL) -> Figure:
-    """One bar for each name."""
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    title: str,
+    ylabel: str,
+    colour: str | Sequence[str] = MODEL,
+    top: float | None = None,
+) -> Figure:
+    """One bar for each name.  colour: of all bars, or one each.  top: where the axis ends."""
     figure, axes = plt.subplots(figsize=(6, 3))
     axes.bar(range(len(names)), values, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 4 else 0, ha="right", fontsize=8)
-    axes.set(title=title, ylabel=ylabel)
+    slanted = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 5 else {}
+    axes.set_xticks(range(len(names)), names, fontsize=8, **slanted)
+    axes.set(title=title, ylabel=ylabel, ylim=(0, top))
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     plt.close(figure)  # the caller shows it, once
     return figure
+
+
+def chains(graphs: dict[str, tuple[Tensor, Sequence[str]]], title: str = "") -> Figure:
+    """Markov chains side by side, states on a circle, arrows as wide as their probability.
+
+    graphs: name -> (P (S, S), names of the states).
+    """
+    figure, axes = plt.subplots(1, len(graphs), figsize=(3.1 * len(graphs), 3.2), squeeze=False, layout="constrained")
+    for axis, (name, (P, states)) in zip(axes[0], graphs.items(), strict=True):
+        angle = np.pi / 2 - 2 * np.pi * np.arange(len(P)) / len(P)
+        places = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        for i, j in (P > 0).nonzero().tolist():
+            _arrow(axis, places[i], places[j], float(P[i, j]))
+        for place, state in zip(places, states, strict=True):
+            axis.text(*place, state, ha="center", va="center", fontsize=9, color="white", zorder=3,
+                      bbox={"boxstyle": "circle,pad=0.45", "facecolor": DATA, "edgecolor": "white"})  # fmt: skip
+        axis.set(xlim=(-2, 2), ylim=(-1.7, 2), aspect="equal")
+        axis.set_axis_off()
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def _arrow(axis, start: np.ndarray, end: np.ndarray, weight: float) -> None:
+    """One arrow of a chain, bent so that there and back do not overlap; a loop where start is end."""
+    width = 0.6 + 2.4 * weight
+    if (start == end).all():
+        axis.add_patch(plt.Circle(1.5 * start, 0.3, fill=False, color=QUIET, lw=width))
+        label = 1.56 * start
+    else:
+        way = (end - start) / np.linalg.norm(end - start)
+        label = (start + end) / 2 + 0.24 * np.array([way[1], -way[0]])
+        style = {"connectionstyle": "arc3,rad=0.22", "arrowstyle": "-|>", "color": QUIET, "lw": width}
+        axis.annotate("", xy=end - 0.3 * way, xytext=start + 0.3 * way, arrowprops=style)
+    axis.text(*label, f"{weight:g}", ha="center", va="center", fontsize=8)
+
+
+def histogram(
+    clouds: dict[str, tuple[Tensor, str]], title: str, density: tuple[Tensor, Tensor] | None = None
+) -> Figure:
+    """Histograms of clouds of numbers, as densities.  clouds: name -> (numbers, colour).
+
+    density: a grid and the values of a density on it, drawn as a black line.
+    """
+    figure, axes = plt.subplots(figsize=(6, 3))
+    low, high = (f(float(f(cloud.min(), cloud.max())) for cloud, _ in clouds.values()) for f in (min, max))
+    for name, (cloud, colour) in clouds.items():
+        axes.hist(cloud.numpy(), bins=np.linspace(low, high, 80), density=True, color=colour, alpha=0.55, label=name)
+    if density is not None:
+        axes.plot(*density, color="black", lw=1, label="density")
+    axes.set(title=title)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    plt.close(figure)
+    return figure
+
+
+def film(figures: Sequence[Figure], path: Path | str, milliseconds: int = 200) -> Path:
+    """Write figures of one size as a looping GIF of at most 64 colours that rests on its last frame."""
+    pictures = []
+    for figure in figures:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=80)
+        pictures.append(_palette(np.asarray(Image.open(buffer).convert("RGB"))))
+    return _loop(pictures, path, milliseconds)
 
 
 def gif(frames: Sequence[Tensor], path: Path | str, milliseconds: int = 80, columns: int | None = None) -> Path:
@@ -103,8 +178,12 @@ def gif(frames: Sequence[Tensor], path: Path | str, milliseconds: int = 80, colu
     Grey images are reduced to 16 greys, because noise does not compress; colour ones to 64 colours.
     An earlier file at `path` survives a failure.
     """
+    return _loop([_palette(tile(_as_pixels(frame), columns)) for frame in frames], path, milliseconds)
+
+
+def _loop(pictures: list[Image.Image], path: Path | str, milliseconds: int) -> Path:
+    """Write a GIF that begins again after two seconds on its last frame."""
     buffer = io.BytesIO()
-    pictures = [_palette(tile(_as_pixels(frame), columns)) for frame in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
     pictures[0].save(
         buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False

@@ -1,0 +1,156 @@
+r"""Markov chains: finite ones with their long run and their reversal, and chains built to reach a law one chooses.
+
+A finite chain on S states is its transition matrix P, (S, S): row i holds the probabilities $P_{ij}$ of going from
+state i to state j, so a law $\pi$ (a row of S probabilities) becomes $\pi P$ after one step.  (Notebook 01)
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+
+def transition_matrix(rows: list[list[float]] | Tensor) -> Tensor:
+    """Check a transition matrix and return it, (S, S) float64.
+
+    Raises ValueError unless it is square, has no negative entry, and each row sums to 1 (within 1e-6).
+    """
+    P = torch.as_tensor(rows, dtype=torch.float64)
+    if P.ndim != 2 or P.shape[0] != P.shape[1] or P.numel() == 0:
+        raise ValueError(f"a transition matrix is square, got shape {tuple(P.shape)}")
+    if (P < 0).any():
+        raise ValueError(f"probabilities cannot be negative, got {float(P.min()):g}")
+    sums = P.sum(1)
+    if not torch.allclose(sums, torch.ones_like(sums), atol=1e-6):
+        raise ValueError(f"each row of a transition matrix must sum to 1, got {[round(s, 6) for s in sums.tolist()]}")
+    return P
+
+
+def laws(P: Tensor, start: Tensor | list[float], steps: int) -> Tensor:
+    r"""The laws $\pi_0, \pi_0 P, \dots, \pi_0 P^{steps}$ of the state, one a row: (steps + 1, S)."""
+    rows = [torch.as_tensor(start, dtype=torch.float64)]
+    for _ in range(steps):
+        rows.append(rows[-1] @ P)
+    return torch.stack(rows)
+
+
+def simulate(P: Tensor, start: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Walk: the states visited from `start`, (steps + 1,) int64."""
+    cumulative = P.cumsum(1)
+    uniform = torch.rand(steps, dtype=torch.float64, generator=generator)
+    states = [start]
+    for u in uniform:
+        states.append(min(int((cumulative[states[-1]] <= u).sum()), len(P) - 1))
+    return torch.tensor(states)
+
+
+def stationary(P: Tensor) -> Tensor:
+    r"""The law with $\pi = \pi P$, (S,): the left eigenvector of P for the eigenvalue 1.
+
+    Raises ValueError when there are several, which is when the chain has more than one recurrent class.
+    """
+    recurrent = [states for states, closed in classes(P) if closed]
+    if len(recurrent) > 1:
+        raise ValueError(f"this chain has {len(recurrent)} recurrent classes, {recurrent}, and so no single limit")
+    values, vectors = torch.linalg.eig(P.T)
+    vector = vectors[:, (values - 1).abs().argmin()].real
+    return vector / vector.sum()
+
+
+def eigenvalues(P: Tensor) -> Tensor:
+    r"""Eigenvalues of P, complex, the largest in absolute value first.
+
+    The first is 1; a chain that converges does so like $|\lambda_2|^n$, oscillating where $\lambda_2$ is not positive.
+    """
+    values = torch.linalg.eigvals(P)
+    return values[values.abs().argsort(descending=True)]
+
+
+def classes(P: Tensor) -> list[tuple[list[int], bool]]:
+    """The communicating classes: sets of states that can reach each other, each with whether it is recurrent.
+
+    In a finite chain a class is recurrent exactly when it is closed: no way leads out of it.
+    """
+    size = len(P)
+    reach = (torch.eye(size, dtype=torch.float64) + (P > 0)).matrix_power(size) > 0  # (S, S): i can reach j
+    together = reach & reach.T
+    found = []
+    for state in range(size):
+        members = together[state].nonzero().flatten().tolist()
+        if members[0] == state:
+            found.append((members, not bool(reach[state][~together[state]].any())))
+    return found
+
+
+def period(P: Tensor, state: int) -> int:
+    """The greatest common divisor of all times at which the chain can return to `state`; 1 means aperiodic, 0 never."""
+    step, ways, divisor = (P > 0).double(), torch.eye(len(P), dtype=torch.float64), 0
+    for n in range(1, 2 * len(P) ** 2 + 1):  # enough to see every cycle and its combinations
+        ways = ((ways @ step) > 0).double()
+        if ways[state, state]:
+            divisor = math.gcd(divisor, n)
+    return divisor
+
+
+def converges(P: Tensor) -> bool:
+    """Whether the law tends to one limit from every start: exactly one recurrent class, and that aperiodic."""
+    recurrent = [states for states, closed in classes(P) if closed]
+    return len(recurrent) == 1 and period(P, recurrent[0][0]) == 1
+
+
+def reverse(P: Tensor, law: Tensor) -> Tensor:
+    r"""The kernel that walks back, by Bayes: $R_{ji} = \pi_i P_{ij} / (\pi P)_j$, (S, S).
+
+    law: the law of the state *before* the step.  Unlike P, the way back depends on it.
+    Raises ValueError when some state cannot have been reached, and so has no way back.
+    """
+    joint = law.to(P)[:, None] * P  # (S, S): before, after
+    after = joint.sum(0)
+    if (after == 0).any():
+        raise ValueError(f"state {int((after == 0).nonzero()[0])} cannot be reached from this law: no way back")
+    return (joint / after).T
+
+
+def flow(P: Tensor) -> Tensor:
+    r"""Net probability flow $\pi_i P_{ij} - \pi_j P_{ji}$ in the long run, (S, S); all zero under detailed balance."""
+    joint = stationary(P)[:, None] * P
+    return joint - joint.T
+
+
+def autoregression(phi: Tensor, eps: Tensor) -> Tensor:
+    r"""AR(p): $X_t = \sum_{i=1}^p \varphi_i X_{t-i} + \epsilon_t$, from zeros.
+
+    phi: (p,).  eps: (N,) noise.  Returns (N,).  The sum runs over *different* past values.
+    """
+    p = len(phi)
+    x = torch.zeros(p + len(eps), dtype=eps.dtype)
+    for t in range(len(eps)):
+        x[p + t] = phi @ x[t : p + t].flip(0) + eps[t]
+    return x[p:]
+
+
+def metropolis(
+    log_density: Callable[[Tensor], Tensor], x: Tensor, scale: float, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Many chains whose stationary law has this density, known up to a factor; yields their states, for ever.
+
+    Propose a step from N(0, scale^2); accept it with probability min(1, p(new) / p(old)), else stay.
+    x: (N,) the starts.  log_density: elementwise.  (Metropolis et al. 1953)
+    """
+    while True:
+        new = x + scale * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        accept = torch.rand(x.shape, generator=generator, dtype=x.dtype).log() < log_density(new) - log_density(x)
+        x = torch.where(accept, new, x)
+        yield x
+
+
+def langevin(score: Callable[[Tensor], Tensor], x: Tensor, step: float, generator: torch.Generator) -> Iterator[Tensor]:
+    r"""Walk uphill on the log-density and add noise: $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$.
+
+    Many chains at once, x: (N,); yields their states, for ever.  The stationary law is p only as the step h goes
+    to 0, or with a Metropolis correction.
+    """
+    while True:
+        x = x + step / 2 * score(x) + step**0.5 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        yield x
