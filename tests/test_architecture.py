@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "device": set(),
     "markov": set(),
+    "toys": {"gaussian"},
     "schedule": set(),
     "gaussian": set(),
     "blocks": set(),

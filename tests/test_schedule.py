@@ -266,3 +266,11 @@ def test_tables_agree_with_diffusers(ours, theirs, their_t):
     assert_close(schedule.beta[t].float(), reference.betas[their_t(t)], rtol=2e-4, atol=1e-7)  # theirs are float32
     theirs_bar = getattr(reference, "alphas_cumprod")[their_t(t)]  # noqa: B009 (a name that this project does not use)
     assert_close(schedule.alpha_bar[t].float(), theirs_bar, rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
+def test_zero_terminal_changes_the_last_step_only():
+    before = schedules.linear(50)
+    after = schedules.zero_terminal(before)
+    assert_close(after.beta[:-1], before.beta[:-1])
+    assert after.beta[-1] == 1 and after.alpha_bar[-1] == 0

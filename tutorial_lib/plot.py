@@ -70,6 +70,25 @@ def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = 
     return figure
 
 
+def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str], title: str = "") -> Figure:
+    """Rows of clouds in the plane on one scale.  Each panel: points (N, 2), or a pair (places, arrows), both (N, 2)."""
+    size = (1.6 * len(labels), 1.6 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(labels), figsize=size, squeeze=False, layout="constrained")
+    for row, panels, name in zip(axes, rows, names, strict=True):
+        for axis, panel, label in zip(row, panels, labels, strict=True):
+            if isinstance(panel, tuple):
+                axis.quiver(*panel[0].T, *panel[1].T, color=MODEL, angles="xy", width=0.008)
+            else:
+                axis.scatter(*panel.T, s=1, color=DATA, linewidths=0)
+            axis.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
+            if axis in axes[0]:
+                axis.set_title(label, fontsize=9)
+        row[0].set_ylabel(name, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    plt.close(figure)
+    return figure
+
+
 def curves(
     x: Sequence[float], lines: dict[str, tuple[Sequence[float], str]], title: str, xlabel: str, ylabel: str
 ) -> Figure:

@@ -185,6 +185,13 @@ def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> NoiseSchedule:
     return from_betas((1 - f[1:] / f[:-1]).clamp(max=beta_max))
 
 
+def zero_terminal(schedule: NoiseSchedule) -> NoiseSchedule:
+    r"""The same schedule with $\beta_T = 1$, so that x_T is pure noise: then only x_0 or v can be predicted at T."""
+    beta = schedule.beta[1:].clone()
+    beta[-1] = 1
+    return from_betas(beta)
+
+
 NAMED: dict[str, Callable[[int], NoiseSchedule]] = {
     "constant": constant,
     "linear": linear,
