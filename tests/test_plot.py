@@ -229,3 +229,19 @@ def test_film_has_a_frame_for_each_figure(tmp_path):
         animation.seek(frame)
         durations.append(animation.info["duration"])
     assert durations == [100, 100, 2000]
+
+
+def test_kl_integrand_draws_what_integrates_to_the_divergence():
+    grid = torch.linspace(-8, 8, 1601, dtype=torch.float64)
+    log_q, log_p = torch.distributions.Normal(0, 1).log_prob(grid), torch.distributions.Normal(1, 1).log_prob(grid)
+    figure = plot.kl_integrand(grid, log_q, log_p, "KL")
+    _, _, integrand, _ = figure.axes[0].lines
+    assert_close(float(integrand.get_ydata().sum()) * 0.01, 0.5, rtol=1e-6, atol=0)  # the closed form
+
+
+def test_clouds_draws_points_and_arrows():
+    points, arrows = torch.rand(7, 2), (torch.rand(5, 2), torch.rand(5, 2))
+    figure = plot.clouds([[points, points], [arrows, arrows]], ["a", "b"], ["forward", "drift"], "Clouds")
+    top, _, bottom, _ = figure.axes
+    assert len(top.collections[0].get_offsets()) == 7 and top.get_title() == "a"
+    assert len(bottom.collections[0].get_offsets()) == 5 and bottom.get_ylabel() == "drift"

@@ -181,6 +181,24 @@ def histogram(
     return figure
 
 
+def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figure:
+    """Two densities on a grid and the integrand q log(q / p) of their divergence, with its signed area."""
+    q, p = log_q.exp(), log_p.exp()
+    integrand = q * (log_q - log_p)
+    figure, axes = plt.subplots(figsize=(6, 3))
+    axes.plot(grid, q, color=DATA, label="q")
+    axes.plot(grid, p, "--", color=NOISE, label="p")
+    axes.plot(grid, integrand, color=MODEL, lw=1)
+    axes.fill_between(grid, integrand, color=MODEL, alpha=0.4, label="q log(q / p)")
+    axes.axhline(0, color="black", lw=0.5)
+    axes.set(title=title, ylim=(-0.35, 1.1), xlabel="x")
+    axes.legend(frameon=False, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    plt.close(figure)
+    return figure
+
+
 def film(figures: Sequence[Figure], path: Path | str, milliseconds: int = 200) -> Path:
     """Write figures of one size as a looping GIF of at most 64 colours that rests on its last frame."""
     pictures = []
