@@ -123,6 +123,16 @@ def test_size_of_what_is_embedded():
     assert sum((data.ASSETS / name).stat().st_size for name in about["sha256"]) <= 8_000_000
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_datasets_library_reads_the_embedded_files(split, tmp_path):
+    path = str(data.ASSETS / f"fashion_mnist_{split}.parquet")
+    rows = datasets.load_dataset("parquet", data_files=path, split="train", cache_dir=str(tmp_path))
+    ours = data.load("embedded", split)
+    assert rows.features["label"].names == list(data.CLASSES)
+    assert rows["label"][:] == ours.labels.tolist()
+    assert b"".join(rows["image"][:]) == ours.pixels.numpy().tobytes()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "columns", "cells"])
 def test_damaged_parquet(monkeypatch, tmp_path, damage):
     path = tmp_path / "fashion_mnist_train.parquet"
