@@ -10,6 +10,7 @@ Notebooks always run in a copy of this folder, so that what they write never dir
 import argparse
 import filecmp
 import hashlib
+import html
 import os
 import shutil
 import subprocess
@@ -44,7 +45,7 @@ def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
         resources={"metadata": {"path": str(folder)}}, extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
     began = time.perf_counter()
-    client.execute()
+    client.execute(env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"})  # figures in cells
     return normalise(notebook), time.perf_counter() - began
 
 
@@ -79,10 +80,25 @@ def copy_of_notebooks(target: Path) -> Path:
     return target
 
 
-def run(out: Path, part: int | None) -> None:
-    """Execute the notebooks into `out`; write HTML beside them and the GIF of notebook 06 on top."""
+def page(notebook: NotebookNode, folder: Path, name: str) -> str:
+    """The notebook as one HTML page with its pictures inside, each with its words.
+
+    nbconvert's template leaves the alt text of output pictures out; they come in order, so each gets its own.
+    """
     from nbconvert import HTMLExporter
 
+    resources = {"metadata": {"path": str(folder), "name": name}}
+    text, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            words = html.escape(output.metadata["image/png"]["alt"])
+            text = text.replace('alt="No description has been provided for this image"', f'alt="{words}"', 1)
+    return text
+
+
+def run(out: Path, part: int | None) -> None:
+    """Execute the notebooks into `out`; write HTML beside them and the GIF of notebook 06 on top."""
     began, lines = time.perf_counter(), []
     shutil.rmtree(out / "notebooks", ignore_errors=True)
     folder = copy_of_notebooks(out / "notebooks")
@@ -90,10 +106,7 @@ def run(out: Path, part: int | None) -> None:
         print(f"{path.stem} ...", flush=True)
         notebook, seconds = execute(path, folder)
         nbformat.write(notebook, folder / path.name)
-        page, _ = HTMLExporter(embed_images=True).from_notebook_node(
-            notebook, resources={"metadata": {"path": str(folder), "name": path.stem}}
-        )
-        (out / f"{path.stem}.html").write_text(page, encoding="utf-8")
+        (out / f"{path.stem}.html").write_text(page(notebook, folder, path.stem), encoding="utf-8")
         lines.append(f"  {path.stem:<32} {seconds:4.0f} s")
     gif = folder / "outputs" / "denoising.gif"
     if gif.exists():
