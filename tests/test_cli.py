@@ -436,6 +436,19 @@ def test_a_signal_saves_and_the_run_can_be_resumed(small, tmp_path, number):
     assert len((tmp_path / "loss.csv").read_text().splitlines()) == step + 2
 
 
+def test_two_processes_follow_the_curve_of_one(small, tmp_path):
+    options = ["--data", str(small / "grey"), "--steps", "4", "--batch", "4", "--precision", "no", "--device", "cpu"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "tutorial_lib", "train", "--out", str(tmp_path / "two"), *options]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done at step 4") == 1, "one process speaks for both"
+    assert cli("train", "--out", tmp_path / "one", *options) == 0
+    one, two = (np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1) for name in ("one", "two"))
+    assert one.shape == (4, 2)
+    np.testing.assert_allclose(two, one, atol=1e-5)
+
+
 def test_the_network_fits_the_images(small):
     configuration = checkpoint.load(small / "colour_run")[1]
     assert UNetConfig(**configuration["model"]) == UNetConfig(image_size=8, channels=3)

@@ -30,4 +30,4 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give a file")
-    write(path.with_name(f".{path.name}.try"), b"").unlink()
+    write(path.with_name(f".{path.name}.{os.getpid()}.try"), b"").unlink()
