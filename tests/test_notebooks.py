@@ -101,13 +101,15 @@ def test_every_picture_has_words(notebook):
             for tag in re.findall(r"<img [^>]*>", "".join(data.get("text/html", ""))):
                 assert re.search(r'alt="[^"]{10,}"', tag)
     for text in prose(notebook):
-        for alt, _ in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text):
+        for alt in re.findall(r"!\[([^\]]*)\]\(", text):
             assert len(alt.split()) >= 5, alt
+        for tag in re.findall(r"<img [^>]*>", text):
+            assert re.search(r'alt="[^"]{20,}"', tag), tag
 
 
 def test_links_inside_the_repository_resolve(notebook):
     for text in prose(notebook):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'<img src="([^"]+)"', text):
             if not target.startswith(("http:", "https:")):
                 assert (notebook.path.parent / target).exists(), target
 
