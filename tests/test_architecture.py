@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gaussian": set(),
     "blocks": set(),
     "unet": {"blocks"},
+    "published": {"blocks"},
     "diffusion": {"schedule", "gaussian"},
     "data": {"files"},
     "checkpoint": {"files"},

@@ -2,6 +2,7 @@
 
 import math
 
+import hypothesis
 import pytest
 import torch
 from einops import rearrange
@@ -10,8 +11,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
-from tutorial_lib.blocks import Attention, Down, ResidualBlock, Up, time_embedding
+from tutorial_lib.blocks import (
+    Attention,
+    Down,
+    LinearAttention,
+    ResidualBlock,
+    StandardizedBlock,
+    StandardizedConv2d,
+    Up,
+    time_embedding,
+)
 
 
 @pytest.mark.parametrize("width", [2, 4, 8, 64])
@@ -86,6 +97,74 @@ def test_residual_block_written_out(generator):
     assert_close(block(x, embedding), x + h, rtol=1e-4, atol=1e-5)
 
 
+def test_residual_block_that_adds_the_time(generator):
+    """The paper's way: the same number for every place of a channel, before the second norm."""
+    block = awake(ResidualBlock(8, 12, 6, groups=2, add=True, dropout=0.5)).eval()
+    x, embedding = torch.randn(2, 8, 5, 4, generator=generator), torch.randn(2, 6, generator=generator)
+    h = block.conv_1(F.silu(block.norm_1(x)))
+    time = torch.stack([block.scale_shift.weight @ e + block.scale_shift.bias for e in embedding])  # (B, 12)
+    h = h + time[:, :, None, None].expand_as(h)
+    assert_close(block(x, embedding), block.skip(x) + block.conv_2(F.silu(block.norm_2(h))), rtol=1e-4, atol=1e-4)
+    block.train()
+    torch.manual_seed(0)
+    assert not torch.equal(block(x, embedding), block(x, embedding)), "dropout is at work in training only"
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 3]))
+def test_standardized_convolution_uses_filters_of_mean_0_and_variance_1(channels_in, channels_out, kernel):
+    hypothesis.assume(channels_in * kernel > 1)  # a single weight has no variance
+    torch.manual_seed(channels_in)
+    conv = StandardizedConv2d(channels_in, channels_out, kernel, stride=2, padding=1)
+    x = torch.randn(2, channels_in, 7, 7)
+    filters = [(w - w.mean()) / (w.square().mean() - w.mean() ** 2 + 1e-5).sqrt() for w in conv.weight]
+    assert_close(conv(x), F.conv2d(x, torch.stack(filters), conv.bias, stride=2, padding=1), rtol=1e-3, atol=1e-4)
+
+
+def test_standardized_convolution_ignores_scale_and_shift_of_its_filters(generator):
+    conv = StandardizedConv2d(4, 3, 3)
+    x = torch.randn(2, 4, 6, 6, generator=generator)
+    before = conv(x)
+    with torch.no_grad():
+        conv.weight.mul_(7).add_(2)
+    assert_close(conv(x), before, rtol=1e-3, atol=1e-3)
+    assert_close(conv(x + 5), before, rtol=1e-3, atol=1e-3)  # filters of mean 0 do not see a constant
+
+
+def test_standardized_block_written_out(generator):
+    block = StandardizedBlock(8, 12, 6, groups=2)
+    x, embedding = torch.randn(2, 8, 5, 4, generator=generator), torch.randn(2, 6, generator=generator)
+    both = block.scale_shift(embedding * embedding.sigmoid())
+    h = block.norm_1(block.conv_1(x)) * (1 + both[:, :12, None, None]) + both[:, 12:, None, None]
+    h = block.norm_2(block.conv_2(h * h.sigmoid()))
+    assert_close(block(x, embedding), block.skip(x) + h * h.sigmoid())
+
+
+def test_linear_attention_against_loops(generator):
+    attention = LinearAttention(6, heads=2, width=3)
+    x = torch.randn(2, 6, 3, 4, generator=generator)
+    for image, out in zip(x, attention(x), strict=True):
+        qkv = attention.to_qkv(attention.norm(image[None]))[0].reshape(3, 2, 3, 12)  # (q k v, heads, c, places)
+        heads = torch.zeros(2, 3, 12)
+        for h, (q, k, v) in enumerate(zip(*qkv, strict=True)):
+            weight = k.exp() / k.exp().sum(1, keepdim=True)  # each channel of the keys: a law over the places
+            for i in range(12):
+                asked = q[:, i].exp() / q[:, i].exp().sum() / 3**0.5
+                heads[h, :, i] = sum(asked[c] * (weight[c] * v).sum(1) for c in range(3))
+        assert_close(out, image + attention.out(heads.reshape(1, 6, 3, 4))[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "growth"), [(Attention, 16), (LinearAttention, 4)])
+def test_attention_grows_as_it_says(kind, growth):
+    """Operations that depend on pairs of places grow sixteenfold when the side doubles, the others fourfold."""
+
+    def operations(side: int) -> int:
+        with FlopCounterMode(display=False) as counter, torch.device("meta"):
+            kind(8)(torch.empty(1, 8, side, side))
+        return counter.get_total_flops()
+
+    assert growth - 1 < operations(128) / operations(64) <= growth
+
+
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_attention_against_the_fused_function(generator, heads):
     attention = awake(Attention(16, heads, groups=4))
@@ -96,6 +175,16 @@ def test_attention_against_the_fused_function(generator, heads):
     attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(3, 16, 5, 4)
     expected = x + F.conv2d(attended, attention.out.weight, attention.out.bias)
     assert_close(attention(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_with_heads_of_a_given_width(generator):
+    attention = awake(Attention(6, heads=2, groups=1, width=5, bias=False))
+    x = torch.randn(2, 6, 3, 4, generator=generator)
+    q, k, v = F.conv2d(attention.norm(x), attention.to_qkv.weight).chunk(3, dim=1)  # (B, 10, H, W) each
+    q, k, v = (part.reshape(2, 2, 5, 12).transpose(-1, -2) for part in (q, k, v))
+    attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(2, 10, 3, 4)
+    assert_close(attention(x), x + attention.out(attended), rtol=1e-4, atol=1e-4)
+    assert attention.to_qkv.bias is None
 
 
 def test_attention_does_not_care_where_things_are(generator):

@@ -219,6 +219,19 @@ def test_bars_colour_and_top():
     assert figure.axes[0].get_ylim() == (0.0, 5.0)
 
 
+def test_bars_of_several_series_stand_side_by_side():
+    series = {"one": ([1.0, 2.0], plot.DATA), "two": ([3.0, 4.0], plot.NOISE)}
+    axes = plot.bars(["a", "b"], series, "t", "y").axes[0]
+    heights = [(round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()) for bar in axes.patches]
+    assert sorted(heights) == [(-0.2, 1.0), (0.2, 3.0), (0.8, 2.0), (1.2, 4.0)]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]
+
+
+def test_curves_on_logarithmic_axes():
+    axes = plot.curves([1, 10], {"a": ([1, 100], plot.DATA)}, "t", "x", "y", log="y").axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
+
+
 def test_film_has_a_frame_for_each_figure(tmp_path):
     figures = [plot.bars(["a"], [height], "t", "y", top=3.0) for height in (1.0, 2.0, 3.0)]
     animation = Image.open(plot.film(figures, tmp_path / "a.gif", milliseconds=100))

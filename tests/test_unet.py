@@ -1,6 +1,6 @@
 """The U-Net: shapes, legal sizes, gradients, and what weights it accepts."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutorial_lib.checkpoint import prefixed
-from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore
+from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore, shape_table
 
 
 def awake(config: UNetConfig) -> UNet:
@@ -147,3 +147,40 @@ def test_foreign_configurations_and_tensors_are_refused(tiny):
             restore(tensors, {"model": wrong})
     with pytest.raises(ValueError, match="do not fit their configuration"):
         restore({}, {"model": asdict(tiny)})
+
+
+def test_shape_table_accounts_for_everything(tiny):
+    model = UNet(tiny)
+    rows = shape_table(model, torch.zeros(1, 1, 8, 8), torch.ones(1))
+    assert sum(row.parameters for row in rows) == count_parameters(model)
+    names = [row.name for row in rows]
+    assert names == ["embed", "stem", "down.0", "middle_1", "attention", "middle_2", "up.0", "norm", "out"]
+    stem = rows[1]
+    assert (stem.kind, stem.shape) == ("Conv2d", (1, 8, 4, 4))
+    assert stem.flops == 2 * 4 * 4 * 8 * (4 * 9)  # places x filters x weights, a multiplication and an addition each
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+def test_shape_table_on_the_device_without_numbers(tiny):
+    inputs = torch.zeros(1, 1, 8, 8), torch.ones(1)
+    with torch.device("meta"):
+        there = shape_table(UNet(tiny), *(x.to("meta") for x in inputs))
+    assert there == shape_table(UNet(tiny), *inputs)
+
+
+def test_shape_table_leaves_no_hooks_behind_when_the_network_fails(tiny):
+    model = UNet(tiny)
+    with pytest.raises(ValueError, match="takes images of shape"):
+        shape_table(model, torch.zeros(1, 1, 9, 9), torch.ones(1))
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+def test_self_conditioning(tiny, generator):
+    model = awake(replace(tiny, self_conditioning=True))
+    x_t, estimate = torch.randn(2, 2, 1, 8, 8, generator=generator)
+    t = torch.tensor([5, 50])
+    assert_close(model(x_t, t), model(x_t, t, torch.zeros_like(x_t)), rtol=0, atol=0)
+    assert not torch.allclose(model(x_t, t), model(x_t, t, estimate))
+    assert model(x_t, t, estimate).shape == x_t.shape
+    with pytest.raises(ValueError, match="self_conditioning=True"):
+        awake(tiny)(x_t, t, estimate)

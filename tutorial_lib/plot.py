@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -21,6 +22,7 @@ from tutorial_lib.data import to_pixels
 
 DATA, NOISE, MODEL, QUIET = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 GREYS = 16
+Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
 
 
 def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -47,8 +49,7 @@ def grid(x: Tensor, columns: int | None = None, title: str = "", size: float = 4
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
     figure.tight_layout(pad=0.3)
-    plt.close(figure)  # the caller shows it, once
-    return figure
+    return _closed(figure)
 
 
 def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = (), title: str = "") -> Figure:
@@ -66,8 +67,7 @@ def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = 
     for axis, name in zip(axes[:, 0], names, strict=False):
         axis.set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    plt.close(figure)  # the caller shows it, once
-    return figure
+    return _closed(figure)
 
 
 def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str], title: str = "") -> Figure:
@@ -85,43 +85,38 @@ def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str]
                 axis.set_title(label, fontsize=9)
         row[0].set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    plt.close(figure)
-    return figure
+    return _closed(figure)
 
 
-def curves(
-    x: Sequence[float], lines: dict[str, tuple[Sequence[float], str]], title: str, xlabel: str, ylabel: str
-) -> Figure:
-    """Lines over a common x.  lines: name -> (values, colour)."""
+def curves(x: Sequence[float], lines: Series, title: str, xlabel: str, ylabel: str, log: str = "") -> Figure:
+    """Lines over a common x.  lines: name -> (values, colour).  log: the axes with a logarithmic scale, as "y" or "xy"."""
     figure, axes = plt.subplots(figsize=(6, 3))
     for (name, (values, colour)), style in zip(lines.items(), ("-", "--", ":", "-.") * len(lines), strict=False):
         axes.plot(x, values, style, color=colour, label=name)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    plt.close(figure)  # the caller shows it, once
-    return figure
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, **{f"{axis}scale": "log" for axis in log})
+    axes.legend(frameon=True, framealpha=0.85, edgecolor="none")
+    return _framed(figure, axes)
 
 
 def bars(
-    names: Sequence[str],
-    values: Sequence[float],
-    title: str,
-    ylabel: str,
-    colour: str | Sequence[str] = MODEL,
-    top: float | None = None,
-) -> Figure:
-    """One bar for each name.  colour: of all bars, or one each.  top: where the axis ends."""
+    names: Sequence[str], values: Sequence[float] | Series, title: str, ylabel: str,
+    colour: str | Sequence[str] = MODEL, top: float | None = None,
+) -> Figure:  # fmt: skip
+    """One bar for each name, or one of each series.  values: numbers, or series -> (numbers, colour).
+
+    colour: of all bars, or one each, where there is one series.  top: where the axis ends.
+    """
+    series = values if isinstance(values, dict) else {"": (values, colour)}
     figure, axes = plt.subplots(figsize=(6, 3))
-    axes.bar(range(len(names)), values, color=colour)
+    for i, (label, (heights, fill)) in enumerate(series.items()):
+        places = np.arange(len(names)) + (i - (len(series) - 1) / 2) * 0.8 / len(series)
+        axes.bar(places, heights, width=0.8 / len(series), color=fill, edgecolor="white", label=label)
+    if len(series) > 1:
+        axes.legend(frameon=False)
     slanted = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 5 else {}
     axes.set_xticks(range(len(names)), names, fontsize=8, **slanted)
     axes.set(title=title, ylabel=ylabel, ylim=(0, top))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    plt.close(figure)  # the caller shows it, once
-    return figure
+    return _framed(figure, axes)
 
 
 def chains(graphs: dict[str, tuple[Tensor, Sequence[str]]], title: str = "") -> Figure:
@@ -142,8 +137,7 @@ def chains(graphs: dict[str, tuple[Tensor, Sequence[str]]], title: str = "") -> 
         axis.set_axis_off()
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    plt.close(figure)
-    return figure
+    return _closed(figure)
 
 
 def _arrow(axis, start: np.ndarray, end: np.ndarray, weight: float) -> None:
@@ -175,10 +169,7 @@ def histogram(
         axes.plot(*density, color="black", lw=1, label="density")
     axes.set(title=title)
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    plt.close(figure)
-    return figure
+    return _framed(figure, axes)
 
 
 def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figure:
@@ -193,10 +184,7 @@ def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figu
     axes.axhline(0, color="black", lw=0.5)
     axes.set(title=title, ylim=(-0.35, 1.1), xlabel="x")
     axes.legend(frameon=False, loc="upper right")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    plt.close(figure)
-    return figure
+    return _framed(figure, axes)
 
 
 def film(figures: Sequence[Figure], path: Path | str, milliseconds: int = 200) -> Path:
@@ -238,6 +226,19 @@ def png(x: Tensor, path: Path | str, columns: int | None = None) -> Path:
 def every(count: int, frames: int) -> list[int]:
     """Which of `count` moments to keep for an animation of at most `frames`: evenly spaced, first and last included."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, frames))})
+
+
+def _framed(figure: Figure, axes: Axes) -> Figure:
+    """A figure of one pair of axes, without the frame's upper and right sides, closed."""
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return _closed(figure)
+
+
+def _closed(figure: Figure) -> Figure:
+    """The figure, closed: the caller shows it, once."""
+    plt.close(figure)
+    return figure
 
 
 def _as_pixels(x: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
 """The denoising network of the series: a small U-Net that runs on patches and is quick on a CPU."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib.blocks import Attention, Down, ResidualBlock, Up, time_embedding
 
@@ -19,7 +22,7 @@ class UNetConfig:
     patch: side of the square of pixels that the stem folds into channels (1: none).
     widths: channels of each level, finest first.  blocks: residual blocks a level, on the way down and on
     the way up; each hands its output across to its partner.  heads: of the attention in the middle, at the coarsest
-    level.  groups: of every group norm.
+    level.  groups: of every group norm.  self_conditioning: whether the network also takes its last estimate of x_0.
     Raises ValueError when the image cannot be halved often enough, naming the nearest legal sizes.
     """
 
@@ -30,6 +33,7 @@ class UNetConfig:
     blocks: int = 1
     heads: int = 4
     groups: int = 8
+    self_conditioning: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -53,7 +57,8 @@ class UNet(nn.Module):
     """Predicts, from a noisy image and its step, what `TrainConfig.target` says (eps, x_0 or v).
 
     x_t: (B, channels, image_size, image_size), about unit variance.  t: (B,) integers.
-    Returns a tensor shaped like x_t.
+    x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; zeros by default
+    (Chen et al. 2022, arXiv 2208.04202).  Returns a tensor shaped like x_t.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -61,7 +66,7 @@ class UNet(nn.Module):
         self.config = config
         first, width_t, folded = config.widths[0], 4 * config.widths[0], config.channels * config.patch**2
         self.embed = nn.Sequential(nn.Linear(first, width_t), nn.SiLU(), nn.Linear(width_t, width_t), nn.SiLU())
-        self.stem = nn.Conv2d(folded, first, 3, padding=1)
+        self.stem = nn.Conv2d(folded * (1 + config.self_conditioning), first, 3, padding=1)
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:
             return ResidualBlock(channels_in, channels_out, width_t, config.groups)
@@ -85,8 +90,12 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None = None) -> Tensor:
         self._check(x_t, t)
+        if self.config.self_conditioning:
+            x_t = torch.cat([x_t, torch.zeros_like(x_t) if x_0_hat is None else x_0_hat], dim=1)  # (B, 2 C, H, W)
+        elif x_0_hat is not None:
+            raise ValueError("this network takes no x_0_hat; build it with UNetConfig(self_conditioning=True)")
         embedding = self.embed(time_embedding(t, self.config.widths[0]))  # (B, width_t)
         p = self.config.patch
         x = self.stem(rearrange(x_t, "b c (y p) (x q) -> b (c p q) y x", p=p, q=p))
@@ -120,6 +129,48 @@ class UNet(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """The number of trainable numbers in a network."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+class Row(NamedTuple):
+    """A line of `shape_table`: a part of a network, what it returns for one image, and what that costs."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+def shape_table(model: nn.Module, *inputs: Tensor) -> list[Row]:
+    """What each part of a network returns for these inputs, in the order in which they are called.
+
+    inputs: as the network takes them, (1, C, H, W) and (1,); on the device "meta" nothing is computed, so that even
+    large networks are looked through at once.  Parts are the network's children; lists of layers are opened.
+    flops: floating-point operations of convolutions, linear layers and attention; an addition and a multiplication
+    are two.
+    """
+    rows: list[Row] = []
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+
+        def note(name: str, part: nn.Module, _: Any, output: Tensor) -> None:
+            flops = counter.get_total_flops() - sum(row.flops for row in rows)
+            rows.append(Row(name, type(part).__name__, tuple(output.shape), count_parameters(part), flops))
+
+        handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model)]
+        try:
+            model(*inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return rows
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList):
+            yield from ((f"{name}.{i}", part) for i, part in enumerate(child))
+        else:
+            yield name, child
 
 
 def restore(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:
