@@ -197,7 +197,7 @@ def test_chains_draws_each_state_and_each_possible_step():
         "y",
         "z",
     ]
-    assert len(first.patches) == 2 and len(second.patches) == 2  # loops
+    assert len(first.patches) == 2 + 3 and len(second.patches) == 2 + 2  # loops and states
     assert first.get_title() == "a" and figure.get_suptitle() == "Two chains"
 
 
@@ -205,10 +205,14 @@ def test_histogram_is_a_density_beside_the_one_that_is_given():
     cloud = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     grid = torch.linspace(-3, 3, 50)
     figure = plot.histogram({"a": (cloud, plot.DATA), "b": (cloud + 1, plot.NOISE)}, "Clouds", (grid, grid * 0))
-    bars = figure.axes[0].patches
-    assert len(bars) == 2 * 79
-    assert_close(sum(bar.get_width() * bar.get_height() for bar in bars), 2.0)
-    assert bars[0].get_x() == pytest.approx(float(cloud.min()))
+    filled, outline = figure.axes[0].patches
+    for polygon, shift in ((filled, 0), (outline, 1)):
+        x, y = polygon.get_xy().T
+        area = abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2  # the shoelace formula
+        assert area == pytest.approx(1.0, abs=1e-4)
+        assert x[y > 0].min() == pytest.approx(float(cloud.min()) + shift, abs=0.1)
+    assert (filled.get_fill(), outline.get_fill()) == (True, False)
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("x", "density")
     assert len(figure.axes[0].lines) == 1
 
 

@@ -77,7 +77,7 @@ def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str]
     for row, panels, name in zip(axes, rows, names, strict=True):
         for axis, panel, label in zip(row, panels, labels, strict=True):
             if isinstance(panel, tuple):
-                axis.quiver(*panel[0].T, *panel[1].T, color=MODEL, angles="xy", width=0.008)
+                axis.quiver(*panel[0].T, *panel[1].T, color=MODEL, angles="xy", width=0.01)
             else:
                 axis.scatter(*panel.T, s=1, color=DATA, linewidths=0)
             axis.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
@@ -89,7 +89,7 @@ def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str]
 
 
 def curves(x: Sequence[float], lines: Series, title: str, xlabel: str, ylabel: str, log: str = "") -> Figure:
-    """Lines over a common x.  lines: name -> (values, colour).  log: the axes with a logarithmic scale, as "y" or "xy"."""
+    """Lines over a common x.  lines: name -> (values, colour).  log: the logarithmic axes, as "y" or "xy"."""
     figure, axes = plt.subplots(figsize=(6, 3))
     for (name, (values, colour)), style in zip(lines.items(), ("-", "--", ":", "-.") * len(lines), strict=False):
         axes.plot(x, values, style, color=colour, label=name)
@@ -131,8 +131,8 @@ def chains(graphs: dict[str, tuple[Tensor, Sequence[str]]], title: str = "") -> 
         for i, j in (P > 0).nonzero().tolist():
             _arrow(axis, places[i], places[j], float(P[i, j]))
         for place, state in zip(places, states, strict=True):
-            axis.text(*place, state, ha="center", va="center", fontsize=9, color="white", zorder=3,
-                      bbox={"boxstyle": "circle,pad=0.45", "facecolor": DATA, "edgecolor": "white"})  # fmt: skip
+            axis.add_patch(plt.Circle(place, 0.36, facecolor=DATA, edgecolor="white", zorder=3))
+            axis.text(*place, state, ha="center", va="center", fontsize=9, color="white", zorder=4)
         axis.set(xlim=(-2, 2), ylim=(-1.7, 2), aspect="equal")
         axis.set_axis_off()
         axis.set_title(name, fontsize=9)
@@ -148,26 +148,31 @@ def _arrow(axis, start: np.ndarray, end: np.ndarray, weight: float) -> None:
         label = 1.56 * start
     else:
         way = (end - start) / np.linalg.norm(end - start)
-        label = (start + end) / 2 + 0.24 * np.array([way[1], -way[0]])
+        label = (start + end) / 2 + 0.2 * np.array([way[1], -way[0]])
         style = {"connectionstyle": "arc3,rad=0.22", "arrowstyle": "-|>", "color": QUIET, "lw": width}
-        axis.annotate("", xy=end - 0.3 * way, xytext=start + 0.3 * way, arrowprops=style)
-    axis.text(*label, f"{weight:g}", ha="center", va="center", fontsize=8)
+        axis.annotate("", xy=end - 0.34 * way, xytext=start + 0.34 * way, arrowprops=style)
+    white = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+    axis.text(*label, f"{weight:g}", ha="center", va="center", fontsize=8, bbox=white)
 
 
 def histogram(
-    clouds: dict[str, tuple[Tensor, str]], title: str, density: tuple[Tensor, Tensor] | None = None
+    clouds: dict[str, tuple[Tensor, str]], title: str, density: tuple[Tensor, Tensor] | None = None, xlabel: str = "x"
 ) -> Figure:
     """Histograms of clouds of numbers, as densities.  clouds: name -> (numbers, colour).
+
+    The first is filled, the others are outlines.
 
     density: a grid and the values of a density on it, drawn as a black line.
     """
     figure, axes = plt.subplots(figsize=(6, 3))
     low, high = (f(float(f(cloud.min(), cloud.max())) for cloud, _ in clouds.values()) for f in (min, max))
+    style = {"histtype": "stepfilled", "alpha": 0.5}
     for name, (cloud, colour) in clouds.items():
-        axes.hist(cloud.numpy(), bins=np.linspace(low, high, 80), density=True, color=colour, alpha=0.55, label=name)
+        axes.hist(cloud.numpy(), bins=np.linspace(low, high, 80), density=True, color=colour, label=name, **style)
+        style = {"histtype": "step", "lw": 1.8}
     if density is not None:
-        axes.plot(*density, color="black", lw=1, label="density")
-    axes.set(title=title)
+        axes.plot(*density, color="black", lw=1, ls="--", label="density")
+    axes.set(title=title, xlabel=xlabel, ylabel="density")
     axes.legend(frameon=False)
     return _framed(figure, axes)
 
@@ -180,7 +185,8 @@ def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figu
     axes.plot(grid, q, color=DATA, label="q")
     axes.plot(grid, p, "--", color=NOISE, label="p")
     axes.plot(grid, integrand, color=MODEL, lw=1)
-    axes.fill_between(grid, integrand, color=MODEL, alpha=0.4, label="q log(q / p)")
+    axes.fill_between(grid, integrand.clamp(min=0), color=MODEL, alpha=0.5, label="q log(q / p), counted up")
+    axes.fill_between(grid, integrand.clamp(max=0), color=MODEL, alpha=0.2, hatch="///", label="counted down")
     axes.axhline(0, color="black", lw=0.5)
     axes.set(title=title, ylim=(-0.35, 1.1), xlabel="x")
     axes.legend(frameon=False, loc="upper right")
