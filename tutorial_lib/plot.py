@@ -94,7 +94,8 @@ def curves(x: Sequence[float], lines: Series, title: str, xlabel: str, ylabel: s
     for (name, (values, colour)), style in zip(lines.items(), ("-", "--", ":", "-.") * len(lines), strict=False):
         axes.plot(x, values, style, color=colour, label=name)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, **{f"{axis}scale": "log" for axis in log})
-    axes.legend(frameon=True, framealpha=0.85, edgecolor="none")
+    outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(lines) > 4 else {}
+    axes.legend(frameon=True, framealpha=0.85, edgecolor="none", **outside)
     return _framed(figure, axes)
 
 
