@@ -17,35 +17,37 @@ NOTEBOOKS = {
 }
 
 
-def sections(number: str) -> list[tuple[str, str]]:
-    """The sections of a notebook: the Markdown and the code of each."""
-    found: list[list[str]] = []
-    for cell in NOTEBOOKS[number].cells:
-        if cell.cell_type == "code":
-            found[-1][1] += cell.source + "\n"
-            continue
-        for part in re.split(r"(?m)^(?=## )", cell.source):
-            if part.startswith("#") or not found:
-                found.append(["", ""])
-            found[-1][0] += part + "\n"
-    return [(text, code) for text, code in found]
+def told(number: str, slip: str) -> list[int]:
+    """The places of the Markdown cells that quote a slip, among a notebook's cells."""
+    return [i for i, cell in enumerate(NOTEBOOKS[number].cells) if cell.cell_type == "markdown" and slip in cell.source]
+
+
+def beside(number: str, place: int) -> str:
+    """The code of the cells around a Markdown cell: the last before it, and those up to the next Markdown cell."""
+    cells, found = NOTEBOOKS[number].cells, []
+    if cells[place - 1].cell_type == "code":
+        found.append(cells[place - 1].source)
+    for cell in cells[place + 1 :]:
+        if cell.cell_type != "code":
+            break
+        found.append(cell.source)
+    return "\n".join(found)
 
 
 def boxes(number: str) -> list[str]:
     """Every box of a notebook, up to the end of its paragraph."""
-    return re.findall(rf"> \*\*{re.escape(BOX)}\*\*.*", "\n".join(text for text, _ in sections(number)))
+    text = "\n".join(cell.source for cell in NOTEBOOKS[number].cells if cell.cell_type == "markdown")
+    return re.findall(rf"> \*\*{re.escape(BOX)}\*\*.*", text)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1][:40])
 def test_each_row_has_its_box_and_its_proof(row):
     number, slip, correct = re.match(r"\[(\d\d)\]", row[0])[1], row[1].strip('"'), row[2]
     assert correct
-    here = [(text, code) for text, code in sections(number) if slip in text]
-    assert len(here) == 1, f"{slip!r} should stand in one section of notebook {number}"
-    text, code = here[0]
-    assert BOX in text or "You may read" in text
+    (place,) = told(number, slip)
+    assert any(slip in box for box in boxes(number)), f"{slip!r} is not in a box"
     if row[3:] != ["terminology"]:
-        assert "assert" in code, f"no cell beside {slip!r} asserts it"
+        assert "assert" in beside(number, place), f"no cell beside {slip!r} asserts it"
 
 
 @pytest.mark.parametrize("number", sorted(NOTEBOOKS))
