@@ -21,8 +21,9 @@ run-all: $(READY)  ## the same with every notebook of the series
 lab: $(READY)  ## open JupyterLab on your own copy of the notebooks, in work/
 	$(PY) notebooks/execute.py lab
 
-notebooks: $(READY)  ## execute the committed notebooks and refresh their outputs
+notebooks: $(READY)  ## execute the committed notebooks, refresh their outputs and docs/equations.md
 	$(PY) notebooks/execute.py refresh
+	$(PY) docs/make_equations.py
 
 test: $(READY)  ## check everything: style, the package, and each output of each notebook
 	$(PY) -m ruff check

@@ -7,6 +7,7 @@ import torch
 from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.polynomial.hermite_e import hermegauss
 from torch import distributions
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -156,6 +157,30 @@ def test_v_is_the_derivative_of_the_rotation_from_data_to_noise(schedule, genera
     assert_close(target_from(schedule, "v", x_0, eps, t), v)
 
 
+@pytest.mark.equation("9")
+@pytest.mark.equation("10")
+def test_posterior_mean_from_the_noise_is_what_bayes_says_of_the_data(schedule, generator):
+    """Bayes adds precisions, for the x_0 that x_t was made of; Eq. 9 and 10 know only x_t and the noise."""
+    x_0, eps, t = case(generator)
+    t = t.clamp(min=2)
+    means, variances = [], []
+    for x, e, k in zip(x_0, eps, t.tolist(), strict=True):
+        before = math.prod(1 - float(schedule.beta[s]) for s in range(1, k))
+        beta = float(schedule.beta[k])
+        x_t = math.sqrt(before * (1 - beta)) * x + math.sqrt(1 - before * (1 - beta)) * e
+        variances.append(1 / ((1 - beta) / beta + 1 / (1 - before)))
+        means.append(variances[-1] * (math.sqrt(1 - beta) / beta * x_t + math.sqrt(before) / (1 - before) * x))
+    expected, sigma = torch.stack(means), torch.tensor(variances, dtype=torch.float64).sqrt().view(-1, 1, 1, 1)
+    x_t = q_sample(schedule, x_0, t, eps)
+    eq_9, _ = q_posterior(schedule, x_0_from(schedule, "eps", eps, x_t, t), x_t, t)
+    eq_10 = mu_from_eps(schedule, eps, x_t, t)
+    assert_close(eq_9, expected)
+    assert_close(eq_10, expected)
+    mu = torch.randn(eps.shape, generator=generator, dtype=eps.dtype)  # of any model
+    divergence = distributions.kl_divergence(distributions.Normal(expected, sigma), distributions.Normal(mu, sigma))
+    assert_close((eq_10 - mu).square() / (2 * sigma**2), divergence)
+
+
 @pytest.mark.equation("11")
 def test_mean_by_eps_is_the_mean_by_x_0(schedule, generator):
     _, eps, t = case(generator)
@@ -247,6 +272,52 @@ def test_step_term_with_the_larger_variance_adds_a_constant(schedule, generator)
     ratio = schedule.beta_tilde[t] / schedule.beta[t]
     got = diffusion.L_t_minus_1(schedule, x_0, q_sample(schedule, x_0, t, eps), t, x_0, "beta")
     assert_close(got, 16 * 0.5 * (ratio - 1 - ratio.log()))
+
+
+def bound_of_a_pixel(schedule, x_0, guess):
+    """L_T + ... + L_1 + L_0 of each x_0, (N,), in nats; averages over q(x_t | x_0) by Gauss-Hermite quadrature."""
+    nodes, weights = (torch.tensor(array) for array in hermegauss(64))
+    x_0, eps = x_0.repeat_interleave(64)[:, None], nodes.repeat(len(x_0))[:, None]
+    total = diffusion.L_T(schedule, x_0)
+    for k in range(1, schedule.T + 1):
+        t = steps(k, len(x_0))
+        x_t = q_sample(schedule, x_0, t, eps)
+        x_0_hat = guess(x_t, float(schedule.alpha_bar[k]))
+        if k == 1:
+            total = total + diffusion.L_0(schedule, x_0, x_0_hat)
+        else:
+            total = total + diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, "beta")
+    return (total.view(-1, 64) * weights).sum(1) / weights.sum()
+
+
+def nll_of_a_pixel(betas, slope, shift):
+    """-log p(x_0) of each of the 256 values under the chain of Eq. 1 with x_0_hat = slope sqrt(alpha_bar) x_t + shift.
+
+    Its steps are linear, so that x_0 (before it is cut into buckets) is Gaussian: mean and variance by recursion.
+    """
+    bars = [math.prod(1 - beta for beta in betas[:k]) for k in range(len(betas) + 1)]
+    mean, variance = 0.0, 1.0
+    for beta, now, before in reversed(list(zip(betas, bars[1:], bars, strict=False))):
+        of_x_0, of_x_t = math.sqrt(before) * beta / (1 - now), math.sqrt(1 - beta) * (1 - before) / (1 - now)
+        factor = of_x_0 * slope * math.sqrt(now) + of_x_t
+        mean, variance = factor * mean + of_x_0 * shift, factor**2 * variance + beta
+    edges = torch.cat([torch.tensor([-torch.inf]), (PIXELS[1:] + PIXELS[:-1]) / 2, torch.tensor([torch.inf])])
+    return -torch.special.ndtr((edges - mean) / math.sqrt(variance)).diff().log()
+
+
+@pytest.mark.equation("3")
+@pytest.mark.equation("5")
+@pytest.mark.parametrize(("slope", "shift"), [(1.0, 0.0), (0.9, 0.0), (0.7, 0.1), (0.0, -0.5)])
+def test_bound_lies_above_the_exact_likelihood_and_touches_it_for_the_exact_way_back(slope, shift):
+    """For data from N(0, 1) the way back has mean sqrt(alpha_t) x_t and variance beta_t: slope 1 and shift 0."""
+    betas = [0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99]
+    bound = bound_of_a_pixel(from_betas(betas), PIXELS, lambda x_t, kept: slope * math.sqrt(kept) * x_t + shift)
+    gap = bound - nll_of_a_pixel(betas, slope, shift)
+    if (slope, shift) == (1.0, 0.0):
+        assert_close(gap[1:-1], torch.zeros_like(gap[1:-1]), rtol=0, atol=1e-8)  # but for a bucket's width
+        assert (gap[[0, -1]] > 0.01).all()  # these two buckets are wide, and x_0 is taken for their finite end
+    else:
+        assert (gap > 1e-3).all()
 
 
 def test_step_term_at_the_first_step_is_an_error(schedule, generator):

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from tutorial_lib import sample
 from tutorial_lib.diffusion import q_posterior
 from tutorial_lib.sample import ddpm, final
-from tutorial_lib.schedule import even_tau, linear, steps
+from tutorial_lib.schedule import even_tau, from_betas, linear, steps
 
 MEAN, STD = 0.5, 0.3  # of the data in most tests
 
@@ -64,6 +64,38 @@ def test_samples_follow_the_law_that_recursion_gives(long, generator, variance, 
     mean, std = law_of_the_sampler(long, S, variance)
     assert_close(float(x.mean()), mean, rtol=0, atol=4 * std / math.sqrt(n))
     assert_close(float(x.std()), std, rtol=4 / math.sqrt(2 * n), atol=0)
+
+
+@pytest.mark.equation("1")
+@pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
+def test_all_states_together_have_the_law_of_the_product_of_the_kernels(generator, variance):
+    """To multiply Gaussian densities is to add their precisions; the inverse is the covariance of x_0, ..., x_T."""
+    betas, n = [0.1, 0.3, 0.5, 0.7, 0.9, 0.99], 40_000
+    bars = [math.prod(1 - beta for beta in betas[:k]) for k in range(7)]
+    steps_back = []  # x_{t-1} = a x_t + b + sigma z, by Eq. 11
+    for beta, now, before in zip(betas, bars[1:], bars, strict=False):
+        share = beta / (now * STD**2 + 1 - now)
+        sigma2 = beta if variance == "beta" else beta * (1 - before) / (1 - now)
+        steps_back.append(((1 - share) / math.sqrt(1 - beta), share * math.sqrt(now / (1 - beta)) * MEAN, sigma2))
+    precision, tilt = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)  # of x_1, ..., x_6
+    precision[5, 5] = 1.0  # p(x_T)
+    for i, (a, b, sigma2) in enumerate(steps_back[1:]):
+        residual = torch.zeros(6, dtype=torch.float64)
+        residual[i], residual[i + 1] = 1.0, -a
+        precision += residual.outer(residual) / sigma2
+        tilt += residual * b / sigma2
+    to_all = torch.cat([torch.eye(6, dtype=torch.float64)[:1] * steps_back[0][0], torch.eye(6, dtype=torch.float64)])
+    covariance = to_all @ precision.inverse() @ to_all.T  # (7, 7); the last step adds no noise
+    mean = to_all @ precision.inverse() @ tilt + torch.tensor([steps_back[0][1], *[0.0] * 6])
+
+    schedule = from_betas(betas)
+    x_T = torch.randn(n, 1, dtype=torch.float64, generator=generator)
+    frames = list(ddpm(best(schedule, "eps"), schedule, x_T, generator, "eps", variance=variance, clip=False))
+    x = torch.cat([frame.x for frame in reversed(frames)], dim=1)  # (n, 7)
+    spread = covariance.diagonal()
+    errors = ((spread.outer(spread) + covariance**2) / n).sqrt()
+    assert_close((x.mean(0) - mean) / (spread / n).sqrt(), torch.zeros(7, dtype=torch.float64), rtol=0, atol=4.5)
+    assert_close((x.T.cov() - covariance) / errors, torch.zeros(7, 7, dtype=torch.float64), rtol=0, atol=4.5)
 
 
 @pytest.mark.equation("Algorithm 2")
@@ -147,6 +179,22 @@ def test_frames_and_the_steps_that_the_network_sees(schedule, generator, S):
     assert asked == tau[:0:-1]
     assert torch.equal(frames[0].x, x_T)
     assert all(frame.x.shape == frame.x_0_hat.shape == x_T.shape for frame in frames)
+
+
+def test_a_chain_may_begin_half_way(schedule, generator):
+    """With the first 40 steps of the schedule it goes on from x_40 as the whole chain did."""
+    network = best(schedule, "v")
+    frames = ddpm(network, schedule, torch.randn(3, 1, 2, 2, dtype=torch.float64, generator=generator), generator, "v")
+    half_way = next(frame for frame in frames if frame.t == 40)
+    state = generator.get_state()
+    rest = list(frames)
+    generator.set_state(state)
+    first, *again = ddpm(network, schedule.strided(torch.arange(41)), half_way.x, generator, "v")
+    assert first.t == 40 and torch.equal(first.x, half_way.x)
+    for one, other in zip(again, rest, strict=True):
+        assert one.t == other.t
+        assert_close(one.x, other.x)
+        assert_close(one.x_0_hat, other.x_0_hat)
 
 
 def test_one_seed_one_result_to_the_last_bit(schedule):

@@ -132,6 +132,8 @@ def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) ->
     r"""The mean of the reverse step from predicted noise, without a detour over x_0 (Eq. 11).
 
     $\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \left(x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}} \epsilon_\theta\right)$
+
+    Of the true noise it is the posterior mean (Eq. 9, 10; notebook 03).
     """
     _same_shape("x_t", x_t, "eps", eps)
     weight = schedule.beta / (1 - schedule.alpha_bar).sqrt()
@@ -150,7 +152,7 @@ def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
 
 
 def reverse_variance(schedule: NoiseSchedule, kind: str = "beta") -> Tensor:
-    r"""The table of $\sigma_t^2$, (T + 1,): "beta" or "beta_tilde" (section 3.2).
+    r"""The table of $\sigma_t^2$, (T + 1,), the variance of each reverse step (Eq. 1; section 3.2): beta or beta_tilde.
 
     `beta_tilde[1]` is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1 there.
     """
@@ -162,6 +164,7 @@ def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
     r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats: what is left of the data at the end (Eq. 5).
 
     x_0: (B, ...).  Returns (B,).  There is nothing to train in it.  Infinite KL is an error: see `NoiseSchedule`.
+    The average of L_T + L_{T-1} + ... + L_1 + L_0 over the forward process is the bound (Eq. 3; notebook 03).
     """
     alpha_bar = schedule.alpha_bar[-1].to(x_0)
     q_variance, zero, one = 1 - alpha_bar, x_0.new_zeros(()), x_0.new_ones(())
@@ -174,6 +177,7 @@ def L_t_minus_1(
     r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8), for t >= 2.
 
     x_0_hat: the network's estimate of x_0.  variance: which fixed $\sigma_t^2$ the reverse step has.
+    For an x_0_hat that comes from predicted noise it is, up to a constant, a weighted squared error of that (Eq. 12).
     Returns (B,).  Raises ValueError at t = 1, whose term is `L_0`.
     """
     if int(t.min()) < 2:

@@ -107,7 +107,8 @@ class NoiseSchedule:
     def strided(self, tau: Tensor) -> "NoiseSchedule":
         r"""The schedule that visits only the steps tau of this one.
 
-        tau: (S + 1,) increasing integers from 0 to T.  The new schedule has S steps and
+        tau: (S + 1,) increasing integers from 0 to T; or to an earlier step, for a chain that begins there:
+        `torch.arange(t + 1)` keeps the first t steps, as they are.  The new schedule has S steps and
         $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
         """
         alpha_bar = self.alpha_bar[tau]

@@ -176,6 +176,7 @@ def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor
     """What training step number `step` sees: x_0, t and eps, the same on every machine and in every process.
 
     Images come in a new random order each epoch; t is uniform on 1..T; eps is standard normal.
+    (Algorithm 1, lines 2 to 4; notebook 05)
     """
     generator = _generator(config.seed, step)
     positions = torch.arange((step - 1) * config.batch, step * config.batch)  # counted over all epochs
