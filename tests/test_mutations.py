@@ -50,6 +50,7 @@ NOTICED = {
     ],
     ("01", "assert abs(values[1].real + 0.716312)"): [
         ("markov.eigenvalues", "values.abs().argsort", "values.real.argsort"),
+        ("markov.eigenvalues", "descending=True", "descending=False"),
     ],
     ("01", "assert min(seen.values()) > 20"): [
         ("markov.converges", "len(recurrent) == 1", "len(recurrent) >= 1"),
@@ -76,6 +77,7 @@ NOTICED = {
     ("01", "assert abs((x < -1).double().mean() - below)"): [
         ("markov.metropolis", ".log() <", ".log() >"),
         ("markov.metropolis", ".log() <", " <"),
+        ("markov.metropolis", ".log() <", ".log() * 2 <"),
     ],
     ("01", "markov.langevin(lambda x: -x"): [
         ("markov.langevin", "step / 2", "step"),
@@ -121,6 +123,9 @@ NOTICED = {
         ("schedule.sigmoid", "linspace(-6, 6", "linspace(-3, 6"),
         ("schedule.geometric", "torch.tensor([beta_1, beta_T]", "torch.tensor([2 * beta_1, beta_T]"),
     ],
+    ("02", 'half["geometric"]) == (260, 497, 685)'): [
+        ("schedule.geometric", "[beta_1, beta_T]", "[beta_T, beta_1]"),
+    ],
     ("02", "assert_close(naive, diffusion.L_T(s, x_0))"): [
         ("diffusion.L_T", "alpha_bar.sqrt()", "alpha_bar"),
         ("diffusion.L_T", "alpha_bar[-1]", "alpha_bar[-2]"),
@@ -136,6 +141,14 @@ NOTICED = {
     ("02", "assert abs(found[0.5] - 1.33) < 0.01"): [
         ("gaussian.log_density", "2 * math.pi", "math.pi"),
         ("toys.Mixture._joint", "self.weights.log() + ", ""),
+    ],
+    ("02", "assert_close(rescaled.beta[1:]"): [
+        ("schedule.linear", "1000 / T if rescaled", "999 / T if rescaled"),
+    ],
+    ("02", "guess = pair.x_0_hat("): [
+        ("toys.Mixture.x_0_hat", "signal * self.means, spread", "self.means, spread"),
+        ("toys.Mixture.x_0_hat", "(1 - gain * signal)", "(1 - gain)"),
+        ("toys.Mixture.x_0_hat", "alpha_bar * self.variance + 1 - alpha_bar", "1.0"),
     ],
     ("02", "assert nearest < 0.1"): [
         ("toys.Mixture.x_0_hat", "alpha_bar * self.variance + 1 - alpha_bar", "1.0"),
@@ -171,15 +184,20 @@ NOTICED = {
         ("diffusion.eps_from", "noise * x_t + signal * output", "noise * x_t - signal * output"),
         ("diffusion.eps_from", "output, x_t, t)) / noise", "output, x_t, t)) / noise**2"),
     ],
-    ("03", 'assert abs(shares["L2"] - 0.200) < 0.012'): [
-        ("toys.Mixture.x_0_hat", "signal * self.means, spread", "self.means, spread"),
-    ],
     ("03", "assert_close(mass, naive.flatten())"): [
         ("diffusion.L_0", "math.sqrt(schedule.beta[1])", "schedule.beta[1]"),
         ("diffusion.L_0", "schedule.beta[1]", "schedule.beta[2]"),
         ("diffusion.L_0", "x_0 + 1 / 255", "x_0 + 2 / 255"),
         ("diffusion.L_0", "torch.where(x_0 > 0.999, torch.inf, upper)", "upper"),
+        ("diffusion.L_0", "torch.where(x_0 < -0.999, -torch.inf, lower)", "lower"),
         ("diffusion._log_normal_mass", "log_lower - log_upper", "log_upper - log_lower"),
+    ],
+    ("03", "far = diffusion.L_0("): [
+        (
+            "diffusion._log_normal_mass",
+            "log_upper + torch.log1p(-(log_lower - log_upper).exp())",
+            "(log_upper.exp() - log_lower.exp()).log()",
+        ),
     ],
     ("04", "assert_close(naive, down(x))"): [
         ("blocks.Down.forward", "(c p q)", "(p q c)"),
