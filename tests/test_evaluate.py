@@ -1,8 +1,9 @@
-"""The Frechet distance against scipy and closed forms; the classifier that ships against real labels."""
+"""The Frechet distance against scipy and closed forms; neighbours against scipy; the classifier against real labels."""
 
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.spatial
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,35 @@ def test_distance_does_not_depend_on_the_axes():
     turn, _ = torch.linalg.qr(cloud(5, 5, 3))
     turned = frechet_distance(*moments(a @ turn), *moments(b @ turn))
     assert_close(turned, frechet_distance(*moments(a), *moments(b)))
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 2000])
+@pytest.mark.parametrize("count", [1, 3])
+def test_nearest_against_a_tree_of_scipy(size, count):
+    """Whatever the pieces, also when the last one holds fewer than `count`."""
+    points, references = cloud(20, 4, 1), cloud(50, 4, 2)
+    distances, indices = scipy.spatial.KDTree(references.numpy()).query(points.numpy(), k=[*range(1, count + 1)])
+    got_indices, got_distances = evaluate.nearest(points, references, count, size)
+    assert_close(got_indices, torch.from_numpy(indices))
+    assert_close(got_distances, torch.from_numpy(distances))
+
+
+def test_a_copy_among_images_is_found_at_no_distance(test_images):
+    pixels = test_images.pixels[:300]
+    wanted = torch.tensor([7, 299, 0])
+    indices, distances = evaluate.nearest(pixels[wanted], pixels, size=100)
+    assert torch.equal(indices[:, 0], wanted)
+    assert_close(distances, torch.zeros(3, 1, dtype=torch.float64), rtol=0, atol=1e-4)
+    brighter = pixels[wanted].float() + 2  # all 784 pixels off by 2, so the distance is 2 sqrt(784)
+    assert_close(evaluate.nearest(brighter, pixels)[1], torch.full((3, 1), 56.0).double(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_nearest_refuses_what_makes_no_sense(count):
+    with pytest.raises(ValueError, match=rf"count must lie in 1\.\.5, the number of references, got {count}"):
+        evaluate.nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)
+    with pytest.raises(ValueError, match=r"but the first, got \(2, 1, 3, 3\) and \(5, 9\)"):
+        evaluate.nearest(torch.zeros(2, 1, 3, 3), torch.zeros(5, 9))
 
 
 def test_shipped_classifier_knows_the_classes(classifier, test_images):

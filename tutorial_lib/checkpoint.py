@@ -55,7 +55,7 @@ def find(name: Path | str) -> Path:
 
 
 def shipped() -> dict[str, Path]:
-    """The weights that come with the package: name -> file."""
+    """What comes with the package: trained weights, and what was measured with them.  Name -> file."""
     return {path.stem: path for path in sorted(ASSETS.glob("*.safetensors"))}
 
 

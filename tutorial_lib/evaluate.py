@@ -1,4 +1,5 @@
-"""How good are the samples?  A small classifier, and the Frechet distance between clouds of its features.
+"""How good are the samples, and are they new?  A small classifier, the Frechet distance between clouds of its
+features, and the images nearest to a sample.
 
 The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception network, and so
 its numbers compare only with each other: it is never called FID.
@@ -113,6 +114,28 @@ def feature_distance(model: Classifier, samples: Tensor, real: Tensor) -> float:
         *moments(predictions(model, samples)[0]),
         *moments(predictions(model, real)[0]),
     )
+
+
+def nearest(points: Tensor, references: Tensor, count: int = 1, size: int = 2000) -> tuple[Tensor, Tensor]:
+    """The `count` references nearest to each point: indices and distances, each (N, count), nearest first.
+
+    points: (N, ...), references: (M, ...): images, or features of images.  Distances are Euclidean, float64, in the
+    units of both (sums of squares, not means); a copy is found at 0.  References are taken in pieces of `size`, so
+    that 60,000 images need little memory.  Raises ValueError when shapes disagree, or for a count outside 1..M.
+    """
+    if points.shape[1:] != references.shape[1:]:
+        shapes = f"{tuple(points.shape)} and {tuple(references.shape)}"
+        raise ValueError(f"points and references must agree in all dimensions but the first, got {shapes}")
+    if not 1 <= count <= len(references):
+        raise ValueError(f"count must lie in 1..{len(references)}, the number of references, got {count}")
+    flat, found = points.flatten(1).double(), []
+    for first in range(0, len(references), size):
+        piece = references[first : first + size].flatten(1).double()
+        distances, indices = torch.cdist(flat, piece).topk(min(count, len(piece)), largest=False)  # (N, count)
+        found.append((distances, indices + first))
+    distances, indices = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))  # the best of each piece
+    distances, best = distances.topk(count, largest=False)
+    return indices.gather(1, best), distances
 
 
 def report(samples: Tensor) -> dict:

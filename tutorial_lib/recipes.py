@@ -1,6 +1,7 @@
-"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet`.
+"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet|nearest`.
 
-`make retrain` runs the last two.  All three need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
+`make retrain` runs `classifier` and `unet`, which ends with `nearest`.  All four need the full Fashion-MNIST as IDX
+files (see `data.IDX_FOLDERS`).
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
 SHIPPED = train.TrainConfig(steps=10_500, ema=0.999)
+WEIGHTS = "fashion_mnist.safetensors"
 MILESTONES = (100, 300, 1000, 2000, 4000, 7000, SHIPPED.steps)
 
 
@@ -87,8 +89,8 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
 def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) -> None:
     """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps, and store it.
 
-    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows.  What ships are the
-    averaged weights, as float16.
+    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows, and looks for the
+    training images nearest to the samples.  What ships, and is judged, are the averaged weights, as float16.
     """
     images, network = _full("train"), UNetConfig()
     torch.manual_seed(SHIPPED.seed)  # the initial weights
@@ -111,13 +113,46 @@ def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) 
     tensors, configuration = checkpoint.load(out)
     averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
     configuration["recipe"] = "python -m tutorial_lib.recipes unet"
-    configuration["metrics"] = _judge(restore(tensors, configuration), count, steps)
-    checkpoint.save(ASSETS / "fashion_mnist.safetensors", averaged, configuration)
+    samples = _draw(restore(averaged, configuration), count, steps)
+    configuration["metrics"] = {"sampler": f"ddpm, {steps} steps, seed 0"} | evaluate.report(samples)
+    checkpoint.save(ASSETS / WEIGHTS, averaged, configuration)
     print(json.dumps(configuration["metrics"], indent=1))
+    _search(samples, steps)
 
 
-def _judge(model: UNet, count: int, steps: int) -> dict:
-    return {"sampler": f"ddpm, {steps} steps, seed 0"} | evaluate.report(_draw(model, count, steps))
+def nearest(count: int = 2000, steps: int = 50) -> None:
+    """Draw the samples by which the shipped weights were judged, and search all 60,000 training images for copies."""
+    _search(_draw(restore(*checkpoint.load(ASSETS / WEIGHTS)), count, steps), steps)
+
+
+def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> None:
+    """Store how far uint8 samples (N, 1, 28, 28) are from their nearest training images, by pixels and by features.
+
+    Beside them the same for the embedded test images, which are certainly no copies.  Of the `first` samples, and of
+    the `closest` (by pixels) among the others, the pictures, and the indices and pictures of the three nearest.
+    """
+    train, test, model = _full("train"), load("embedded", "test"), evaluate.load_classifier()
+    known = {"pixels": train.pixels, "features": evaluate.predictions(model, train.pixels)[0]}
+    tensors = {}
+    for name, pixels in (("test", test.pixels), ("samples", samples)):
+        points = {"pixels": pixels, "features": evaluate.predictions(model, pixels)[0]}
+        found = {space: evaluate.nearest(points[space], known[space], 3) for space in known}  # (N, 3) each
+        tensors |= {f"{name}.{space}": distances[:, 0].float() for space, (_, distances) in found.items()}
+    order = found["pixels"][1][:, 0].argsort()
+    shown = torch.cat([torch.arange(first), order[order >= first][:closest]])
+    tensors |= {"shown.samples": samples[shown], "shown.numbers": shown}
+    for space, (indices, distances) in found.items():
+        tensors[f"shown.{space}.indices"] = indices[shown]
+        tensors[f"shown.{space}.distances"] = distances[shown].float()
+        tensors[f"shown.{space}.images"] = train.pixels[indices[shown]]  # (shown, 3, 1, 28, 28)
+    configuration = {
+        "what": f"training images nearest to {len(samples):,} samples, and to {len(test):,} test images",
+        "recipe": "python -m tutorial_lib.recipes nearest",
+        "data": train.source,
+        "sampler": f"ddpm, {steps} steps, seed 0",
+        "weights_sha256": hashlib.sha256((ASSETS / WEIGHTS).read_bytes()).hexdigest(),
+    }
+    checkpoint.save(ASSETS / "nearest.safetensors", tensors, configuration)
 
 
 def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
@@ -130,4 +165,4 @@ def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    {"data": data, "classifier": classifier, "unet": unet}[sys.argv[1]]()
+    {"data": data, "classifier": classifier, "unet": unet, "nearest": nearest}[sys.argv[1]]()

@@ -35,7 +35,7 @@ def ddpm(
     variance: str = "beta_tilde",
     clip: bool = True,
 ) -> Iterator[Frame]:
-    r"""Ancestral sampling (Algorithm 2): yields x_T and then each x_t down to x_0.
+    r"""Ancestral sampling (Eq. 1; Algorithm 2): yields x_T and then each x_t down to x_0.
 
     network: maps (x_t, t) to its prediction of `target` ("eps", "x_0", "v" or "mu").
     x_T: (B, C, H, W) standard normal; its device is where the work happens.

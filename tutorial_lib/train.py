@@ -163,7 +163,7 @@ MEASURED = 20  # steps from which `minutes` are turned into a number of steps
 def training_step(
     network: nn.Module, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, config: TrainConfig
 ) -> Tensor:
-    r"""The loss of one batch (Algorithm 1, lines 2 to 5; Eq. 14): noise the data, ask the network, compare.
+    r"""The loss of one batch (Algorithm 1, line 5; Eq. 14): noise the data, ask the network, compare.
 
     x_0: (B, C, H, W) in [-1, 1].  t: (B,) in 1..T.  eps: like x_0.  Returns the loss of each image, (B,).
     """

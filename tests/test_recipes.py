@@ -1,0 +1,116 @@
+"""The recipe that looks for copies: what it stores, on a small scale and in the file that ships."""
+
+import hashlib
+
+import pytest
+import torch
+from conftest import ROOT
+from torch.testing import assert_close
+
+from tutorial_lib import checkpoint, data, evaluate, files, recipes
+
+SPACES = ("pixels", "features")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """60 training and 20 test images, and 15 samples of which some are training images; the tensors that are stored."""
+    train, test = data.load("embedded", "train"), data.load("embedded", "test")
+    train = data.Images(train.pixels[:60], train.labels[:60], "sixty")
+    monkeypatch.setattr(recipes, "_full", lambda split: train)
+    monkeypatch.setattr(recipes, "load", lambda source, split: data.Images(test.pixels[:20], test.labels[:20], ""))
+    monkeypatch.setattr(recipes, "ASSETS", tmp_path)
+    (tmp_path / recipes.WEIGHTS).write_bytes(b"some weights")
+    samples = torch.cat([test.pixels[100:108], train.pixels[[5, 50, 20]], test.pixels[108:112]])
+    recipes._search(samples, steps=50, first=2, closest=4)
+    return train.pixels, test.pixels[:20], samples, *checkpoint.load(tmp_path / "nearest.safetensors")
+
+
+def test_distances_of_samples_and_of_test_images(small):
+    train, test, samples, tensors, configuration = small
+    model = evaluate.load_classifier()
+    embed = {"pixels": lambda x: x.flatten(1).double(), "features": lambda x: evaluate.predictions(model, x)[0]}
+    for name, pixels in (("samples", samples), ("test", test)):
+        for space in SPACES:
+            a, b = embed[space](pixels), embed[space](train)
+            naive = torch.stack([(b - one).square().sum(1).sqrt().min() for one in a])
+            assert_close(tensors[f"{name}.{space}"].double(), naive, rtol=1e-5, atol=1e-3)
+    assert configuration["what"] == "training images nearest to 15 samples, and to 20 test images"
+    assert configuration["weights_sha256"] == hashlib.sha256(b"some weights").hexdigest()
+
+
+def test_the_first_samples_and_the_closest_are_shown(small):
+    """The three copies stand behind the first two samples, and the fourth is the nearest of the rest."""
+    train, _, samples, tensors, _ = small
+    numbers = tensors["shown.numbers"].tolist()
+    assert numbers[:2] == [0, 1] and sorted(numbers[2:5]) == [8, 9, 10]
+    rest = [i for i in range(2, 15) if i not in (8, 9, 10)]
+    assert numbers[5] == min(rest, key=lambda i: float(tensors["samples.pixels"][i]))
+    assert torch.equal(tensors["shown.samples"], samples[numbers])
+    copied = dict(zip(numbers, tensors["shown.pixels.indices"][:, 0].tolist(), strict=True))
+    assert [copied[i] for i in (8, 9, 10)] == [5, 50, 20]
+    for space in SPACES:
+        assert torch.equal(tensors[f"shown.{space}.images"], train[tensors[f"shown.{space}.indices"]])
+        assert_close(tensors[f"shown.{space}.distances"][:, 0], tensors[f"samples.{space}"][numbers])
+        assert bool((tensors[f"shown.{space}.distances"].diff(dim=1) >= 0).all())
+
+
+def test_the_recipe_draws_from_the_weights_that_ship(tmp_path, monkeypatch):
+    """One seed, two steps, three samples; the search gets them."""
+    asked = []
+    monkeypatch.setattr(recipes, "_search", lambda samples, steps: asked.append((samples, steps)))
+    recipes.nearest(count=3, steps=2)
+    recipes.nearest(count=3, steps=2)
+    (samples, steps), (again, _) = asked
+    assert samples.shape == (3, 1, 28, 28) and samples.dtype == torch.uint8 and steps == 2
+    assert torch.equal(samples, again)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return checkpoint.load("nearest")
+
+
+def test_what_ships_belongs_to_the_weights_that_ship(shipped):
+    """Weights made anew need a new search: `python -m tutorial_lib.recipes nearest`."""
+    path = files.ASSETS / "nearest.safetensors"
+    assert path.stat().st_size < 100_000
+    weights = (ROOT / "tutorial_lib" / "assets" / recipes.WEIGHTS).read_bytes()
+    assert shipped[1]["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert "60,000 train images" in shipped[1]["data"]
+
+
+def test_what_ships_is_true(shipped):
+    """Pixel distances from the stored pictures, feature distances by the classifier, and no neighbour twice."""
+    tensors, model = shipped[0], evaluate.load_classifier()
+    samples = tensors["shown.samples"]
+    assert samples.shape == (10, 1, 28, 28) and samples.dtype == torch.uint8
+    embed = {"pixels": lambda x: x.flatten(1).double(), "features": lambda x: evaluate.predictions(model, x)[0]}
+    for space in SPACES:
+        images, distances = tensors[f"shown.{space}.images"], tensors[f"shown.{space}.distances"]
+        assert images.shape == (10, 3, 1, 28, 28)
+        for j in range(3):
+            naive = (embed[space](samples) - embed[space](images[:, j])).square().sum(1).sqrt()
+            assert_close(distances[:, j].double(), naive, rtol=1e-4, atol=1e-3)
+        assert all(len(set(row)) == 3 for row in tensors[f"shown.{space}.indices"].tolist())
+        assert tensors[f"samples.{space}"].shape == tensors[f"test.{space}"].shape == (2000,)
+
+
+def test_samples_are_no_nearer_to_the_training_images_than_test_images_are(shipped):
+    for space in SPACES:
+        samples, test = (shipped[0][f"{name}.{space}"] for name in ("samples", "test"))
+        assert float(samples.min()) > 0.9 * float(test.min())
+        assert 0.9 < float(samples.median() / test.median()) < 1.15
+
+
+def test_neighbours_in_the_full_set(shipped):
+    """Where the full set is at hand, the indices lead to the stored pictures, and none of 60,000 is nearer."""
+    train = data.load("auto", "train")
+    if len(train) < 60_000:
+        pytest.skip(f"needs the full Fashion-MNIST, here is only {train.source}")
+    tensors = shipped[0]
+    for space in SPACES:
+        assert torch.equal(train.pixels[tensors[f"shown.{space}.indices"]], tensors[f"shown.{space}.images"])
+    indices, distances = evaluate.nearest(tensors["shown.samples"], train.pixels, 3)
+    assert torch.equal(indices, tensors["shown.pixels.indices"])
+    assert_close(distances.float(), tensors["shown.pixels.distances"])
