@@ -127,6 +127,8 @@ def _train(options: argparse.Namespace) -> None:
     run = train.train(model, images, config, out, about, options.resume, options.minutes, device)
     with _stop_on_signals() as stopped:
         last = _follow(run, out / "loss.csv", config.steps, stopped)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # left to itself, a process may be aborted on its way out
     if not _is_main():
         return
     if last is None:
