@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, each behind group norm and SiLU, around a skip connection (pre-norm).
 
     The time embedding enters between them.  By default as a scale and a shift of every channel behind the norm
-    (Dhariwal & Nichol 2021); with `add`, it is added to every channel before the norm (Ho et al. 2020).
+    (Nichol & Dhariwal 2021); with `add`, it is added to every channel before the norm (Ho et al. 2020).
     The second convolution starts at zero, so a new block starts as its skip.  dropout: before that convolution.
     x: (B, channels_in, H, W).  embedding: (B, width_t), behind its activation.  Returns (B, channels_out, H, W).
     """
