@@ -103,6 +103,20 @@ def test_embedded_mean_is_that_of_the_data_set():
     assert_close(float(x.double().mean()), -0.4279, rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("source", "sandals", "sneakers"), [("embedded", 0.931, 0.996), ("auto", 0.9265, 0.9970)], ids=["embedded", "all"]
+)
+def test_shoes_point_one_way(source, sandals, sneakers):
+    """The figures of notebook 05: how many images are nearer to their class mean than to its mirror image."""
+    images = data.load(source)
+    if source == "auto" and len(images) != 60_000:
+        pytest.skip("the full Fashion-MNIST is not here")
+    for name, expected in (("sandal", sandals), ("sneaker", sneakers), ("ankle boot", 1.0)):
+        x = data.to_model(images.pixels[images.labels == data.CLASSES.index(name)])
+        straight, mirrored = (((x - m) ** 2).sum((1, 2, 3)) for m in (x.mean(0), x.mean(0).flip(-1)))
+        assert_close(float((straight < mirrored).double().mean()), expected, rtol=0, atol=1e-3)
+
+
 def test_checksums_and_a_tampered_file(monkeypatch, tmp_path):
     assert "2 files match" in data.verify_embedded() and "MIT" in data.verify_embedded()
     for path in data.ASSETS.glob("fashion_mnist_*.*"):

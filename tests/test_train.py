@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -361,22 +362,33 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_do_what_one_does(tiny, tiny_images, tmp_path):
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_two_processes_do_what_one_does(tiny, tiny_images, tmp_path, machines):
+    """On one machine, and as on two: two launchers, each with one process, as notebook 05 starts them."""
     script, out = tmp_path / "two.py", tmp_path / "out"
     script.write_text(textwrap.dedent(PROCESS))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(script),
-        str(out),
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
+    where = ["--standalone", "--nproc_per_node", "2"]
+    if machines == 2:
+        where = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", free_port()]
+    launched = []
+    for rank in range(machines):
+        which = ["--node_rank", str(rank)] if machines == 2 else []
+        command = [sys.executable, "-m", "torch.distributed.run", *where, *which, str(script), str(out)]
+        launched.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        for process in launched:
+            _, errors = process.communicate(timeout=180)
+            assert process.returncode == 0, errors
+    finally:
+        for process in launched:
+            process.kill()
     config = replace(SMALL, steps=6)
     _, last, losses = run(tiny, tiny_images, config)
     for rank in (0, 1):
