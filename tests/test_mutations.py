@@ -236,6 +236,7 @@ NOTICED = {
         ("data.to_model", "div_(127.5)", "div_(255)"),
         ("data.to_pixels", ".add(1)", ""),
         ("data.to_pixels", ".round_()", ""),
+        ("data.to_pixels", ".clamp(-1, 1)", ""),
     ],
     ("05", "assert_close(torch.stack(naive), library)"): [
         ("train.training_step", "network(x_t, ", "network(x_0, "),
@@ -251,12 +252,17 @@ NOTICED = {
     ("05", "train.update_ema(averaged"): [
         ("train.update_ema", "min(decay, (1 + step) / (10 + step))", "decay"),
         ("train.update_ema", "min(decay, ", "max(decay, "),
+        ("train.update_ema", ", 1 - decay)", ", decay)"),
     ],
     ("05", "first, again = train.draw(images, 7, short)"): [
         ("train.draw", "(step - 1) * config.batch, step", "step * config.batch, (step + 1)"),
         ("train.draw", "if config.flip", "if not config.flip"),
         ("train.draw", "_generator(config.seed, step)", "torch.Generator().manual_seed(torch.seed())"),
+        ("train.draw", "_generator(config.seed, step)", "_generator(config.seed, 0)"),
+        ("train.draw", "torch.randint(1, config.T + 1", "torch.randint(0, config.T"),
+        ("train.draw", "torch.randn(x_0.shape", "torch.rand(x_0.shape"),
         ("train._order", "torch.randperm(count, ", "torch.randint(count, (count,), "),
+        ("train._order", "torch.randperm(count, generator=_generator(seed, -1 - epoch))", "torch.arange(count)"),
     ],
     ("06", "assert_close(eps_theta(x_t, t), diffusion.eps_from("): [
         ("diffusion.eps_from", "noise * x_t + signal * output", "noise * x_t - signal * output"),
@@ -276,6 +282,10 @@ NOTICED = {
         ("sample.ddpm", "same_t(i, len(x))", "same_t(max(i - 1, 1), len(x))"),
         ("sample.ddpm", "same_t(int(tau[i]), len(x))", "same_t(int(tau[max(i - 1, 1)]), len(x))"),
         ("sample.ddpm", "if clip", "if not clip"),
+    ],
+    ("06", "indices, distances = evaluate.nearest(points, references"): [
+        ("evaluate.nearest", "indices + first", "indices"),
+        ("evaluate.nearest", "largest=False)  # (N, count)", "largest=True)  # (N, count)"),
     ],
     ("06", "assert_close(short.beta, tables.beta[:501])"): [
         ("schedule.NoiseSchedule.strided", "alpha_bar[1:] / alpha_bar[:-1]", "(alpha_bar[1:] / alpha_bar[:-1]).sqrt()"),
