@@ -1,12 +1,15 @@
 """Pictures: where every pixel goes, how large a file may be, and that nothing is left open."""
 
+import inspect
 import math
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.testing import assert_close
@@ -262,3 +265,17 @@ def test_clouds_draws_points_and_arrows():
     top, _, bottom, _ = figure.axes
     assert len(top.collections[0].get_offsets()) == 7 and top.get_title() == "a"
     assert len(bottom.collections[0].get_offsets()) == 5 and bottom.get_ylabel() == "drift"
+
+
+def test_every_function_is_exercised_here_and_used_by_a_notebook_or_the_library():
+    public = [name for name, item in vars(plot).items() if inspect.isfunction(item) and item.__module__ == plot.__name__
+              and not name.startswith("_")]  # fmt: skip
+    assert {"grid", "strip", "curves", "bars", "gif", "film"} <= set(public)
+    here = Path(__file__).read_text(encoding="utf-8")
+    there = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "tutorial_lib").glob("*.py")]
+    users = "".join(path.read_text(encoding="utf-8") for path in there)
+    for name in public:
+        assert f"plot.{name}(" in here, name
+        assert f"plot.{name}(" in users or f" {name}(" in users.replace(f"def {name}(", ""), (
+            name
+        )  # `tile` in `plot` itself
