@@ -278,4 +278,4 @@ def test_every_function_is_exercised_here_and_used_by_a_notebook_or_the_library(
         assert f"plot.{name}(" in here, name
         assert f"plot.{name}(" in users or f" {name}(" in users.replace(f"def {name}(", ""), (
             name
-        )  # `tile` in `plot` itself
+        )
