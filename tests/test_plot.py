@@ -276,6 +276,4 @@ def test_every_function_is_exercised_here_and_used_by_a_notebook_or_the_library(
     users = "".join(path.read_text(encoding="utf-8") for path in there)
     for name in public:
         assert f"plot.{name}(" in here, name
-        assert f"plot.{name}(" in users or f" {name}(" in users.replace(f"def {name}(", ""), (
-            name
-        )
+        assert f"plot.{name}(" in users or f" {name}(" in users.replace(f"def {name}(", ""), name
