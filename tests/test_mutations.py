@@ -254,6 +254,16 @@ NOTICED = {
         ("train.update_ema", "min(decay, ", "max(decay, "),
         ("train.update_ema", ", 1 - decay)", ", decay)"),
     ],
+    ("05", "assert_close(copied.running_mean"): [
+        ("train.update_ema", "averaged.copy_(present)", "pass"),
+    ],
+    ("05", "assert_close(torch.tensor(library), naive"): [
+        ("train.learning_rate", "config.lr * step / config.warmup", "config.lr * (step - 1) / config.warmup"),
+        ("train.learning_rate", "(1 + math.cos", "(1 - math.cos"),
+    ],
+    ("05", "assert best == {"): [
+        ("diffusion.regression_loss", '"l1": F.l1_loss', '"l1": F.mse_loss'),
+    ],
     ("05", "first, again = train.draw(images, 7, short)"): [
         ("train.draw", "(step - 1) * config.batch, step", "step * config.batch, (step + 1)"),
         ("train.draw", "if config.flip", "if not config.flip"),
@@ -282,6 +292,9 @@ NOTICED = {
         ("sample.ddpm", "same_t(i, len(x))", "same_t(max(i - 1, 1), len(x))"),
         ("sample.ddpm", "same_t(int(tau[i]), len(x))", "same_t(int(tau[max(i - 1, 1)]), len(x))"),
         ("sample.ddpm", "if clip", "if not clip"),
+    ],
+    ("06", "naive_distance(cloud, reference)"): [
+        ("evaluate.frechet_distance", "- 2 * cross", "- cross"),
     ],
     ("06", "indices, distances = evaluate.nearest(points, references"): [
         ("evaluate.nearest", "indices + first", "indices"),
