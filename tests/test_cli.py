@@ -17,9 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import tutorial_lib
-from tutorial_lib import checkpoint, evaluate, files
+from tutorial_lib import checkpoint, data, files
 from tutorial_lib.cli import main
-from tutorial_lib.data import Images
 from tutorial_lib.unet import UNetConfig
 
 FEW = ["--batch", "4", "--steps", "3", "--report-every", "1", "--device", "cpu"]
@@ -187,23 +186,77 @@ def test_weights_lists_what_ships(capsys):
     assert "test_accuracy" in out and "recipe" in out
 
 
-def few(images: Images) -> Images:
-    """The first 300 of them, to save time."""
-    return Images(images.pixels[:300], images.labels[:300], images.source)
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    """A run of a single step on the embedded images: weights of the right shape that draw noise."""
+    folder = tmp_path_factory.mktemp("untrained")
+    assert cli("train", "--data", "embedded", "--out", folder, "--batch", 2, "--steps", 1, "--device", "cpu") == 0
+    return folder
 
 
-def test_evaluate_reports_distance_floor_and_shares(tmp_path, capsys, monkeypatch):
-    assert cli("train", "--data", "embedded", "--out", tmp_path, "--batch", 2, "--steps", 1, "--device", "cpu") == 0
+def test_evaluate_reports_distance_floor_and_shares(untrained, capsys):
     capsys.readouterr()
-    load = evaluate.load
-    monkeypatch.setattr(evaluate, "load", lambda *arguments: few(load(*arguments)))
-    assert cli("evaluate", "--weights", tmp_path, "--steps", 2, "--count", 12, "--device", "cpu", "--seed", 3) == 0
+    assert cli("evaluate", "--weights", untrained, "--steps", 2, "--count", 12, "--device", "cpu", "--seed", 3) == 0
     out = capsys.readouterr().out
-    assert "12 samples of" in out and "(ddpm, 2 steps, seed 3)" in out
-    assert "distance to 300 real images" in out and "the floor, 12 other real images" in out
-    shares = [float(word.rstrip("%,")) for word in out.split() if word.rstrip(",").endswith("%")]
+    assert "12 samples (ddpm, 2 steps)" in out and "seed 3" in out
+    assert "distance to 10,000 real images" in out and "the floor, 12 other real images" in out
+    assert "95 % interval" in out and "bits" not in out and "nearest" not in out
+    shares = [
+        float(word.rstrip("%,")) for word in out[out.index("T-shirt") :].split() if word.rstrip(",").endswith("%")
+    ]
     assert len(shares) == 10
     np.testing.assert_allclose(sum(shares), 100, atol=0.6)  # ten roundings of 0.05
+
+
+def test_evaluate_with_all_metrics(untrained, capsys, monkeypatch):
+    monkeypatch.setattr(data, "available", lambda: [])  # what "auto" takes then is the embedded subset
+    assert cli(
+        "evaluate", "--weights", untrained, "--sampler", "dpm++", "--steps", 2, "--count", 6, "--device", "cpu",
+        "--metrics", "bpd, copies,fd",
+    ) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "distance to 10,000 real images" in out
+    assert "samples less than 1 away: 0" in out
+    assert "bound on 6 test images" in out
+    bound = float(out.split("bits per dimension:\n")[1].split()[0])
+    assert 2 < bound < 50  # far from what a trained network reaches
+
+
+def test_bits_alone_draw_no_samples(untrained, capsys):
+    assert cli("evaluate", "--weights", untrained, "--count", 4, "--metrics", "bpd", "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    assert "bits per dimension" in out and "samples" not in out
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++", "heun"])
+def test_every_sampler_from_the_command_line(tmp_path, sampler):
+    """Garments appear within ten steps: dark corners around something brighter, which 10 steps of ddpm show as well."""
+    arguments = ["--sampler", sampler, "--steps", 10, "--count", 8, "--device", "cpu"]
+    for name in ("a.npy", "b.npy"):
+        assert cli("sample", *arguments, "--out", tmp_path / name) == 0
+    pixels = np.load(tmp_path / "a.npy")
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    corners = pixels[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean()
+    assert corners < 30 < pixels[:, 8:20, 8:20].mean()
+
+
+def test_the_fast_samplers_take_25_steps_unless_told_otherwise(untrained, tmp_path):
+    common = ["sample", "--weights", untrained, "--sampler", "ddim", "--count", 2, "--device", "cpu", "--out"]
+    assert cli(*common, tmp_path / "a.npy") == 0
+    assert cli(*common, tmp_path / "b.npy", "--steps", 25) == 0
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_eta_adds_noise_that_the_seed_decides(tmp_path):
+    drawn = {}
+    for name, options in {
+        "0": [], "0.0": ["--eta", 0], "1": ["--eta", 1], "again": ["--eta", 1],
+    }.items():  # fmt: skip
+        common = ["--sampler", "ddim", "--steps", 5, "--count", 2, "--device", "cpu"]
+        assert cli("sample", *common, *options, "--out", tmp_path / f"{name}.npy") == 0
+        drawn[name] = np.load(tmp_path / f"{name}.npy")
+    assert (drawn["0"] == drawn["0.0"]).all() and (drawn["1"] == drawn["again"]).all()
+    assert (drawn["0"] != drawn["1"]).any()
 
 
 @pytest.mark.parametrize(
@@ -292,6 +345,9 @@ def test_training_that_stops_being_a_number_keeps_the_last_good_checkpoint(small
         (["--steps", "0"], ["must lie in 1..1000"]),
         (["--steps", "-1"], ["must lie in 1..1000"]),
         (["--steps", "1001"], ["must lie in 1..1000"]),
+        (["--sampler", "heun", "--steps", "1001"], ["must lie in 1..1000"]),
+        (["--sampler", "ddim", "--eta", "1.5"], ["eta must lie in [0, 1]", "1.5"]),
+        (["--sampler", "dpm++", "--eta", "0.5"], ["--eta is for --sampler ddim", "dpm++"]),
         (["--weights", "nowhere"], ["no weights at nowhere", "classifier"]),
         (["--weights", "classifier"], ["not a U-Net's"]),
     ],
@@ -310,6 +366,8 @@ def test_sampling_refuses(small, tmp_path, capsys, options, words, command):
 
 def test_evaluate_refuses_before_it_samples(small, capsys):
     assert "count must be at least 2" in refused(capsys, "evaluate", "--weights", small / "grey_run", "--count", "1")
+    message = refused(capsys, "evaluate", "--weights", small / "grey_run", "--metrics", "fd,fid")
+    assert "unknown metric 'fid'; choose some of fd, copies, bpd" in message
     message = refused(capsys, "evaluate", "--weights", small / "colour_run", "--count", "4")
     assert "draw (3, 8, 8)" in message
 

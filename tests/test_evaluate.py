@@ -1,4 +1,7 @@
-"""The Frechet distance against scipy and closed forms; neighbours against scipy; the classifier against real labels."""
+"""The Frechet distance against scipy and closed forms; neighbours against scipy; the bound against closed forms."""
+
+import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from tutorial_lib import data, evaluate
+from tutorial_lib import checkpoint, data, diffusion, evaluate
 from tutorial_lib.evaluate import frechet_distance, moments
+from tutorial_lib.schedule import linear, named
+from tutorial_lib.unet import restore
 
 
 def cloud(n: int, width: int, seed: int) -> torch.Tensor:
@@ -137,12 +142,14 @@ def test_predictions_do_not_depend_on_the_size_of_the_pieces(classifier, test_im
 def test_distance_grows_with_noise(classifier, test_images, generator):
     real, other = test_images.pixels[:300], test_images.pixels[300:600]
     noise = torch.randn(real.shape, generator=generator)
-    distances = [
-        evaluate.feature_distance(classifier, data.to_pixels(data.to_model(other) + spread * noise), real)
-        for spread in (0.0, 0.3, 1.0)
-    ]
-    assert distances[0] < distances[1] < distances[2]
-    assert_close(evaluate.feature_distance(classifier, real, real), 0.0, rtol=0, atol=1e-4)
+
+    def distance(samples):
+        clouds = [moments(evaluate.predictions(classifier, pixels)[0]) for pixels in (samples, real)]
+        return frechet_distance(*clouds[0], *clouds[1])
+
+    noisy = [distance(data.to_pixels(data.to_model(other) + spread * noise)) for spread in (0.0, 0.3, 1.0)]
+    assert noisy[0] < noisy[1] < noisy[2]
+    assert_close(distance(real), 0.0, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (2, 28, 28), (2, 1, 8, 8), (2, 1, 28, 28)])
@@ -153,41 +160,153 @@ def test_only_grey_images_of_28_pixels(classifier, shape):
         evaluate.predictions(classifier, wrong)
 
 
-def test_report_on_real_images(monkeypatch, classifier, test_images):
+def test_report_on_real_images(classifier, test_images):
     """On some of the test images themselves: each class has its share, and the distance is about the floor."""
-    load, asked = evaluate.load, []
-
-    def fewer(source, split):
-        asked.append((source, split))
-        images = load(source, split)
-        return data.Images(images.pixels[:600], images.labels[:600], images.source)
-
-    monkeypatch.setattr(evaluate, "load", fewer)
-    samples = test_images.pixels[-100:]
+    samples = test_images.pixels[::10]
     report = evaluate.report(samples)
-    assert sorted(asked) == [("embedded", "test"), ("embedded", "train")]
-    assert report.keys() == {"count", "feature_distance", "floor", "floor_count", "reference_count", "class_shares"}
-    assert (report["count"], report["floor_count"], report["reference_count"]) == (100, 100, 600)
+    assert (report["count"], report["floor_count"], report["reference_count"]) == (200, 200, 10_000)
     assert list(report["class_shares"]) == list(data.CLASSES)
-    assert_close(sum(report["class_shares"].values()), 1.0)
-    expected = test_images.labels[-100:].bincount(minlength=10) / 100
+    assert_close(sum(report["class_shares"].values()), 1.0, rtol=0, atol=1e-5)
+    expected = test_images.labels[::10].bincount(minlength=10) / 200
     assert_close(torch.tensor(list(report["class_shares"].values())), expected, rtol=0, atol=0.06)
-    reference = load("embedded", "train").pixels[:600]
-    assert_close(
-        report["feature_distance"], evaluate.feature_distance(classifier, samples, reference), rtol=1e-4, atol=1e-4
-    )
     assert 0.3 < report["feature_distance"] / report["floor"] < 3
+    low, high = report["interval"]
+    assert 0 < low < report["feature_distance"] < high < 3 * report["feature_distance"]
 
 
-def test_training_a_classifier(generator):
-    """Two classes that differ in brightness are learned in a few dozen steps."""
-    labels = torch.arange(1280) % 2
-    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator) + 150 * labels.view(-1, 1, 1, 1)
-    images = data.Images(pixels.to(torch.uint8), labels, "")
-    torch.manual_seed(0)
-    model = evaluate.Classifier()
-    losses = list(evaluate.train_classifier(model, images, epochs=1))
-    assert len(losses) == 10 and not model.training
-    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
-    _, classes = evaluate.predictions(model, images.pixels[:100])
-    assert float((classes == labels[:100]).double().mean()) > 0.95
+def test_with_more_samples_than_embedded_test_images_the_floor_comes_from_the_full_test_set(test_images):
+    few = evaluate.report(test_images.pixels[:2000])
+    more = evaluate.report(torch.cat([test_images.pixels, test_images.pixels[:1]]))
+    assert (few["floor_count"], more["floor_count"]) == (2000, 10_000)
+    assert 0 < more["floor"] < few["floor"]  # fewer points look farther away
+    # those 2,000 are all there is, so they are their own floor, up to the order of summation
+    assert_close(few["feature_distance"], few["floor"], rtol=1e-4, atol=1e-5)
+
+
+def test_shipped_moments_are_those_of_the_embedded_images(classifier):
+    """Recomputed from the pictures: they were made with the classifier that ships, in the order that ships."""
+    tensors, about = checkpoint.load("reference")
+    file = checkpoint.find("classifier")
+    assert about["classifier_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    mean, cov = moments(evaluate.predictions(classifier, data.load("embedded", "train").pixels)[0])
+    assert_close(tensors["train.mean"], mean, rtol=1e-3, atol=1e-4)
+    assert_close(tensors["train.cov"], cov, rtol=1e-3, atol=1e-3)
+    assert (about["train_count"], about["test_count"]) == (10_000, 10_000)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says(shift):
+    """Clouds of a known law: the interval should hold what many clouds of this size measure on average."""
+    n, reference = 200, (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    clouds = [torch.randn(n, 3, generator=generator, dtype=torch.float64) * 1.2 + shift for _ in range(400)]
+    truth = sum(frechet_distance(*moments(cloud), *reference) for cloud in clouds) / len(clouds)
+    held = []
+    for cloud in clouds[:100]:
+        low, high = evaluate.bootstrap_interval(cloud, *reference, generator, rounds=100)
+        held.append(low <= truth <= high)
+    assert 0.86 <= sum(held) / len(held) <= 1.0
+
+
+def test_bootstrap_interval_shrinks_with_the_root_of_the_count():
+    reference = (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    width = []
+    for n in (100, 1600):
+        low, high = evaluate.bootstrap_interval(cloud(n, 3, 1), *reference, torch.Generator().manual_seed(0))
+        width.append(high - low)
+    assert 2.5 < width[0] / width[1] < 6  # 4, give or take
+
+
+# --- the bound
+
+
+def same_image(count: int) -> torch.Tensor:
+    """One small picture, many times."""
+    pixels = torch.randint(0, 256, (1, 1, 4, 4), generator=torch.Generator().manual_seed(5)).to(torch.uint8)
+    return pixels.expand(count, -1, -1, -1)
+
+
+@pytest.mark.equation("5")
+@pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
+def test_bits_of_a_network_that_knows_the_picture_in_closed_form(variance):
+    """Then only the variances differ, and each L_{t-1} is the same for every pixel, image and noise."""
+    schedule, pixels = linear(1000), same_image(400)
+    x_0 = data.to_model(pixels[:1]).double()
+    beta, bars = schedule.beta.tolist(), schedule.alpha_bar.tolist()
+    nats = 0.0
+    for t in range(2, 1001):
+        tilde = (1 - bars[t - 1]) / (1 - bars[t]) * beta[t]
+        sigma2 = beta[t] if variance == "beta" else tilde
+        nats += 16 * 0.5 * (math.log(sigma2 / tilde) + tilde / sigma2 - 1)
+    at_the_end = (bars[-1] * (float(x_0.square().sum()) - 16) - 16 * math.log(1 - bars[-1])) / 2
+    half = 1 / 255 / math.sqrt(beta[1])
+    middle = math.log(math.erf(half / math.sqrt(2)))
+    decoder = -16 * middle  # no pixel of this picture is 0 or 255, whose buckets have no end
+    assert int(pixels.min()) > 0 and int(pixels.max()) < 255
+    found = evaluate.bits_per_dimension(
+        lambda x, t: x_0.to(x).expand(x.shape), schedule, pixels, torch.Generator().manual_seed(0), "x_0", variance
+    )
+    to_bits = 1 / (16 * math.log(2))
+    assert_close(found["L_T"], at_the_end * to_bits, rtol=1e-4, atol=1e-7)
+    assert_close(found["L_0"], decoder * to_bits, rtol=1e-3, atol=1e-5)
+    assert_close(found["L_t"], nats * to_bits, rtol=0.02, atol=1e-5)
+    assert_close(found["bpd"], found["L_T"] + found["L_t"] + found["L_0"])
+
+
+def brute_force(network, schedule, x_0, generator, rounds: int = 30) -> float:
+    """The bound of pictures x_0 in nats, every term of every t, by the formulas of notebook 03 and plain loops."""
+    total = 0.0
+    for _ in range(rounds):
+        for t in range(1, schedule.T + 1):
+            many = torch.full((len(x_0),), t)
+            x_t = diffusion.q_sample(schedule, x_0, many, torch.randn(x_0.shape, generator=generator))
+            x_0_hat = network(x_t, many).clamp(-1, 1)
+            if t == 1:
+                total += float(diffusion.L_0(schedule, x_0, x_0_hat).mean()) / rounds
+            else:
+                total += float(diffusion.L_t_minus_1(schedule, x_0, x_t, many, x_0_hat).mean()) / rounds
+    return total + float(diffusion.L_T(schedule, x_0).mean())
+
+
+def test_bits_against_brute_force(generator):
+    schedule, pixels = linear(40, rescaled=True), torch.randint(0, 256, (300, 1, 2, 2), generator=generator)
+    pixels = pixels.to(torch.uint8)
+
+    def network(x, t):
+        return 0.9 * x.clamp(-1, 1)
+
+    expected = brute_force(network, schedule, data.to_model(pixels), generator) / (4 * math.log(2))
+    found = evaluate.bits_per_dimension(network, schedule, pixels, generator, "x_0", draws=8, size=64)
+    assert found["count"] == 300
+    assert_close(found["bpd"], expected, rtol=0, atol=4 * found["error"])
+    assert found["error"] < 0.05 * expected
+
+
+def test_drawing_small_steps_more_often_pays(test_images):
+    """The standard error with the shipped weights: a plain draw of t from 2..T needs some 50 times as many."""
+    tensors, configuration = checkpoint.load("fashion_mnist")
+    schedule = named(configuration["train"]["schedule"], 1000)
+    pixels, model = test_images.pixels[:60], restore(tensors, configuration)
+    found = evaluate.bits_per_dimension(model, schedule, pixels, torch.Generator().manual_seed(0), "v")
+    assert 1.5 < found["bpd"] < 5
+    assert found["error"] < 0.3
+    assert found["L_T"] < 1e-4
+
+
+@pytest.mark.parametrize(("pixels", "draws"), [(torch.zeros(3, 1, 2, 2), 4), (same_image(1), 4), (same_image(3), 0)])
+def test_bits_refuses_what_makes_no_sense(pixels, draws):
+    with pytest.raises(ValueError, match="the bound needs at least 2 uint8 images, 1 draw and T = 2"):
+        evaluate.bits_per_dimension(lambda x, t: x, linear(1000), pixels, torch.Generator(), "x_0", draws=draws)
+
+
+# --- copies
+
+
+def test_copies_are_counted_and_distances_are_per_pixel(test_images):
+    known, fresh = test_images.pixels[:200], test_images.pixels[200:240]
+    shifted = (known[:3].int() + torch.where(known[:3] > 127, -2, 2)).to(torch.uint8)  # every pixel off by two
+    found = evaluate.copies(torch.cat([known[:2], shifted]), known, fresh)
+    assert found["within_1"] == 2
+    assert_close(found["samples"], 2.0)
+    nearest = ((fresh[:, None].double() - known[None].double()) ** 2).mean((2, 3, 4)).sqrt().amin(1)
+    assert_close(found["others"], float(nearest.median()))

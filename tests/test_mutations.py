@@ -291,7 +291,12 @@ NOTICED = {
         ("sample.ddpm", "reverse_variance(visited, variance).sqrt()", "reverse_variance(visited, variance)"),
         ("sample.ddpm", "same_t(i, len(x))", "same_t(max(i - 1, 1), len(x))"),
         ("sample.ddpm", "same_t(int(tau[i]), len(x))", "same_t(int(tau[max(i - 1, 1)]), len(x))"),
-        ("sample.ddpm", "if clip", "if not clip"),
+        ("sample.estimate", "if clip", "if not clip"),
+    ],
+    ("06", 'assert_close(walks["no dice, 20"]'): [
+        ("sample.ddim", "noise[i - 1] ** 2", "noise[i - 1]"),
+        ("sample.ddim", "float(signal[i - 1])", "float(signal[i])"),
+        ("sample.ddim", "eta * visited.beta_tilde.sqrt()", "visited.beta_tilde.sqrt()"),
     ],
     ("06", "naive_distance(cloud, reference)"): [
         ("evaluate.frechet_distance", "- 2 * cross", "- cross"),

@@ -114,3 +114,17 @@ def test_neighbours_in_the_full_set(shipped):
     indices, distances = evaluate.nearest(tensors["shown.samples"], train.pixels, 3)
     assert torch.equal(indices, tensors["shown.pixels.indices"])
     assert_close(distances.float(), tensors["shown.pixels.distances"])
+
+
+def test_training_a_classifier(generator):
+    """Two classes that differ in brightness are learned in a few dozen steps."""
+    labels = torch.arange(1280) % 2
+    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator) + 150 * labels.view(-1, 1, 1, 1)
+    images = data.Images(pixels.to(torch.uint8), labels, "")
+    torch.manual_seed(0)
+    model = evaluate.Classifier()
+    losses = list(recipes.train_classifier(model, images, epochs=1))
+    assert len(losses) == 10 and not model.training
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    _, classes = evaluate.predictions(model, images.pixels[:100])
+    assert float((classes == labels[:100]).double().mean()) > 0.95

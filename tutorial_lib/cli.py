@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ ENDINGS = (".png", ".gif", ".npy")
 SHIPPED = "fashion_mnist"
 CHUNK = 250  # images sampled at once
 GIF_FRAMES = 40
+FAST_STEPS = 25  # of samplers that need not follow the whole chain
+METRICS = ("fd", "copies", "bpd")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,15 +62,24 @@ def _parser() -> argparse.ArgumentParser:
     _train_arguments(command("train", _train, "train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on"))
     for name, run, count, what in (
         ("sample", _sample, 64, "draw images and write them as .png (grid), .gif (the way from noise) or .npy (uint8)"),
-        ("evaluate", _evaluate, 2000, "sample, then compare with real images in the features of a small classifier"),
+        ("evaluate", _evaluate, 2000, "judge weights: distance of samples to real images, copies, bits per dimension"),
     ):
         added = command(name, run, what)
         added.add_argument("--weights", default=SHIPPED, help="a shipped name, a file, or a folder that train wrote")
         added.add_argument("--sampler", default="ddpm", help=f"one of {', '.join(sample.SAMPLERS)}")
-        added.add_argument("--steps", type=int, help="how many of the T steps to visit, evenly strided (default: all)")
+        added.add_argument(
+            "--steps",
+            type=int,
+            help=f"how many of the T steps to visit (default: ddpm all, others {FAST_STEPS})",
+        )
+        added.add_argument("--eta", type=float, help="of ddim: 0, no noise (default), to 1, the noise of ddpm")
         added.add_argument("--count", type=int, default=count, help=f"number of images (default {count})")
         if name == "sample":
             added.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .png, .gif or .npy")
+        else:
+            added.add_argument(
+                "--metrics", default="fd", help=f"some of {','.join(METRICS)}, with commas between them (default fd)"
+            )
     return parser
 
 
@@ -256,9 +268,7 @@ class _Sampling:
         model = self.model.to(self.device)
         with progress(None, total=self.steps * len(parts)) as bar:
             for x_T in parts:
-                frames = self.sampler(
-                    model, self.schedule, x_T.to(self.device), self.generator, target=self.target, steps=self.steps
-                )
+                frames = self.sampler(model, self.schedule, x_T.to(self.device), target=self.target, steps=self.steps)
                 moments = []
                 for i, frame in enumerate(frames):
                     bar.update(i > 0)
@@ -276,16 +286,30 @@ def _sampling(options: argparse.Namespace) -> _Sampling:
     tensors, configuration = checkpoint.load(options.weights)
     model, config = restore(tensors, configuration), configuration["train"]
     schedule = named(config["schedule"], config["T"])
-    steps = schedule.T if options.steps is None else options.steps
+    usual = schedule.T if options.sampler == "ddpm" else min(FAST_STEPS, schedule.T)
+    steps = usual if options.steps is None else options.steps
     even_tau(schedule.T, steps)  # raises unless the number is legal
     generator = torch.Generator().manual_seed(options.seed)
     shape = (model.config.channels, model.config.image_size, model.config.image_size)
     x_T = sample.start(options.count, shape, generator)
-    sampler = sample.SAMPLERS[options.sampler]
+    sampler = _sampler(options, generator)
     return _Sampling(model, schedule, config["target"], sampler, steps, x_T, generator, device)
 
 
+def _sampler(options: argparse.Namespace, generator: torch.Generator) -> Callable[..., Iterator[sample.Frame]]:
+    """The sampler of that name, with what it alone wants to know."""
+    if options.eta is not None and options.sampler != "ddim":
+        raise ValueError(f"--eta is for --sampler ddim, and {options.sampler} has no such choice; leave it out")
+    eta = 0.0 if options.eta is None else options.eta
+    sample.check_eta(eta)
+    own = {"ddpm": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}
+    return partial(sample.SAMPLERS[options.sampler], **own.get(options.sampler, {}))
+
+
 def _evaluate(options: argparse.Namespace) -> None:
+    metrics = [name.strip() for name in options.metrics.split(",")]
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise ValueError(f"unknown metric {unknown[0]!r}; choose some of {', '.join(METRICS)}")
     began, task = time.perf_counter(), _sampling(options)
     if options.count < 2:
         raise ValueError(f"count must be at least 2, to have a spread to compare, got {options.count}")
@@ -293,12 +317,41 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError(
             f"the classifier judges images of shape (1, 28, 28), but these weights draw {tuple(task.x_T.shape[1:])}"
         )
-    found = evaluate.report(task.draw(keep=1)[-1])
-    reference, other = f"{found['reference_count']:,} real images", f"{found['floor_count']:,} other real images"
+    print(f"{options.weights}, seed {options.seed}")
+    if {"fd", "copies"} & set(metrics):
+        samples = task.draw(keep=1)[-1]
+        print(f"{options.count:,} samples ({options.sampler}, {task.steps} steps)")
+    if "fd" in metrics:
+        _print_distance(evaluate.report(samples))
+    if "copies" in metrics:
+        _print_copies(samples)
+    if "bpd" in metrics:
+        _print_bound(task, options.count)
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+def _print_distance(found: dict) -> None:
+    low, high = found["interval"]
     print(
-        f"{options.count:,} samples of {options.weights} ({options.sampler}, {task.steps} steps, seed {options.seed})"
+        f"  distance to {found['reference_count']:,} real images, in the classifier's features: "
+        f"{found['feature_distance']:.2f} (95 % interval {low:.2f} to {high:.2f})"
     )
-    print(f"  distance to {reference}, in the classifier's features: {found['feature_distance']:.2f}")
-    print(f"  the floor, {other} in their place: {found['floor']:.2f}")
+    print(f"  the floor, {found['floor_count']:,} other real images in their place: {found['floor']:.2f}")
     print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found["class_shares"].items()))
-    print(f"  {time.perf_counter() - began:.0f} s")
+
+
+def _print_copies(samples: Tensor) -> None:
+    known, others = data.load("auto", "train"), data.load("auto", "test").pixels[: len(samples)]
+    found = evaluate.copies(samples, known.pixels, others)
+    print(f"  nearest of {len(known):,} training images ({known.source}), median, grey levels a pixel:")
+    print(f"    from a sample {found['samples']:.1f}, from a test image {found['others']:.1f}")
+    print(f"    samples less than 1 away: {found['within_1']:,}")
+
+
+def _print_bound(task: _Sampling, count: int) -> None:
+    images = data.load("auto", "test")
+    pixels = images.pixels[:count].to(task.device)
+    found = evaluate.bits_per_dimension(task.model.to(task.device), task.schedule, pixels, task.generator, task.target)
+    print(f"bound on {found['count']:,} test images ({images.source}), bits per dimension:")
+    print(f"  {found['bpd']:.3f} +- {found['error']:.3f} (standard error)")
+    print(f"  of which L_T {found['L_T']:.4f}, L_1 to L_(T-1) {found['L_t']:.3f}, L_0 {found['L_0']:.3f}")

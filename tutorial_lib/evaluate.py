@@ -1,20 +1,21 @@
-"""How good are the samples, and are they new?  A small classifier, the Frechet distance between clouds of its
-features, and the images nearest to a sample.
+"""How good are the samples, are they new, and how likely are real images?  A small classifier, the Frechet distance
+between clouds of its features, the images nearest to a sample, and the variational bound in bits per dimension.
 
 The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception network, and so
 its numbers compare only with each other: it is never called FID.
 """
 
-from collections.abc import Iterator
+import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tutorial_lib import checkpoint
-from tutorial_lib.data import CLASSES, Images, batch, load, to_model
-
-FEATURES = 128
+from tutorial_lib.data import CLASSES, load, to_model
+from tutorial_lib.diffusion import L_0, L_T, L_t_minus_1, q_sample
+from tutorial_lib.sample import Network, estimate
+from tutorial_lib.schedule import NoiseSchedule
+from tutorial_lib.schedule import steps as same_t
 
 
 class Classifier(nn.Module):
@@ -34,39 +35,16 @@ class Classifier(nn.Module):
             *stage(1, 32), nn.MaxPool2d(2),
             *stage(32, 64), *stage(64, 64), nn.MaxPool2d(2),
             *stage(64, 128), nn.MaxPool2d(2), nn.Flatten(),
-            nn.Linear(128 * 9, FEATURES), nn.ReLU(),
+            nn.Linear(128 * 9, 128), nn.ReLU(),
         )  # fmt: skip
         self.dropout = nn.Dropout(0.3)
-        self.head = nn.Linear(FEATURES, 10)
+        self.head = nn.Linear(128, 10)
 
     def features(self, x: Tensor) -> Tensor:
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.dropout(self.body(x)))
-
-
-def train_classifier(model: Classifier, images: Images, epochs: int, seed: int = 0) -> Iterator[float]:
-    """Train with Adam, a one-cycle learning rate and mirror images, in bf16; yields the loss of each step."""
-    generator = torch.Generator().manual_seed(seed)
-    size = 128
-    total = epochs * (len(images) // size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-5)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total)
-    model.to(memory_format=torch.channels_last).train()
-    for _ in range(epochs):
-        order = torch.randperm(len(images), generator=generator)
-        for chosen in order[: total // epochs * size].split(size):
-            x = batch(images, chosen, torch.rand(size, generator=generator) < 0.5)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(x.to(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), images.labels[chosen], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rate.step()
-            yield loss.item()
-    model.eval()
 
 
 def load_classifier() -> Classifier:
@@ -108,12 +86,20 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
-def feature_distance(model: Classifier, samples: Tensor, real: Tensor) -> float:
-    """Frechet distance between two sets of uint8 images (N, 1, 28, 28) in the features of `model`."""
-    return frechet_distance(
-        *moments(predictions(model, samples)[0]),
-        *moments(predictions(model, real)[0]),
-    )
+def bootstrap_interval(
+    features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator, rounds: int = 200
+) -> tuple[float, float]:
+    """The 95 % interval of the Frechet distance from the sampling of `features` (N, D) to a fixed mean and cov.
+
+    Features are drawn again with replacement, `rounds` times.  A resampled cloud repeats points, which makes every
+    distance a little too large; so only the spread is taken from the rounds, and laid around the distance itself
+    (the basic bootstrap, with its bias removed; Davison & Hinkley 1997, section 5.2).
+    """
+    n = len(features)
+    clouds = (features[torch.randint(n, (n,), generator=generator)] for _ in range(rounds))
+    drawn = torch.tensor([frechet_distance(*moments(cloud), mean, cov) for cloud in clouds])
+    around = frechet_distance(*moments(features), mean, cov) + float(drawn.mean())
+    return around - float(drawn.quantile(0.975)), around - float(drawn.quantile(0.025))
 
 
 def nearest(points: Tensor, references: Tensor, count: int = 1, size: int = 2000) -> tuple[Tensor, Tensor]:
@@ -138,22 +124,84 @@ def nearest(points: Tensor, references: Tensor, count: int = 1, size: int = 2000
     return indices.gather(1, best), distances
 
 
+def bits_per_dimension(
+    network: Network,
+    schedule: NoiseSchedule,
+    pixels: Tensor,
+    generator: torch.Generator,
+    target: str = "eps",
+    variance: str = "beta",
+    draws: int = 4,
+    size: int = 250,
+) -> dict[str, float]:
+    """The variational bound on -log p of uint8 images (N, C, H, W), in bits per pixel and channel (Eq. 3, 5, 13).
+
+    network, target: as for `sample.ddpm`.  variance: of the reverse steps; at t = 1 it is beta_1 either way.
+    L_T and L_0 are computed for each image, L_0 with one draw of x_1.  The sum of the L_{t-1} is estimated from `draws`
+    steps t an image, drawn with chances that fall like 1 / t as the terms themselves do, and divided by these chances;
+    over all images they fall one into each of N x draws equally likely parts of 2..T.
+    Returns the bound and its standard error over the images, and the shares of L_T, of all L_{t-1} and of L_0.
+    Raises ValueError for anything but two uint8 images or more, for draws below 1 and for T = 1.
+    """
+    count = len(pixels)
+    if pixels.dtype != torch.uint8 or count < 2 or draws < 1 or schedule.T < 2:
+        got = f"{count} images of {pixels.dtype}, draws = {draws}, T = {schedule.T}"
+        raise ValueError(f"the bound needs at least 2 uint8 images, 1 draw and T = 2, got {got}")
+    chance = 1 / torch.arange(2, schedule.T + 1, dtype=torch.float64)  # of each t = 2..T
+    chance /= chance.sum()
+    place = torch.randperm(count * draws, generator=generator) + torch.rand(count * draws, generator=generator)
+    drawn = torch.searchsorted(chance.cumsum(0), place.double() / (count * draws)).clamp(max=schedule.T - 2)
+    pieces = zip(pixels.split(size), drawn.view(count, draws).split(size), strict=True)
+    nats = [
+        _bound(network, schedule, to_model(x), k.T + 2, 1 / chance[k.T], generator, target, variance) for x, k in pieces
+    ]
+    bits = torch.cat(nats, dim=1).double().cpu() / (pixels[0].numel() * math.log(2))  # (3, N)
+    parts = dict(zip(("L_T", "L_t", "L_0"), bits.mean(1).tolist(), strict=True))
+    return {"bpd": sum(parts.values()), "error": float(bits.sum(0).std() / count**0.5), "count": count} | parts
+
+
+def _bound(network, schedule, x_0: Tensor, t: Tensor, weight: Tensor, generator, target: str, variance: str) -> Tensor:
+    """Of each image (B, ...) in nats: L_T, the sum of all L_{t-1} estimated from the steps t (draws, B), and L_0."""
+
+    def ask(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_t = q_sample(schedule, x_0, t, torch.randn(x_0.shape, generator=generator).to(x_0.device))
+        return x_t, t, estimate(network, schedule, x_t, t, target, clip=True)
+
+    terms = torch.stack([L_t_minus_1(schedule, x_0, *ask(t_k), variance) for t_k in t])  # (draws, B)
+    *_, x_0_hat = ask(same_t(1, len(x_0)))
+    return torch.stack([L_T(schedule, x_0), (weight.to(terms) * terms).mean(0), L_0(schedule, x_0, x_0_hat)])
+
+
 def report(samples: Tensor) -> dict:
     """Judge uint8 samples (N, 1, 28, 28): distance to real images, the floor beside it, and the share of each class.
 
-    Real images are the embedded ones, the same on every machine: 10,000 training images are the reference, and
-    the floor is the distance of as many test images as there are samples (at most 2,000) from that reference.
+    The reference is 10,000 training images, the embedded ones; the moments of their features ship with the package.
+    The floor is the distance of other real images from that reference: as many as there are samples from among the
+    embedded test images, or, where these do not suffice, the 10,000 of the full test set, whose moments ship too.
     """
-    model = load_classifier()
-    reference, test = load("embedded", "train").pixels, load("embedded", "test").pixels
-    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
-    real = test[order[: len(samples)]]
-    shares = predictions(model, samples)[1].bincount(minlength=10).double() / len(samples)
+    model, (shipped, about) = load_classifier(), checkpoint.load("reference")
+    features, classes = predictions(model, samples)
+    test, reference = load("embedded", "test").pixels, (shipped["train.mean"], shipped["train.cov"])
+    floor_count, others = about["test_count"], (shipped["test.mean"], shipped["test.cov"])
+    if len(samples) <= len(test):
+        floor_count, others = len(samples), moments(predictions(model, test[: len(samples)])[0])
     return {
         "count": len(samples),
-        "feature_distance": feature_distance(model, samples, reference),
-        "floor": feature_distance(model, real, reference),
-        "floor_count": len(real),
-        "reference_count": len(reference),
-        "class_shares": dict(zip(CLASSES, shares.tolist(), strict=True)),
+        "feature_distance": frechet_distance(*moments(features), *reference),
+        "interval": bootstrap_interval(features, *reference, torch.Generator().manual_seed(0)),
+        "floor": frechet_distance(*others, *reference),
+        "floor_count": floor_count,
+        "reference_count": about["train_count"],
+        "class_shares": dict(zip(CLASSES, (classes.bincount(minlength=10) / len(samples)).tolist(), strict=True)),
     }
+
+
+def copies(samples: Tensor, known: Tensor, others: Tensor) -> dict[str, float]:
+    """Are uint8 samples copied from the `known` (training) images?  All three: (N, C, H, W), any N.
+
+    Returns the median distance of a sample from the known image nearest to it, the same for `others`, which are
+    certainly no copies (test images), both in grey levels a pixel (root mean square), and the number of samples that
+    are nearer than one of these.
+    """
+    near, usual = (nearest(x, known)[1][:, 0] / known[0].numel() ** 0.5 for x in (samples, others))
+    return {"samples": float(near.median()), "others": float(usual.median()), "within_1": int((near < 1).sum())}

@@ -4,22 +4,35 @@ Noise is always shown on the fixed scale [-1, 1] (anything outside is clamped), 
 Colours are the same throughout the series and can be told apart by the colour-blind and in grey (Okabe & Ito 2008).
 """
 
+from __future__ import annotations
+
+import importlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from tutorial_lib import files
 from tutorial_lib.data import to_pixels
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class _Pyplot:
+    """matplotlib.pyplot, imported when the first figure is drawn: it takes longer than all the rest of the package."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("matplotlib.pyplot"), name)
+
+
+plt = _Pyplot()
 DATA, NOISE, MODEL, QUIET = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 GREYS = 16
 Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
@@ -235,7 +248,7 @@ def every(count: int, frames: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, frames))})
 
 
-def _framed(figure: Figure, axes: Axes) -> Figure:
+def _framed(figure: Figure, axes) -> Figure:
     """A figure of one pair of axes, without the frame's upper and right sides, closed."""
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -1,22 +1,24 @@
-"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet|nearest`.
+"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|reference|unet|nearest`.
 
-`make retrain` runs `classifier` and `unet`, which ends with `nearest`.  All four need the full Fashion-MNIST as IDX
-files (see `data.IDX_FOLDERS`).
+`make retrain` runs `classifier`, which ends with `reference`, and `unet`, which ends with `nearest`.  All of them need
+the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
 """
 
 import hashlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tutorial_lib import checkpoint, evaluate, plot, sample, train
-from tutorial_lib.data import CLASSES, IDX_FOLDERS, Images, load, to_pixels
+from tutorial_lib.data import CLASSES, IDX_FOLDERS, Images, batch, load, to_pixels
 from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
@@ -69,7 +71,7 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
     torch.manual_seed(seed)  # the initial weights
     model, began = evaluate.Classifier(), time.perf_counter()
     per_epoch = len(train) // 128
-    for step, loss in enumerate(evaluate.train_classifier(model, train, epochs, seed), 1):
+    for step, loss in enumerate(train_classifier(model, train, epochs, seed), 1):
         if step % per_epoch == 0:
             print(
                 f"epoch {step // per_epoch} of {epochs}: loss {loss:.3f}, {time.perf_counter() - began:.0f} s",
@@ -84,6 +86,45 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
         "metrics": {"test_accuracy": accuracy, "seconds": round(time.perf_counter() - began)},
     }
     checkpoint.save(ASSETS / "classifier.safetensors", checkpoint.prefixed("model", model.state_dict()), configuration)
+    reference()
+
+
+def reference() -> None:
+    """Store the moments of the classifier's features: of the embedded training images and of the full test set."""
+    model, tensors, counts = evaluate.load_classifier(), {}, {}
+    for split, images in (("train", load("embedded", "train")), ("test", _full("test"))):
+        mean, cov = evaluate.moments(evaluate.predictions(model, images.pixels)[0])
+        tensors |= {f"{split}.mean": mean, f"{split}.cov": cov}
+        counts[f"{split}_count"] = len(images)
+    configuration = {
+        "what": "mean and covariance of the classifier's features of real images, to judge samples by",
+        "recipe": "python -m tutorial_lib.recipes reference",
+        "classifier_sha256": hashlib.sha256((ASSETS / "classifier.safetensors").read_bytes()).hexdigest(),
+    }
+    checkpoint.save(ASSETS / "reference.safetensors", tensors, configuration | counts)
+
+
+def train_classifier(model: evaluate.Classifier, images: Images, epochs: int, seed: int = 0) -> Iterator[float]:
+    """Train with Adam, a one-cycle learning rate and mirror images, in bf16; yields the loss of each step."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 128
+    total = epochs * (len(images) // size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-5)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total)
+    model.to(memory_format=torch.channels_last).train()
+    for _ in range(epochs):
+        order = torch.randperm(len(images), generator=generator)
+        for chosen in order[: total // epochs * size].split(size):
+            x = batch(images, chosen, torch.rand(size, generator=generator) < 0.5)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(x.to(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), images.labels[chosen], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+            yield loss.item()
+    model.eval()
 
 
 def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) -> None:
@@ -165,4 +206,5 @@ def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    {"data": data, "classifier": classifier, "unet": unet, "nearest": nearest}[sys.argv[1]]()
+    recipe = {"data": data, "classifier": classifier, "reference": reference, "unet": unet, "nearest": nearest}
+    recipe[sys.argv[1]]()

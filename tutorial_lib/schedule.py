@@ -138,6 +138,23 @@ def even_tau(T: int, S: int) -> Tensor:
     return torch.linspace(0, T, S + 1, dtype=torch.float64).round().long()
 
 
+def karras_tau(schedule: NoiseSchedule, S: int, largest: float = 80.0, rho: float = 7.0) -> Tensor:
+    r"""S of the steps 1..T at which the rho-th root of $\sigma / \alpha$ is as evenly spaced as whole steps allow.
+
+    $\sigma / \alpha = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$, and it begins at `largest`, or at what the schedule
+    reaches.  An int64 tensor of length S + 1 with 0 in front.  (Karras et al. 2022, Eq. 5; arXiv 2206.00364)
+    Raises ValueError unless 1 <= S <= T.
+    """
+    even_tau(schedule.T, S)  # raises
+    ratio = schedule.snr[1:] ** -0.5  # (T,), rising
+    ends = [float(ratio[k].clamp(max=largest)) ** (1 / rho) for k in (-1, 0)]
+    wanted = torch.linspace(*ends, S, dtype=torch.float64).flip(0) ** rho  # (S,), rising
+    middle = (ratio[1:] * ratio[:-1]).sqrt()  # a ratio below it is nearer to the earlier step
+    i = torch.arange(1, S + 1)
+    apart = (torch.searchsorted(middle, wanted) + 1 - i).cummax(0).values + i  # no step twice
+    return torch.cat([i.new_zeros(1), apart.minimum(schedule.T - S + i)])
+
+
 def constant(T: int, beta: float = 0.01) -> NoiseSchedule:
     """The same variance at every step."""
     return from_betas(torch.full((_count(T),), beta, dtype=torch.float64))
