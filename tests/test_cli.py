@@ -68,7 +68,7 @@ def test_training_writes_a_checkpoint_and_its_losses(small):
     assert configuration["step"] == 3 and configuration["train"]["batch"] == 4
     assert configuration["model"]["image_size"] == 8 and configuration["model"]["channels"] == 1
     assert "5 grey images" in configuration["data"]
-    assert {name.split(".")[0] for name in tensors} == {"model", "ema", "adam"}
+    assert {name.split(".")[0] for name in tensors} == {"model", "ema", "adam", "muon"}
     rows = (small / "grey_run" / "loss.csv").read_text().splitlines()
     assert rows[0] == "step,loss" and [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
     assert all(0 < float(row.split(",")[1]) < 10 for row in rows[1:])
@@ -85,6 +85,7 @@ def test_every_field_of_the_configuration_is_an_option(small, tmp_path):
     given = {
         "lr": 0.01, "lr_end": 0.001, "warmup": 1, "ema": 0.5, "clip": 0.3, "accumulation": 2, "precision": "no",
         "target": "eps", "loss": "l1", "schedule": "linear", "T": 1001, "save_every": 2, "flip": True,
+        "optimizer": "adam", "lr_muon": 0.03,
     }  # fmt: skip
     options = [
         word for name, value in given.items()

@@ -274,6 +274,10 @@ NOTICED = {
         ("train._order", "torch.randperm(count, ", "torch.randint(count, (count,), "),
         ("train._order", "torch.randperm(count, generator=_generator(seed, -1 - epoch))", "torch.arange(count)"),
     ],
+    ("05", "assert_close(muon.orthogonalize(G[None])[0], naive"): [
+        ("muon.orthogonalize", "C * square @ square", "C * square"),
+        ("muon.orthogonalize", "torch.linalg.matrix_norm(x, keepdim=True)", "x.abs().max()"),
+    ],
     ("06", "assert_close(eps_theta(x_t, t), diffusion.eps_from("): [
         ("diffusion.eps_from", "noise * x_t + signal * output", "noise * x_t - signal * output"),
         ("diffusion.eps_from", "noise * x_t + signal * output", "signal * x_t + noise * output"),

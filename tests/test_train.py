@@ -19,6 +19,7 @@ from torch.testing import assert_close
 from tutorial_lib import checkpoint, train
 from tutorial_lib.data import Images, to_model
 from tutorial_lib.diffusion import q_posterior
+from tutorial_lib.muon import orthogonalize
 from tutorial_lib.schedule import cosine, linear
 from tutorial_lib.train import Progress, TrainConfig
 from tutorial_lib.unet import UNet, UNetConfig
@@ -111,7 +112,7 @@ def test_training_step_is_algorithm_1(tiny, tiny_images, schedule, target):
 
 def test_one_optimiser_step_against_adam_written_out(tiny, tiny_images):
     """After one step Adam has moved every parameter by lr * g / (|g| + 1e-8), g being the clipped gradient."""
-    config = replace(SMALL, steps=1, warmup=0, clip=0.05, lr_end=1e-3)  # a constant lr
+    config = replace(SMALL, steps=1, warmup=0, clip=0.05, lr_end=1e-3, optimizer="adam")  # a constant lr
     reference = network(tiny)
     x_0, t, eps = train.draw(tiny_images, 1, config)
     train.training_step(reference, cosine(50), x_0, t, eps, config).mean().backward()
@@ -123,6 +124,56 @@ def test_one_optimiser_step_against_adam_written_out(tiny, tiny_images):
         g = g * config.clip / norm
         assert_close(after, before.detach() - 1e-3 * g / (g.abs() + 1e-8), rtol=1e-3, atol=2e-6)
     assert last.step == 1 and len(losses) == 1
+
+
+def test_with_muon_convolutions_move_along_the_orthogonalised_gradient(tiny, tiny_images):
+    """After one step from rest the momentum is a multiple of the gradient; everything else is Adam's."""
+    config = replace(SMALL, steps=1, warmup=0, lr_end=1e-3, lr_muon=0.05)
+    reference = network(tiny)
+    x_0, t, eps = train.draw(tiny_images, 1, config)
+    train.training_step(reference, cosine(50), x_0, t, eps, config).mean().backward()
+    trained, _, _ = run(tiny, tiny_images, config)
+    kinds = set()
+    for before, after in zip(reference.parameters(), trained.parameters(), strict=True):
+        g, moved = before.grad, after.detach() - before.detach()
+        kinds.add(before.ndim)
+        if before.ndim == 4:
+            wanted = -0.05 * orthogonalize(g.flatten(1)[None])[0] * max(1, len(g) / g[0].numel()) ** 0.5
+            assert_close(moved.flatten(1), wanted, rtol=1e-2, atol=1e-4)
+        else:
+            wanted = -1e-3 * g / (g.abs() + 1e-8)
+            where = g.abs() > 1e-6  # clipping scales all gradients, and 1e-8 is felt by the smallest
+            assert_close(moved[where], wanted[where], rtol=2e-2, atol=2e-6)
+    assert kinds == {1, 2, 4}
+
+
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+def test_networks_without_and_with_convolutions_train_alike(optimizer, tiny_images):
+    """A network of linear layers has nothing for Muon, one of convolutions alone nothing for Adam."""
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 64)
+
+        def forward(self, x, t):
+            return self.layer(x.flatten(1)).view_as(x)
+
+    class Convolution(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+
+        def forward(self, x, t):
+            return self.layer(x)
+
+    for kind in (Linear, Convolution):
+        torch.manual_seed(0)
+        model = kind()
+        start = copy.deepcopy(model)
+        for _ in train.train(model, tiny_images, replace(SMALL, optimizer=optimizer), device="cpu"):
+            pass
+        assert not torch.equal(model.layer.weight, start.layer.weight)
 
 
 def test_overfits_one_batch(tiny, tiny_images):

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from tutorial_lib import checkpoint
 from tutorial_lib.data import Images, batch
 from tutorial_lib.diffusion import LOSSES, TARGETS, q_sample, regression_loss, target_from
+from tutorial_lib.muon import Muon
 from tutorial_lib.schedule import NoiseSchedule, named
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+OPTIMIZERS = ("muon", "adam")
 FILE = "checkpoint.safetensors"
 
 
@@ -32,7 +34,9 @@ class TrainConfig:
     """Everything that determines a training run, beside the network and the data.
 
     steps: optimiser steps.  batch: images a step, over all processes and accumulated pieces.
-    lr, lr_end: the learning rate rises over `warmup` steps to lr and falls along half a cosine to lr_end.
+    optimizer: "muon" moves the weights of convolutions by Muon and all others by Adam, "adam" moves all by Adam.
+    lr, lr_end: Adam's learning rate rises over `warmup` steps to lr and falls along half a cosine to lr_end.
+    lr_muon: Muon's, which rises and falls with it.
     ema: decay of the averaged weights.  clip: largest norm of the gradient.  accumulation: pieces a batch is cut
     into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
     flip: mirror half of the images (wrong for shoes: notebook 05).  target: eps, x_0, v or mu.
@@ -42,7 +46,9 @@ class TrainConfig:
 
     steps: int = 2000
     batch: int = 128
+    optimizer: str = "muon"
     lr: float = 2e-3
+    lr_muon: float = 0.015
     lr_end: float = 0.0
     warmup: int = 100
     ema: float = 0.998
@@ -59,7 +65,7 @@ class TrainConfig:
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "lr", "clip", "accumulation", "report_every", "save_every"):
+        for name in ("steps", "batch", "lr", "lr_muon", "clip", "accumulation", "report_every", "save_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
@@ -68,7 +74,12 @@ class TrainConfig:
             raise ValueError(f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}")
         if self.batch % self.accumulation:
             raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces")
-        for name, legal in (("target", TARGETS), ("loss", LOSSES), ("precision", PRECISIONS)):
+        for name, legal in (
+            ("target", TARGETS),
+            ("loss", LOSSES),
+            ("precision", PRECISIONS),
+            ("optimizer", OPTIMIZERS),
+        ):
             if getattr(self, name) not in legal:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}")
         named(self.schedule, self.T)  # raises for an unknown schedule or T
@@ -118,14 +129,13 @@ def train(
     schedule = named(config.schedule, config.T)
     model.to(memory_format=torch.channels_last).train()
     ema_model = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
-    network = model
-    network, optimizer = accelerator.prepare(network, optimizer)
+    optimizers = _optimizers(model, config, accelerator.mixed_precision)
+    network, *prepared = accelerator.prepare(model, *optimizers.values())
     start = 0
     if resume:
-        start = _restore(_required(out) / FILE, model, ema_model, optimizer, config, about or {})
+        start = _restore(_required(out) / FILE, model, ema_model, optimizers, config, about or {})
     save = (
-        partial(_save, out, model, ema_model, optimizer, about or {}) if out and accelerator.is_main_process else None
+        partial(_save, out, model, ema_model, optimizers, about or {}) if out and accelerator.is_main_process else None
     )
     losses: list[Tensor] = []
     began, seen, step = time.perf_counter(), start, start
@@ -133,9 +143,10 @@ def train(
         while step < config.steps:
             step += 1
             lr = learning_rate(step, config)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
+            for optimizer in prepared:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * lr / config.lr
+            losses.append(_optimise(accelerator, network, prepared, schedule, images, step, config))
             update_ema(ema_model, model, step, config.ema)
             if minutes and step - start == MEASURED:
                 config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
@@ -207,7 +218,20 @@ def _generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + k) % 2**32)  # torch uses 32 bits of a seed
 
 
-def _optimise(accelerator, network, optimizer, schedule, images: Images, step: int, config: TrainConfig) -> Tensor:
+def _optimizers(model: nn.Module, config: TrainConfig, precision: str) -> dict[str, torch.optim.Optimizer]:
+    """Adam, and Muon for the weights of convolutions if there are any and the configuration wants it."""
+    weights = [p for p in model.parameters() if p.ndim == 4 and config.optimizer == "muon"]
+    others = [p for p in model.parameters() if p.ndim != 4 or config.optimizer != "muon"]
+    made: dict[str, torch.optim.Optimizer] = {}
+    if others:
+        made["adam"] = torch.optim.Adam([{"params": others, "initial_lr": config.lr}], betas=(0.9, 0.99), fused=True)
+    if weights:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        made["muon"] = Muon([{"params": weights, "initial_lr": config.lr_muon}], lr=config.lr_muon, dtype=dtype)
+    return made
+
+
+def _optimise(accelerator, network, optimizers, schedule, images: Images, step: int, config: TrainConfig) -> Tensor:
     """One step of the optimiser: this process's share of the batch, piece by piece.  Returns the mean loss."""
     x_0, t, eps = (part[accelerator.process_index :: accelerator.num_processes] for part in draw(images, step, config))
     total = torch.zeros((), device=accelerator.device)
@@ -218,8 +242,9 @@ def _optimise(accelerator, network, optimizer, schedule, images: Images, step: i
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(network.parameters(), config.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
             total += loss.detach() / config.accumulation
     return accelerator.reduce(total, reduction="mean")
 
@@ -290,17 +315,21 @@ def _required(out: Path | str | None) -> Path:
     return Path(out)
 
 
-def _save(out, model, ema_model, optimizer, about: dict[str, Any], step: int, config: TrainConfig) -> None:
-    names = [name for name, _ in model.named_parameters()]
-    state = optimizer.state_dict()["state"]
-    adam = {f"adam.{names[i]}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+def _save(out, model, ema_model, optimizers, about: dict[str, Any], step: int, config: TrainConfig) -> None:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    states = {
+        f"{kind}.{names[parameter]}.{key}": torch.as_tensor(value)
+        for kind, optimizer in optimizers.items()
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
     tensors = checkpoint.prefixed("model", model.state_dict()) | checkpoint.prefixed("ema", ema_model.state_dict())
     if not all(tensor.isfinite().all() for tensor in tensors.values()):  # the update after a last finite loss
         raise _diverged("the weights stopped being numbers", step, Path(out))
-    checkpoint.save(Path(out) / FILE, tensors | adam, about | {"train": asdict(config), "step": step})
+    checkpoint.save(Path(out) / FILE, tensors | states, about | {"train": asdict(config), "step": step})
 
 
-def _restore(path: Path, model, ema_model, optimizer, config: TrainConfig, about: dict[str, Any]) -> int:
+def _restore(path: Path, model, ema_model, optimizers, config: TrainConfig, about: dict[str, Any]) -> int:
     tensors, configuration = checkpoint.load(path)
     then, now = dict(configuration.get("train", {})), asdict(config)
     for key in now.keys() - {"steps", "report_every", "save_every"}:
@@ -312,11 +341,13 @@ def _restore(path: Path, model, ema_model, optimizer, config: TrainConfig, about
         )
     model.load_state_dict(checkpoint.part(tensors, "model"))
     ema_model.load_state_dict(checkpoint.part(tensors, "ema"))
-    adam = checkpoint.part(tensors, "adam")
-    state = {
-        i: {"step": adam[f"{name}.step"]}
-        | {key: torch.empty_like(p).copy_(adam[f"{name}.{key}"]) for key in ("exp_avg", "exp_avg_sq")}  # p's layout
-        for i, (name, p) in enumerate(model.named_parameters())
-    }
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for kind, optimizer in optimizers.items():
+        states = checkpoint.part(tensors, kind)
+        keys = sorted({name.rpartition(".")[2] for name in states})
+        for name, p in model.named_parameters():
+            if any(p is other for group in optimizer.param_groups for other in group["params"]):
+                found = {key: states[f"{name}.{key}"] for key in keys}
+                optimizer.state[p] = {  # in p's layout, but for a count of steps
+                    key: value if value.ndim == 0 else torch.empty_like(p).copy_(value) for key, value in found.items()
+                }
     return configuration["step"]
