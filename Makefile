@@ -4,10 +4,11 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
+PEERS := build/peers/.ready
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help run run-all lab notebooks test lint retrain bench clean
+.PHONY: help run run-all lab notebooks test lint retrain bench bench-full clean
 
 help:  ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,12 +40,22 @@ retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIS
 	$(PY) -m tutorial_lib.recipes classifier
 	$(PY) -m tutorial_lib.recipes unet
 
-bench: $(READY)  ## measure times and sizes
-	$(PY) tests/benchmarks/measures.py
+bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)
+	$(PY) tests/benchmarks/compare.py speed
+	$(PY) docs/make_benchmarks.py
+
+bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; goes on after an interruption)
+	$(PY) tests/benchmarks/compare.py full
+	$(PY) docs/make_benchmarks.py
 
 clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay
 	rm -rf build dist tutorial_lib.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find tutorial_lib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One of the packages that we compare with asks for torchvision, which it does not need here; so without what it asks for.
+$(PEERS): $(READY)
+	$(PY) -m pip install --quiet --no-deps --target build/peers denoising_diffusion_pytorch==2.3.4 ema_pytorch==0.8.3
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt make_venv.py
 	@"$(PYTHON)" make_venv.py

@@ -98,7 +98,9 @@ def test_what_the_package_imports_is_declared():
 
 
 def test_what_notebooks_and_tests_import_is_declared():
-    declared = set(EVERYTHING) | {"denoising-diffusion-pytorch", "torchvision"}  # benchmarks may compare with these
+    declared = set(EVERYTHING) | {"denoising-diffusion-pytorch", "ema-pytorch"}  # which `make bench` installs apart
+    makefile = (ROOT / "Makefile").read_text()
+    assert "denoising_diffusion_pytorch==" in makefile and "ema_pytorch==" in makefile
     assert third_party("notebooks") <= set(requirements(PROJECT["dependencies"], EXTRAS["notebooks"]))
     assert third_party("tests", "execute", "make_venv") <= declared
 

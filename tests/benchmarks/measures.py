@@ -1,11 +1,10 @@
 """The figures of the front door: loading, batches, GIFs, training and sampling speed, memory.
 
-    python tests/benchmarks/measures.py --out build/measures.json
+    python tests/benchmarks/measures.py
 
 Every figure is the median of some repetitions on an idle machine; what starts Python is timed in a process of its own.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+import tutorial_lib
 from tutorial_lib import data, plot, sample, schedule, train
 from tutorial_lib.unet import UNet, UNetConfig, count_parameters
 
@@ -50,6 +50,9 @@ def loading() -> dict[str, float]:
     """Data, with everything it imports; the bare import of torch beside it."""
     found = {}
     found["import torch, s"], _ = python("import torch")
+    modules = sorted(path.stem for path in Path(tutorial_lib.__file__).parent.glob("*.py") if path.stem[0] != "_")
+    everything, _ = python(f"import torch; from tutorial_lib import {', '.join(modules)}")
+    found["all modules of tutorial_lib on top of it, s"] = everything - found["import torch, s"]
     load = "from tutorial_lib import data; data.load({!r})"
     found["embedded data with all imports, s"], found["its peak memory, MB"] = python(load.format("embedded"))
     folder = next((folder for folder in data.IDX_FOLDERS if folder.is_dir()), None)
@@ -102,14 +105,10 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("build/measures.json"))
-    options = parser.parse_args()
-    found = {"machine": machine()} | loading() | gifs() | network()
+    found = loading() | gifs() | network()
     for name, value in found.items():
         print(f"{name:<50} {value if isinstance(value, str | int) else f'{value:.3g}'}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

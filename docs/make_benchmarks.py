@@ -1,0 +1,189 @@
+"""Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench-full` stores.
+
+    python docs/make_benchmarks.py
+
+The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written here,
+from `tutorial_lib/assets/benchmarks.json` and from the figures that travel with the shipped weights.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from tutorial_lib import checkpoint, files, plot
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "figures"
+OURS = "ours"
+
+
+def results() -> dict:
+    """Everything that was measured."""
+    return json.loads((files.ASSETS / "benchmarks.json").read_text())
+
+
+def names(found: dict, kind: str) -> list[str]:
+    """What was measured of one kind: the names between its slashes, ours and the recipe first."""
+    keys = {key.split("/")[1] for key in found if key.startswith(kind + "/")}
+    return sorted(keys, key=lambda name: (name not in (OURS, "the recipe"), name))
+
+
+def median(found: dict, kind: str, name: str, what: str) -> float:
+    """The median over all rounds of one contestant."""
+    values = sorted(value[what] for key, value in found.items() if key.startswith(f"{kind}/{name}/"))
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def front_door(found: dict) -> str:
+    measured = found["front door"].items()
+    return table(["", ""], [[name.strip(), f"{v:,}" if isinstance(v, int) else f"{v:,.3g}"] for name, v in measured])
+
+
+def speed(found: dict) -> str:
+    rows, ours = [], median(found, "speed", OURS, "images_per_second")
+    ours_64 = found[f"calls/{OURS}"]["seconds_for_64"]
+    for name in names(found, "speed"):
+        rate, calls = median(found, "speed", name, "images_per_second"), found[f"calls/{name}"]
+        rows.append([
+            name, f"{found[f'speed/{name}/0']['parameters']:,}", f"{rate:.0f}", f"{ours / rate:.1f}",
+            f"{median(found, 'speed', name, 'peak_MB'):,.0f}", f"{1000 * calls['seconds_a_call']:.0f}",
+            f"{calls['calls']:,}", f"{calls['seconds_for_64']:.1f}", f"{calls['seconds_for_64'] / ours_64:.0f}",
+        ])  # fmt: skip
+    head = ["", "parameters", "training, images/s", "ours is faster by", "peak memory, MB", "one call on 64 images, ms",
+            "calls of its own sampler", "64 images, s", "ours is faster by"]  # fmt: skip
+    return table(head, rows)
+
+
+def curve(found: dict, name: str) -> list[tuple[int, dict]]:
+    """Minutes of training and the quality after them, of one contestant."""
+    keys = [key for key in found if key.startswith(f"quality/{name}/")]
+    return sorted((int(key.split("/")[2]), found[key]) for key in keys)
+
+
+def quality(found: dict) -> str:
+    rows = []
+    for name in names(found, "quality"):
+        for minutes, value in curve(found, name):
+            low, high = value["interval"]
+            rows.append([name, f"{minutes}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
+    return table(["", "minutes of training", f"distance (floor {value['floor']:.2f})", "95 % interval"], rows)
+
+
+def native(found: dict) -> str:
+    rows = []
+    for name in names(found, "native"):
+        value = found[f"native/{name}"]
+        rows.append([name, value["native"], f"{value['seconds']:.0f}", f"{value['feature_distance']:.1f}"])
+    floor = next(value["floor"] for key, value in found.items() if key.startswith("native/"))
+    return table(["", "its own sampler", "256 images, s", f"distance (floor {floor:.1f})"], rows)
+
+
+def ablation_speed(found: dict) -> str:
+    base = found["ablation speed/the recipe"]["seconds_a_step"]
+    rows = []
+    for name in names(found, "ablation speed"):
+        value = found[f"ablation speed/{name}"]
+        rows.append([name, f"{value['seconds_a_step']:.3f}", f"{value['seconds_a_step'] / base:.2f}"])
+    return table(["", "seconds a step", "times the recipe's"], rows)
+
+
+def ablation_quality(found: dict) -> str:
+    rows = []
+    for name in names(found, "ablation quality"):
+        value = found[f"ablation quality/{name}"]
+        low, high = value["interval"]
+        rows.append([name, f"{value['steps']:,}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
+    return table(["", "steps in that time", "distance", "95 % interval"], rows)
+
+
+def cost(found: dict) -> str:
+    rows = []
+    for c in found["cost"]["table"]:
+        measured = f"{1000 * c['seconds']:.2f}" if c["seconds"] else "not run"
+        rows.append([
+            c["name"], f"{c['parameters'] / 1e6:.1f}", f"{c['flops'] / 1e9:.2f}", f"{c['bytes'] / 1e6:.0f}", measured,
+            f"{1000 * c['model_seconds']:.2f}",
+        ])  # fmt: skip
+    head = ["", "parameters, M", "GFLOP an image and step", "MB an image and step", "ms measured", "ms by the model"]
+    return table(head, rows)
+
+
+def limits(found: dict) -> str:
+    return table(["", ""], [[k, f"{v:,.0f}"] for k, v in found["cost"].items() if k != "table"])
+
+
+def shipped(found: dict) -> str:
+    metrics = checkpoint.load("fashion_mnist")[1]["metrics"]
+    return table(["", ""], [[key.replace("_", " "), _plain(value)] for key, value in metrics.items()])
+
+
+def _plain(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(_plain, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def machine(found: dict) -> str:
+    return found["machine"]
+
+
+BLOCKS: dict[str, Callable[[dict], str]] = {
+    "machine": machine, "front door": front_door, "speed": speed, "quality": quality, "native": native,
+    "ablation speed": ablation_speed, "ablation quality": ablation_quality, "cost": cost, "limits": limits,
+    "shipped": shipped,
+}  # fmt: skip
+
+
+def page() -> str:
+    """The page with its blocks filled in; a block whose figures are not there yet stays as it is."""
+    found, text = results(), PAGE.read_text(encoding="utf-8")
+    for name, write in BLOCKS.items():
+        if name in ("machine", "shipped") or any(key == name or key.startswith(f"{name}/") for key in found):
+            begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
+            before, _, rest = text.partition(begin)
+            _, _, after = rest.partition(end)
+            text = before + begin + write(found) + end + after
+    return text
+
+
+def draw(found: dict) -> None:
+    """The pictures of the page."""
+    FIGURES.mkdir(exist_ok=True)
+    colours = dict(zip(names(found, "quality"), (plot.MODEL, plot.NOISE, plot.DATA, plot.QUIET), strict=False))
+    figure, axes = plot.plt.subplots(figsize=(7, 3.5))
+    for name, colour in colours.items():
+        points = [(minutes, value["feature_distance"]) for minutes, value in curve(found, name)]
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="minutes of training on two cores", ylabel="distance",
+             title="Distance to real images after equal time")  # fmt: skip
+    axes.set_xticks([1, 2, 5, 20], ["1", "2", "5", "20"])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(FIGURES / "quality.png", dpi=110)
+    plot.plt.close(figure)
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+    if names(results(), "quality"):
+        draw(results())
+    print(f"Wrote {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

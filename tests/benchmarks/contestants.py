@@ -1,0 +1,260 @@
+"""What a reader would use instead: three other ways to train a diffusion model on Fashion-MNIST, beside ours.
+
+Each is set up as its own documentation shows it, with three kindnesses: Adam at 1e-3 in place of the rates of 1e-4 and
+below that are meant for days on a GPU, averaged weights where the package offers them, and the whole data in memory.
+"""
+
+import copy
+import importlib.machinery
+import io
+import math
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tutorial_lib import data, published, sample, train
+from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, linear
+from tutorial_lib.unet import UNet, UNetConfig
+
+PEERS = Path("build/peers")  # where `make bench` installs what must not stand in the project's own environment
+BATCH = 128
+FAST = 25  # steps of DDIM, for all
+
+
+@dataclass
+class Contestant:
+    """A way to train and to sample.
+
+    about: one line.  network: what is trained.  sampled: whose weights samples come from (averaged, if any are).
+    steps: an endless run of training steps; each `next` takes 128 images, its data work included.
+    schedule, target: what `predict` means in our terms.  predict: (x_t, t in 1..T) to the prediction.
+    native: as many uint8 images (N, 1, 28, 28) as asked, by the sampler that the package itself comes with.
+    native_about: that sampler in words.  native_calls: how often it asks the network.
+    """
+
+    about: str
+    network: nn.Module
+    sampled: nn.Module
+    steps: Iterator[None]
+    schedule: NoiseSchedule
+    target: str
+    predict: Callable[[Tensor, Tensor], Tensor]
+    native: Callable[[int], Tensor]
+    native_about: str
+    native_calls: int
+    refresh: Callable[[], None] = lambda: None  # brings `sampled` up to date
+
+    def ddim(self, count: int, steps: int = FAST, size: int = 250) -> Tensor:
+        """`count` images by deterministic DDIM, from the same noise for every contestant, uint8."""
+        noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
+        return _pixels(
+            sample.final(sample.ddim(self.predict, self.schedule, x_T, None, self.target, steps))
+            for x_T in noise.split(size)
+        )
+
+
+def _pixels(parts: Iterator[Tensor]) -> Tensor:
+    return torch.cat([data.to_pixels(part) for part in parts])
+
+
+def _batches(images: data.Images) -> Iterator[Tensor]:
+    """Endless batches in [-1, 1], in a new order each epoch."""
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
+            if len(chosen) == BATCH:
+                yield data.batch(images, chosen)
+
+
+def _train(network: nn.Module, optimizer, loss: Callable[[Tensor], Tensor], batches, after=lambda: None):
+    """The loop that all three share."""
+    network.train()
+    for x_0 in batches:
+        optimizer.zero_grad()
+        loss(x_0).backward()
+        optimizer.step()
+        after()
+        yield
+
+
+def ours(images: data.Images, seconds: float = 300) -> Contestant:
+    """This project, with its defaults; `seconds` decides how fast the learning rate falls."""
+    torch.manual_seed(0)
+    config = train.TrainConfig(report_every=1)
+    network = UNet(UNetConfig())
+    run = train.train(network, images, config, minutes=0.99 * seconds / 60, device="cpu")
+    first = next(run)  # the averaged network exists from here on
+    averaged, schedule = first.ema_model, cosine(config.T)
+
+    def native(count: int) -> Tensor:
+        noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
+        return _pixels([sample.final(sample.dpm_solver(averaged, schedule, noise, config.target, 10))])
+
+    def steps() -> Iterator[None]:
+        yield
+        yield from (None for _ in run)
+
+    about = "tutorial_lib, its defaults"
+    return Contestant(
+        about, network, averaged, steps(), schedule, config.target, averaged, native, "DPM-Solver++(2M), 10 steps", 10
+    )
+
+
+def annotated(images: data.Images, seconds: float = 0) -> Contestant:
+    """The popular annotated recipe: T = 300 linear, Huber, Adam 1e-3, mirror images, each batch decoded from PNG."""
+    torch.manual_seed(0)
+    network, schedule = published.annotated_unet(), linear(300)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    noises = torch.Generator().manual_seed(1)
+
+    def loss(x_0: Tensor) -> Tensor:
+        t, noise = torch.randint(0, 300, (BATCH,), generator=noises), torch.randn(x_0.shape, generator=noises)
+        kept = schedule.alpha_bar[1:][t].float().view(-1, 1, 1, 1)
+        return F.smooth_l1_loss(network(kept.sqrt() * x_0 + (1 - kept).sqrt() * noise, t), noise)
+
+    def native(count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        noise = sample.start(count, (1, 28, 28), generator)
+        return _pixels([sample.final(sample.ddpm(predict, schedule, noise, generator, "eps", clip=False))])
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        return network(x, t - 1)
+
+    about = "the annotated recipe: its U-Net (28; 1, 2, 4), T = 300 linear, eps, Huber, Adam 1e-3, no EMA"
+    run = _train(network, optimizer, loss, _decoded(images))
+    return Contestant(about, network, network, run, schedule, "eps", predict, native, "DDPM, all 300 steps", 300)
+
+
+def _decoded(images: data.Images) -> Iterator[Tensor]:
+    """Batches as `datasets` and torchvision's transforms make them: PNG to PIL, mirrored, to a tensor, one by one."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    def png(pixels: Tensor) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[0].numpy()).save(buffer, "png")
+        return buffer.getvalue()
+
+    def transformed(file: bytes, flip: bool) -> Tensor:
+        picture = Image.open(io.BytesIO(file))
+        picture = ImageOps.mirror(picture) if flip else picture
+        return torch.from_numpy(np.array(picture))[None].float() / 255 * 2 - 1
+
+    files, generator = [png(pixels) for pixels in images.pixels], torch.Generator().manual_seed(0)
+    while True:
+        for chosen in torch.randperm(len(files), generator=generator).split(BATCH):
+            if len(chosen) == BATCH:
+                flips = (torch.rand(BATCH, generator=generator) < 0.5).tolist()
+                yield torch.stack([transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)])
+
+
+def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
+    """denoising_diffusion_pytorch: Unet(dim=28, dim_mults=(1, 2, 4), channels=1) and GaussianDiffusion's defaults."""
+    _without_torchvision()
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from ema_pytorch import EMA
+
+    torch.manual_seed(0)
+    network = Unet(dim=28, dim_mults=(1, 2, 4), channels=1)
+    diffusion = GaussianDiffusion(network, image_size=28, sampling_timesteps=250)
+    averaged = EMA(diffusion, beta=0.995, update_every=10)  # its Trainer's
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        return averaged.ema_model.model(x, t - 1)
+
+    def native(count: int) -> Tensor:
+        torch.manual_seed(0)
+        return data.to_pixels(averaged.ema_model.sample(batch_size=count) * 2 - 1)
+
+    about = "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
+    run = _train(network, optimizer, lambda x_0: diffusion((x_0 + 1) / 2), _batches(images), averaged.update)
+    return Contestant(
+        about,
+        network,
+        averaged.ema_model,
+        run,
+        from_betas(diffusion.betas),
+        "v",
+        predict,
+        native,
+        "DDIM, 250 steps",
+        250,
+    )
+
+
+def _without_torchvision() -> None:
+    """Let denoising_diffusion_pytorch be imported: stand-ins for what it imports and does not use here."""
+    sys.path.append(str(PEERS))
+    for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):
+        if name not in sys.modules:
+            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
+    sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
+    sys.modules["torchvision"].utils = sys.modules["torchvision.utils"]
+
+
+def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
+    """diffusers: UNet2DModel of like size, DDPMScheduler, AdamW and EMA as in its unconditional training example."""
+    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.training_utils import EMAModel
+
+    torch.manual_seed(0)
+    network = UNet2DModel(
+        sample_size=28, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(32, 64, 96),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=8,
+    )  # fmt: skip
+    scheduler = DDPMScheduler(1000)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.95, 0.999), weight_decay=1e-6)
+    averaged, shadow = (
+        EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75),
+        copy.deepcopy(network),
+    )
+    noises, total = torch.Generator().manual_seed(1), max(1.0, seconds)
+    began: list[float] = []
+
+    def loss(x_0: Tensor) -> Tensor:
+        t, noise = torch.randint(0, 1000, (BATCH,), generator=noises), torch.randn(x_0.shape, generator=noises)
+        return F.mse_loss(network(scheduler.add_noise(x_0, noise, t), t).sample, noise)
+
+    def after() -> None:
+        """Warm-up and half a cosine, by the clock in place of a number of steps that nobody knows beforehand."""
+        began.append(time.perf_counter())
+        done = min(1.0, (began[-1] - began[0]) / total)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1.0, len(began) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+        averaged.step(network.parameters())
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        return shadow(x, t - 1).sample
+
+    def native(count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(count, 1, 28, 28, generator=generator)
+        scheduler.set_timesteps(1000)
+        for t in scheduler.timesteps:
+            x = scheduler.step(shadow(x, t).sample, t, x, generator=generator).prev_sample
+        return data.to_pixels(x)
+
+    about = "diffusers: UNet2DModel(32, 64, 96), T = 1000 linear, eps, AdamW 1e-3, EMA"
+    run = _train(network, optimizer, loss, _batches(images), after)
+    return Contestant(
+        about, network, shadow, run, linear(1000), "eps", predict, native, "DDPM, all 1,000 steps", 1000,
+        lambda: averaged.copy_to(shadow.parameters()),
+    )  # fmt: skip
+
+
+CONTESTANTS = {
+    "ours": ours,
+    "a: denoising_diffusion_pytorch": denoising_diffusion,
+    "b: diffusers": diffusers,
+    "c: annotated recipe": annotated,
+}

@@ -1,0 +1,111 @@
+"""What does a training step cost, and why?  Operations, bytes and time against image size and width.
+
+    python tests/benchmarks/cost.py
+
+A step is timed for several networks.  Two rates are fitted to them: arithmetic, for the operations of a step (three
+times those of the forward pass: two for the way back), and memory, for the activations that every layer writes and
+reads again.  Beside them stand the rates that the bare machine reaches, in a large matrix product and in copying.  With
+the two rates in hand, the time of any other network follows from its table of shapes, without running it.
+"""
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from tutorial_lib import published
+from tutorial_lib.unet import UNet, UNetConfig, count_parameters, shape_table
+
+PIXELS = 128 * 28 * 28  # of a batch, so that all fit into memory alike
+GRID = [
+    UNetConfig(), UNetConfig(widths=(32, 64)), UNetConfig(widths=(48, 96)), UNetConfig(widths=(96, 192)),
+    UNetConfig(image_size=56, widths=(32, 64)), UNetConfig(image_size=56), UNetConfig(blocks=2),
+]  # fmt: skip
+
+
+@dataclass
+class Cost:
+    """Of one image in one training step: operations, bytes of activations moved, and measured seconds."""
+
+    name: str
+    parameters: int
+    flops: float
+    bytes: float
+    seconds: float | None = None
+
+
+def cost(name: str, model: nn.Module, size: int, channels: int = 1) -> Cost:
+    """Counted without computing anything.  Each part's output is written, read, and comes back as a gradient: 4 passes
+    of 2 bytes (bfloat16) for each of about four layers inside a part.
+    """
+    rows = shape_table(
+        model.to("meta"), torch.zeros(1, channels, size, size, device="meta"), torch.ones(1, device="meta")
+    )
+    moved = sum(int(np.prod(row.shape)) for row in rows) * 4 * 4 * 2
+    return Cost(name, count_parameters(model), 3 * sum(row.flops for row in rows), moved)
+
+
+def timed(config: UNetConfig, steps: int = 8) -> float:
+    """Seconds an image of a forward and backward pass, median."""
+    model = UNet(config).to(memory_format=torch.channels_last)
+    batch = max(1, PIXELS // config.image_size**2)
+    x, t = torch.randn(batch, 1, config.image_size, config.image_size), torch.full((batch,), 500)
+    times = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = (model(x, t).float() - x).square().mean()
+        loss.backward()
+        times.append((time.perf_counter() - began) / batch)
+    return statistics.median(times[2:])
+
+
+def limits() -> dict[str, float]:
+    """What the machine can do at best: a product of 2048 x 2048 matrices in both precisions, and a copy of 256 MB."""
+
+    def best(action, repeat: int = 6) -> float:
+        times = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    found = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(2048, 2048).to(dtype)
+        found[f"matrix product, {name}, GFLOP/s"] = 2 * 2048**3 / best(lambda a=a: a @ a) / 1e9
+    source, target = torch.empty(64 * 2**20), torch.empty(64 * 2**20)
+    found["copy, GB/s"] = 2 * source.numel() * 4 / best(lambda: target.copy_(source)) / 1e9
+    return found
+
+
+def fit(costs: list[Cost]) -> tuple[float, float]:
+    """Seconds a FLOP and seconds a byte that explain the measured times best, in relative terms."""
+    table = np.array([[c.flops / c.seconds, c.bytes / c.seconds] for c in costs])
+    (per_flop, per_byte), *_ = np.linalg.lstsq(table, np.ones(len(costs)), rcond=None)
+    return float(per_flop), float(per_byte)
+
+
+def main() -> dict:
+    costs = []
+    for config in GRID:
+        label = f"{config.image_size} x {config.image_size}, widths {config.widths}, blocks {config.blocks}"
+        costs.append(cost(label, UNet(config), config.image_size))
+        costs[-1].seconds = timed(config)
+    per_flop, per_byte = fit(costs)
+    others = [
+        cost("64 x 64, widths (64, 128, 256)", UNet(UNetConfig(image_size=64, widths=(64, 128, 256))), 64),
+        cost("the paper's, 32 x 32", published.paper_unet(32), 32, 3),
+        cost("the paper's, 256 x 256", published.paper_unet(256), 256, 3),
+    ]
+    table = [vars(c) | {"model_seconds": per_flop * c.flops + per_byte * c.bytes} for c in (*costs, *others)]
+    return limits() | {"fitted GFLOP/s": 1e-9 / per_flop, "fitted GB/s": 1e-9 / per_byte, "table": table}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
