@@ -23,9 +23,10 @@ from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
-SHIPPED = train.TrainConfig(steps=10_500, ema=0.999)
+SHIPPED = train.TrainConfig(steps=25_000, ema=0.999)
 WEIGHTS = "fashion_mnist.safetensors"
-MILESTONES = (100, 300, 1000, 2000, 4000, 7000, SHIPPED.steps)
+SEARCHED = 2000  # samples whose neighbours are looked for
+MILESTONES = (100, 300, 1000, 3000, 8000, 16_000, SHIPPED.steps)
 
 
 def data(folder: Path = ASSETS) -> None:
@@ -127,7 +128,7 @@ def train_classifier(model: evaluate.Classifier, images: Images, epochs: int, se
     model.eval()
 
 
-def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) -> None:
+def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25) -> None:
     """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps, and store it.
 
     Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows, and looks for the
@@ -144,7 +145,7 @@ def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) 
             left = (last.config.steps - last.step) * last.config.batch / rate / 60
             print(f"step {last.step}: loss {last.loss:.4f}, {rate:.0f} images/s, {left:.0f} min left", flush=True)
         if last.step in MILESTONES:
-            np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, 40).numpy())
+            np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, 25).numpy())
     milestones = sorted(out.glob("step_*.npy"))
     figure = plot.strip(
         [torch.from_numpy(np.load(path)) for path in milestones], [""] * 10,
@@ -154,15 +155,19 @@ def unet(out: Path = Path("build/retrain"), count: int = 2000, steps: int = 50) 
     tensors, configuration = checkpoint.load(out)
     averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
     configuration["recipe"] = "python -m tutorial_lib.recipes unet"
-    samples = _draw(restore(averaged, configuration), count, steps)
-    configuration["metrics"] = {"sampler": f"ddpm, {steps} steps, seed 0"} | evaluate.report(samples)
+    model = restore(averaged, configuration)
+    samples = _draw(model, count, steps)
+    found, generator = evaluate.report(samples), torch.Generator().manual_seed(0)
+    tables = named(SHIPPED.schedule, SHIPPED.T)
+    bound = evaluate.bits_per_dimension(model, tables, _full("test").pixels, generator, SHIPPED.target)
+    configuration["metrics"] = {"sampler": f"dpm++, {steps} steps, seed 0"} | found | {"bits_per_dimension": bound}
     checkpoint.save(ASSETS / WEIGHTS, averaged, configuration)
     print(json.dumps(configuration["metrics"], indent=1))
-    _search(samples, steps)
+    _search(samples[:SEARCHED], steps)
 
 
-def nearest(count: int = 2000, steps: int = 50) -> None:
-    """Draw the samples by which the shipped weights were judged, and search all 60,000 training images for copies."""
+def nearest(count: int = SEARCHED, steps: int = 25) -> None:
+    """Draw the first samples by which the shipped weights were judged, and search the training images for copies."""
     _search(_draw(restore(*checkpoint.load(ASSETS / WEIGHTS)), count, steps), steps)
 
 
@@ -190,7 +195,7 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
         "what": f"training images nearest to {len(samples):,} samples, and to {len(test):,} test images",
         "recipe": "python -m tutorial_lib.recipes nearest",
         "data": train.source,
-        "sampler": f"ddpm, {steps} steps, seed 0",
+        "sampler": f"dpm++, {steps} steps, seed 0",
         "weights_sha256": hashlib.sha256((ASSETS / WEIGHTS).read_bytes()).hexdigest(),
     }
     checkpoint.save(ASSETS / "nearest.safetensors", tensors, configuration)
@@ -198,11 +203,12 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
 
 def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
     """`count` samples, (count, 1, 28, 28) uint8, always from the same noise."""
-    generator, tables = torch.Generator().manual_seed(0), named(SHIPPED.schedule, SHIPPED.T)
-    parts = sample.start(count, (1, 28, 28), generator).split(250)
-    return to_pixels(
-        torch.cat([sample.final(sample.ddpm(model, tables, x_T, generator, SHIPPED.target, steps)) for x_T in parts])
+    tables, noise = (
+        named(SHIPPED.schedule, SHIPPED.T),
+        sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0)),
     )
+    runs = (sample.dpm_solver(model, tables, x_T, SHIPPED.target, steps) for x_T in noise.split(250))
+    return torch.cat([to_pixels(sample.final(run)) for run in runs])
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class UNetConfig:
     image_size: int = 28
     channels: int = 1
     patch: int = 2
-    widths: tuple[int, ...] = (64, 128)
+    widths: tuple[int, ...] = (48, 128)
     blocks: int = 1
     heads: int = 4
     groups: int = 8
