@@ -35,7 +35,7 @@ class Contestant:
     about: one line.  network: what is trained.  sampled: whose weights samples come from (averaged, if any are).
     steps: an endless run of training steps; each `next` takes 128 images, its data work included.
     schedule, target: what `predict` means in our terms.  predict: (x_t, t in 1..T) to the prediction.
-    native: as many uint8 images (N, 1, 28, 28) as asked, by the sampler that the package itself comes with.
+    native: (count, seed) to uint8 images (N, 1, 28, 28), by the sampler that the package itself comes with.
     native_about: that sampler in words.  native_calls: how often it asks the network.
     """
 
@@ -46,18 +46,22 @@ class Contestant:
     schedule: NoiseSchedule
     target: str
     predict: Callable[[Tensor, Tensor], Tensor]
-    native: Callable[[int], Tensor]
+    native: Callable[[int, int], Tensor]
     native_about: str
     native_calls: int
     refresh: Callable[[], None] = lambda: None  # brings `sampled` up to date
 
     def ddim(self, count: int, steps: int = FAST, size: int = 250) -> Tensor:
-        """`count` images by deterministic DDIM, from the same noise for every contestant, uint8."""
+        """`count` images by deterministic DDIM, from the same noise for every contestant, uint8.
+
+        In bfloat16 where the hardware has it, so that the slow ones do not take all day.
+        """
         noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
-        return _pixels(
-            sample.final(sample.ddim(self.predict, self.schedule, x_T, None, self.target, steps))
-            for x_T in noise.split(size)
-        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+            return _pixels(
+                sample.final(sample.ddim(self.predict, self.schedule, x_T, None, self.target, steps))
+                for x_T in noise.split(size)
+            )
 
 
 def _pixels(parts: Iterator[Tensor]) -> Tensor:
@@ -93,8 +97,8 @@ def ours(images: data.Images, seconds: float = 300) -> Contestant:
     first = next(run)  # the averaged network exists from here on
     averaged, schedule = first.ema_model, cosine(config.T)
 
-    def native(count: int) -> Tensor:
-        noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
+    def native(count: int, seed: int) -> Tensor:
+        noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(seed))
         return _pixels([sample.final(sample.dpm_solver(averaged, schedule, noise, config.target, 10))])
 
     def steps() -> Iterator[None]:
@@ -119,8 +123,8 @@ def annotated(images: data.Images, seconds: float = 0) -> Contestant:
         kept = schedule.alpha_bar[1:][t].float().view(-1, 1, 1, 1)
         return F.smooth_l1_loss(network(kept.sqrt() * x_0 + (1 - kept).sqrt() * noise, t), noise)
 
-    def native(count: int) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
+    def native(count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
         noise = sample.start(count, (1, 28, 28), generator)
         return _pixels([sample.final(sample.ddpm(predict, schedule, noise, generator, "eps", clip=False))])
 
@@ -170,8 +174,8 @@ def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
     def predict(x: Tensor, t: Tensor) -> Tensor:
         return averaged.ema_model.model(x, t - 1)
 
-    def native(count: int) -> Tensor:
-        torch.manual_seed(0)
+    def native(count: int, seed: int) -> Tensor:
+        torch.manual_seed(seed)
         return data.to_pixels(averaged.ema_model.sample(batch_size=count) * 2 - 1)
 
     about = "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
@@ -236,8 +240,8 @@ def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
     def predict(x: Tensor, t: Tensor) -> Tensor:
         return shadow(x, t - 1).sample
 
-    def native(count: int) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
+    def native(count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
         x = torch.randn(count, 1, 28, 28, generator=generator)
         scheduler.set_timesteps(1000)
         for t in scheduler.timesteps:
