@@ -89,6 +89,31 @@ def native(found: dict) -> str:
     return table(["", "its own sampler", "64 images, s", f"distance (floor {floor:.1f})"], rows)
 
 
+def summary(found: dict) -> str:
+    """The figures that matter most, side by side."""
+    rate = {name: median(found, "speed", name, "images_per_second") for name in names(found, "speed")}
+    others = [name for name in rate if name != OURS]
+    rows = [[f"training, times the images a second of {name}", f"{rate[OURS] / rate[name]:.1f}"] for name in others]
+    ends = {name: curve(found, name)[-1] for name in others if curve(found, name)}
+    if len(ends) == len(others):
+        best = min(ends, key=lambda name: ends[name][1]["feature_distance"])
+        reached = ends[best][1]["feature_distance"]
+        rows += [
+            [f"distance after {minutes} min, ours", f"{v['feature_distance']:.1f}"] for minutes, v in curve(found, OURS)
+        ]
+        rows.append([f"distance after {ends[best][0]} min, the best of the others ({best})", f"{reached:.1f}"])
+        soon = next((str(m) for m, v in curve(found, OURS) if v["feature_distance"] <= reached), "not reached")
+        rows.append(["minutes after which ours is as good (of those measured)", soon])
+    for name in names(found, "native"):
+        value = found[f"native/{name}"]
+        rows.append([f"64 images by {value['native']} ({name}), s", f"{value['seconds_for_64']:.2f}"])
+        rows.append(
+            ["... times as long as ours", f"{value['seconds_for_64'] / found[f'native/{OURS}']['seconds_for_64']:.0f}"]
+        )
+        rows.append(["... their distance (256 images)", f"{value['feature_distance']:.1f}"])
+    return table(["", ""], rows)
+
+
 def ablation_speed(found: dict) -> str:
     base = found["ablation speed/the recipe"]["seconds_a_step"]
     rows = []
@@ -141,7 +166,8 @@ def machine(found: dict) -> str:
 
 
 BLOCKS: dict[str, Callable[[dict], str]] = {
-    "machine": machine, "front door": front_door, "speed": speed, "quality": quality, "native": native,
+    "machine": machine, "summary": summary, "front door": front_door, "speed": speed,
+    "quality": quality, "native": native,
     "ablation speed": ablation_speed, "ablation quality": ablation_quality, "cost": cost, "limits": limits,
     "shipped": shipped,
 }  # fmt: skip
@@ -151,7 +177,7 @@ def page() -> str:
     """The page with its blocks filled in; a block whose figures are not there yet stays as it is."""
     found, text = results(), PAGE.read_text(encoding="utf-8")
     for name, write in BLOCKS.items():
-        if name in ("machine", "shipped") or any(key == name or key.startswith(f"{name}/") for key in found):
+        if name in ("machine", "summary", "shipped") or any(key == name or key.startswith(f"{name}/") for key in found):
             begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
             before, _, rest = text.partition(begin)
             _, _, after = rest.partition(end)
