@@ -109,7 +109,7 @@ current and complete.
 """
 
 OF_ANOTHER_PAPER = re.compile(
-    r"\b(?!Ho\b)[A-Z]\w+(?: & [A-Z]\w+| et al\.)?(?: \d{4})?, Eqs?\. \d+(?:(?:,| and) \d+\b)*"
+    r"\b(?!Ho\b)[A-Z]\w+(?: & [A-Z]\w+| et al\.)?(?: \d{4})?, (?:Eqs?\.|Algorithms?) \d+(?:(?:,| and) \d+\b)*"
 )
 EQUATIONS = re.compile(r"\bEqs?\.\s(\d+(?:(?:,| and| to|, and)\s\d+\b(?!,\d))*)")
 ALGORITHMS = re.compile(r"\bAlgorithms?\s(\d+(?:(?:,| and)\s\d+\b)*)")

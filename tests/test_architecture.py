@@ -42,7 +42,7 @@ APART = {"cli", "recipes", "widgets", "exercises", "__main__", "published"}
 LATER = {  # definitions that the notebooks of Part II teach: no part of the promise that Part I's package is small
     "schedule": {"karras_tau"},
     "sample": {"ddim", "check_eta", "dpm_solver", "heun"},
-    "evaluate": {"bits_per_dimension", "_bound"},
+    "evaluate": {"bits_per_dimension", "_guess", "_bound"},
 }
 
 

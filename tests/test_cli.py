@@ -370,7 +370,32 @@ def test_evaluate_refuses_before_it_samples(small, capsys):
     message = refused(capsys, "evaluate", "--weights", small / "grey_run", "--metrics", "fd,fid")
     assert "unknown metric 'fid'; choose some of fd, copies, bpd" in message
     message = refused(capsys, "evaluate", "--weights", small / "colour_run", "--count", "4")
-    assert "draw (3, 8, 8)" in message
+    assert "draw (3, 8, 8); leave fd out" in message
+    message = refused(capsys, "evaluate", "--weights", small / "colour_run", "--count", "4", "--metrics", "bpd")
+    assert "(3, 8, 8), but --data has" in message and "(1, 28, 28)" in message
+
+
+def test_weights_of_other_pictures_are_judged_by_their_own(small, capsys):
+    """Grey pictures of 8 x 8: no classifier, but copies and bits, from the folder that they were trained on."""
+    arguments = [
+        "--weights",
+        small / "grey_run",
+        "--steps",
+        2,
+        "--count",
+        4,
+        "--device",
+        "cpu",
+        "--data",
+        small / "grey",
+    ]
+    capsys.readouterr()
+    assert cli("evaluate", *arguments, "--metrics", "copies,bpd") == 0
+    both = capsys.readouterr().out
+    assert "nearest of 5 training images" in both and "bound on 4 test images" in both
+    assert cli("evaluate", *arguments, "--metrics", "bpd") == 0
+    alone = capsys.readouterr().out
+    assert alone.split("bound on")[1].splitlines()[:3] == both.split("bound on")[1].splitlines()[:3]  # the same bits
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**70)])

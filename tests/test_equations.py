@@ -57,6 +57,7 @@ def test_tables_have_no_stray_bars():
         ("Eq. 8 and 12 divide", "8 12"), ("Eq. 8 = Eq. 12", "8 12"), ("Eqs. 9, 10 and 11", "9 10 11"),
         ("(Eq. 2 of Ho, Jain & Abbeel 2020)", "2"), ("Ho et al. 2020, Eq. 13", "13"), ("Algorithm 1, Eq. 14", "A1 14"),
         ("Nichol & Dhariwal 2021, Eq. 17", ""), ("Song et al. 2021, Eq. 12", ""), ("Lin 2023, Eq. 3, 4; Eq. 5", "5"),
+        ("(Karras et al. 2022, Algorithm 1)", ""),
         ("in Eq. 7, 1,000 times", "7"), ("Algorithms 1 and 2", "A1 A2"), ("section 4.5, nothing", ""),
     ],
 )  # fmt: skip

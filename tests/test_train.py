@@ -147,6 +147,28 @@ def test_with_muon_convolutions_move_along_the_orthogonalised_gradient(tiny, tin
     assert kinds == {1, 2, 4}
 
 
+def test_the_rate_of_the_schedule_reaches_both_optimisers(tiny, tiny_images):
+    """A first step at a quarter of the rate moves every weight a quarter as far."""
+    moved = {}
+    for warmup in (0, 4):
+        config = replace(SMALL, steps=1, warmup=warmup, lr_end=SMALL.lr)
+        trained, _, _ = run(tiny, tiny_images, config)
+        pairs = zip(network(tiny).parameters(), trained.parameters(), strict=True)
+        moved[warmup] = [after.detach() - before.detach() for before, after in pairs]
+    for whole, quarter in zip(moved[0], moved[4], strict=True):
+        assert_close(quarter, whole / 4, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_resumed_on_a_gpu_has_all_its_state_there(tiny, tiny_images, tmp_path):
+    config = replace(SMALL, steps=4)
+    for report in train.train(network(tiny), tiny_images, config, tmp_path, device="cuda"):
+        if report.step == 2:
+            break
+    losses = [r.loss for r in train.train(network(tiny), tiny_images, config, tmp_path, resume=True, device="cuda")]
+    assert len(losses) == 2
+
+
 @pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
 def test_networks_without_and_with_convolutions_train_alike(optimizer, tiny_images):
     """A network of linear layers has nothing for Muon, one of convolutions alone nothing for Adam."""

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "--metrics", default="fd", help=f"some of {','.join(METRICS)}, with commas between them (default fd)"
             )
+            added.add_argument("--data", default="auto", help="real images for copies and bpd; as in train")
     return parser
 
 
@@ -313,10 +314,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     began, task = time.perf_counter(), _sampling(options)
     if options.count < 2:
         raise ValueError(f"count must be at least 2, to have a spread to compare, got {options.count}")
-    if task.x_T.shape[1:] != (1, 28, 28):
+    shape = task.x_T.shape[1:]
+    if "fd" in metrics and shape != (1, 28, 28):
         raise ValueError(
-            f"the classifier judges images of shape (1, 28, 28), but these weights draw {tuple(task.x_T.shape[1:])}"
+            f"fd: the classifier judges images of shape (1, 28, 28), but these weights draw {tuple(shape)}; "
+            "leave fd out of --metrics"
         )
+    real = {}
+    for split in data.SPLITS if {"copies", "bpd"} & set(metrics) else ():
+        real[split] = data.load(options.data, split, size=shape[-1] if Path(options.data).is_dir() else None)
+        if real[split].pixels.shape[1:] != shape:
+            got = f"{real[split].source}, of shape {tuple(real[split].pixels.shape[1:])}"
+            raise ValueError(f"these weights draw images of shape {tuple(shape)}, but --data has {got}; name their own")
     print(f"{options.weights}, seed {options.seed}")
     if {"fd", "copies"} & set(metrics):
         samples = task.draw(keep=1)[-1]
@@ -324,9 +333,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     if "fd" in metrics:
         _print_distance(evaluate.report(samples))
     if "copies" in metrics:
-        _print_copies(samples)
+        _print_copies(samples, real["train"], real["test"].pixels)
     if "bpd" in metrics:
-        _print_bound(task, options.count)
+        _print_bound(task, real["test"], options)
     print(f"{time.perf_counter() - began:.0f} s")
 
 
@@ -340,18 +349,17 @@ def _print_distance(found: dict) -> None:
     print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found["class_shares"].items()))
 
 
-def _print_copies(samples: Tensor) -> None:
-    known, others = data.load("auto", "train"), data.load("auto", "test").pixels[: len(samples)]
-    found = evaluate.copies(samples, known.pixels, others)
+def _print_copies(samples: Tensor, known: data.Images, others: Tensor) -> None:
+    found = evaluate.copies(samples, known.pixels, others[: len(samples)])
     print(f"  nearest of {len(known):,} training images ({known.source}), median, grey levels a pixel:")
     print(f"    from a sample {found['samples']:.1f}, from a test image {found['others']:.1f}")
     print(f"    samples less than 1 away: {found['within_1']:,}")
 
 
-def _print_bound(task: _Sampling, count: int) -> None:
-    images = data.load("auto", "test")
-    pixels = images.pixels[:count].to(task.device)
-    found = evaluate.bits_per_dimension(task.model.to(task.device), task.schedule, pixels, task.generator, task.target)
+def _print_bound(task: _Sampling, images: data.Images, options: argparse.Namespace) -> None:
+    generator = torch.Generator().manual_seed(options.seed)  # whatever else was measured has no part in it
+    pixels, model = images.pixels[: options.count], task.model.to(task.device)
+    found = evaluate.bits_per_dimension(model, task.schedule, pixels, generator, task.target, device=task.device)
     print(f"bound on {found['count']:,} test images ({images.source}), bits per dimension:")
     print(f"  {found['bpd']:.3f} +- {found['error']:.3f} (standard error)")
     print(f"  of which L_T {found['L_T']:.4f}, L_1 to L_(T-1) {found['L_t']:.3f}, L_0 {found['L_0']:.3f}")

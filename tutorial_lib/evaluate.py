@@ -6,6 +6,7 @@ its numbers compare only with each other: it is never called FID.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -86,17 +87,15 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
-def bootstrap_interval(
-    features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator, rounds: int = 200
-) -> tuple[float, float]:
+def bootstrap_interval(features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator) -> tuple[float, float]:
     """The 95 % interval of the Frechet distance from the sampling of `features` (N, D) to a fixed mean and cov.
 
-    Features are drawn again with replacement, `rounds` times.  A resampled cloud repeats points, which makes every
+    Features are drawn again with replacement, 200 times.  A resampled cloud repeats points, which makes every
     distance a little too large; so only the spread is taken from the rounds, and laid around the distance itself
     (the basic bootstrap, with its bias removed; Davison & Hinkley 1997, section 5.2).
     """
     n = len(features)
-    clouds = (features[torch.randint(n, (n,), generator=generator)] for _ in range(rounds))
+    clouds = (features[torch.randint(n, (n,), generator=generator)] for _ in range(200))
     drawn = torch.tensor([frechet_distance(*moments(cloud), mean, cov) for cloud in clouds])
     around = frechet_distance(*moments(features), mean, cov) + float(drawn.mean())
     return around - float(drawn.quantile(0.975)), around - float(drawn.quantile(0.025))
@@ -132,11 +131,12 @@ def bits_per_dimension(
     target: str = "eps",
     variance: str = "beta",
     draws: int = 4,
-    size: int = 250,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """The variational bound on -log p of uint8 images (N, C, H, W), in bits per pixel and channel (Eq. 3, 5, 13).
 
-    network, target: as for `sample.ddpm`.  variance: of the reverse steps; at t = 1 it is beta_1 either way.
+    network, target: as for `sample.ddpm`; device: where the network is.  variance: of the reverse steps; at t = 1 it
+    is beta_1 either way.
     L_T and L_0 are computed for each image, L_0 with one draw of x_1.  The sum of the L_{t-1} is estimated from `draws`
     steps t an image, drawn with chances that fall like 1 / t as the terms themselves do, and divided by these chances;
     over all images they fall one into each of N x draws equally likely parts of 2..T.
@@ -151,21 +151,24 @@ def bits_per_dimension(
     chance /= chance.sum()
     place = torch.randperm(count * draws, generator=generator) + torch.rand(count * draws, generator=generator)
     drawn = torch.searchsorted(chance.cumsum(0), place.double() / (count * draws)).clamp(max=schedule.T - 2)
-    pieces = zip(pixels.split(size), drawn.view(count, draws).split(size), strict=True)
-    nats = [
-        _bound(network, schedule, to_model(x), k.T + 2, 1 / chance[k.T], generator, target, variance) for x, k in pieces
-    ]
-    bits = torch.cat(nats, dim=1).double().cpu() / (pixels[0].numel() * math.log(2))  # (3, N)
+    guess, nats = partial(_guess, network, schedule, target, device), []
+    for x, k in zip(pixels.split(250), drawn.view(count, draws).T.split(250, dim=1), strict=True):
+        nats.append(_bound(guess, schedule, to_model(x), k + 2, 1 / chance[k], generator, variance))
+    bits = torch.cat(nats, dim=1).double() / (pixels[0].numel() * math.log(2))  # (3, N)
     parts = dict(zip(("L_T", "L_t", "L_0"), bits.mean(1).tolist(), strict=True))
     return {"bpd": sum(parts.values()), "error": float(bits.sum(0).std() / count**0.5), "count": count} | parts
 
 
-def _bound(network, schedule, x_0: Tensor, t: Tensor, weight: Tensor, generator, target: str, variance: str) -> Tensor:
+def _guess(network: Network, schedule: NoiseSchedule, target: str, device: str, x: Tensor, t: Tensor) -> Tensor:
+    return estimate(network, schedule, x.to(device), t, target, clip=True).cpu()
+
+
+def _bound(guess, schedule, x_0: Tensor, t: Tensor, weight: Tensor, generator, variance: str) -> Tensor:
     """Of each image (B, ...) in nats: L_T, the sum of all L_{t-1} estimated from the steps t (draws, B), and L_0."""
 
     def ask(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x_t = q_sample(schedule, x_0, t, torch.randn(x_0.shape, generator=generator).to(x_0.device))
-        return x_t, t, estimate(network, schedule, x_t, t, target, clip=True)
+        x_t = q_sample(schedule, x_0, t, torch.randn(x_0.shape, generator=generator))
+        return x_t, t, guess(x_t, t)
 
     terms = torch.stack([L_t_minus_1(schedule, x_0, *ask(t_k), variance) for t_k in t])  # (draws, B)
     *_, x_0_hat = ask(same_t(1, len(x_0)))

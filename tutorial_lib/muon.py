@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 A, B, C = 3.4445, -4.7750, 2.0315  # chosen by Jordan et al. to lift small singular values quickly
+MOMENTUM = 0.95
 
 
-def orthogonalize(matrices: Tensor, rounds: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     r"""About $U V^\top$ for each matrix $U S V^\top$, without its singular value decomposition.
 
     matrices: (N, rows, columns).  Scaled to singular values of at most 1, each then goes through the polynomial
@@ -22,7 +23,7 @@ def orthogonalize(matrices: Tensor, rounds: int = 5, dtype: torch.dtype = torch.
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x  # the small square is quicker
-    for _ in range(rounds):
+    for _ in range(5):
         square = x @ x.mT
         x = A * x + (B * square + C * square @ square) @ x
     return (x.mT if tall else x).float()
@@ -32,13 +33,11 @@ class Muon(torch.optim.Optimizer):
     """Muon for convolutions: each weight (out, in, height, width) counts as a matrix of out x (in height width).
 
     lr: the length of a step along each direction; times the root of rows / columns where there are more rows.
-    momentum: of the running average of the gradients (Nesterov's).  dtype: of the products in `orthogonalize`.
+    The momentum is Nesterov's: the newest gradient counts once more.  dtype: of the products in `orthogonalize`.
     """
 
-    def __init__(
-        self, weights: list[nn.Parameter], lr: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
-    ) -> None:
-        super().__init__(weights, {"lr": lr, "momentum": momentum, "dtype": dtype})
+    def __init__(self, weights: list[nn.Parameter], lr: float, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(weights, {"lr": lr, "dtype": dtype})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -49,13 +48,13 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     alike.setdefault(weight.shape, []).append(weight)
             for shape, weights in alike.items():
-                update = torch.stack([self._momentum(weight, group["momentum"]) for weight in weights])
+                update = torch.stack([self._momentum(weight) for weight in weights])
                 update = orthogonalize(update.flatten(2), dtype=group["dtype"])  # (N, out, in height width)
                 length = group["lr"] * max(1.0, update.shape[1] / update.shape[2]) ** 0.5
                 for weight, one in zip(weights, update, strict=True):
                     weight.sub_(one.view(shape), alpha=length)
 
-    def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
+    def _momentum(self, weight: nn.Parameter) -> Tensor:
         average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-        average.lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(average, momentum)
+        average.lerp_(weight.grad, 1 - MOMENTUM)
+        return weight.grad.lerp(average, MOMENTUM)

@@ -19,7 +19,7 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class Frame(NamedTuple):
-    """A moment of the reverse process.  t: the step reached, T first, 0 last.  x: (B, C, H, W), the state x_t.
+    """A moment of the reverse process.  t: the step reached, 0 at last.  x: (B, C, H, W), the state x_t.
     x_0_hat: the network's estimate of where it will end, made on the way to this frame (of the noise itself: zeros).
     """
 
@@ -52,9 +52,9 @@ def ddpm(
     x_T: (B, C, H, W) standard normal; its device is where the work happens.
     steps: how many of the T steps to visit, evenly strided; all of them by default.
     variance: $\sigma_t^2$ = "beta" or "beta_tilde" (section 3.2).  clip: clamp every x_0_hat to [-1, 1].
-    Raises ValueError for an unknown target or variance, or for steps outside 1..T.
+    Raises ValueError, when the first frame is asked for: for an unknown target or variance, or for steps outside 1..T.
     """
-    tau = _even(schedule, steps)
+    tau = even_tau(schedule.T, steps)
     visited = schedule.strided(tau)
     sigma = reverse_variance(visited, variance).sqrt()
     x = x_T
@@ -63,7 +63,7 @@ def ddpm(
         x_0_hat = estimate(network, schedule, x, same_t(int(tau[i]), len(x)), target, clip)
         x, _ = q_posterior(visited, x_0_hat, x, same_t(i, len(x)))
         if i > 1:  # the last step shows its mean
-            x = x + float(sigma[i]) * _noise_like(x, generator)
+            x = x + float(sigma[i]) * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         yield Frame(int(tau[i - 1]), x, x_0_hat)
 
 
@@ -79,14 +79,14 @@ def ddim(
 ) -> Iterator[Frame]:
     r"""$x' = \sqrt{\bar\alpha'}\, \hat x_0 + \sqrt{1 - \bar\alpha' - \sigma^2}\, \hat\epsilon + \sigma z$.
 
-    (Song, Meng & Ermon 2020, Eq. 12, 16; arXiv 2010.02502.)  Dashes mark the next of the evenly strided steps.
+    (Song, Meng & Ermon 2021, Eq. 12, 16; arXiv 2010.02502.)  Dashes mark the next of the evenly strided steps.
     eta: in [0, 1], scales sigma: 0 is deterministic and needs no generator, 1 is `ddpm` with beta_tilde.
     The rest as for `ddpm`.  Raises ValueError also for an eta outside [0, 1], or without its generator.
     """
     check_eta(eta)
     if eta and generator is None:
         raise ValueError(f"eta = {eta} adds noise, which has to come from a generator; give one, or eta=0")
-    tau = _even(schedule, steps)
+    tau = even_tau(schedule.T, steps)
     visited = schedule.strided(tau)
     signal, noise = visited.alpha_bar.sqrt(), (1 - visited.alpha_bar).sqrt()
     sigma = eta * visited.beta_tilde.sqrt()
@@ -98,7 +98,7 @@ def ddim(
         kept = (noise[i - 1] ** 2 - sigma[i] ** 2).clamp(min=0).sqrt()
         x = float(signal[i - 1]) * x_0_hat + float(kept) * eps_hat
         if sigma[i] > 0:
-            x = x + float(sigma[i]) * _noise_like(x, generator)
+            x = x + float(sigma[i]) * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         yield Frame(int(tau[i - 1]), x, x_0_hat)
 
 
@@ -112,13 +112,14 @@ def dpm_solver(
 ) -> Iterator[Frame]:
     r"""DPM-Solver++(2M): the deterministic `ddim`, which trusts where x_0_hat is heading (Lu et al. 2022, Algorithm 2).
 
-    $x' = \frac{\sigma'}{\sigma} x + \alpha' (1 - e^{-h}) D$, with $\lambda = \log(\alpha / \sigma)$ and $h$ its
-    increase; $D$ extends the line through the last two x_0_hat half a step ahead.  One call of the network a step.
-    (arXiv 2211.01095.)  The first step and the last are those of `ddim`.  Arguments and errors as for `ddpm`.
+    With a step from signal $a = \sqrt{\bar\alpha}$ and noise $b = \sqrt{1 - \bar\alpha}$ to $a'$ and $b'$:
+    $x' = \frac{b'}{b} x + (a' - \frac{b'}{b} a) D$, where $D$ extends the line through the last two x_0_hat, as a
+    function of $\lambda = \log(a / b)$, half a step ahead.  One call of the network a step; the first step and the
+    last are those of `ddim`.  Arguments and errors as for `ddpm`.  (arXiv 2211.01095)
     """
-    tau = _even(schedule, steps)
-    alpha, sigma = schedule.alpha_bar[tau].sqrt(), (1 - schedule.alpha_bar[tau]).sqrt()
-    lam = (alpha / sigma).log()
+    tau = even_tau(schedule.T, steps)
+    signal, noise = schedule.alpha_bar[tau].sqrt(), (1 - schedule.alpha_bar[tau]).sqrt()
+    lam = (signal / noise).log()  # (S + 1,)
     x, before = x_T, None
     yield Frame(schedule.T, x, torch.zeros_like(x))
     for i in range(len(tau) - 1, 0, -1):
@@ -126,8 +127,8 @@ def dpm_solver(
         ahead = x_0_hat
         if before is not None and i > 1:
             ahead = x_0_hat + float((lam[i - 1] - lam[i]) / (lam[i] - lam[i + 1]) / 2) * (x_0_hat - before)
-        shrink = sigma[i - 1] / sigma[i]
-        x, before = float(shrink) * x + float(alpha[i - 1] - shrink * alpha[i]) * ahead, x_0_hat
+        shrink = noise[i - 1] / noise[i]
+        x, before = float(shrink) * x + float(signal[i - 1] - shrink * signal[i]) * ahead, x_0_hat
         yield Frame(int(tau[i - 1]), x, x_0_hat)
 
 
@@ -139,28 +140,28 @@ def heun(
     steps: int | None = None,
     clip: bool = True,
 ) -> Iterator[Frame]:
-    r"""Heun's rule for $d(x / \alpha) = \hat\epsilon\, d(\sigma / \alpha)$ (Karras et al. 2022, Algorithm 1).
+    r"""Heun's rule for $d(x / a) = \hat\epsilon\, d(b / a)$, $a = \sqrt{\bar\alpha}$ and $b = \sqrt{1 - \bar\alpha}$.
 
     Each step is that of the deterministic `ddim`, then a second call of the network at its end, and the mean of both
-    slopes; only the last step, into x_0, makes do with one.  The rule needs steps that are even in a root of
-    sigma / alpha instead of in t: see `karras_tau`.  It begins where that ratio is 80.  (arXiv 2206.00364)
-    Arguments and errors as for `ddpm`.
+    slopes; only the last step, into x_0, makes do with one: S steps ask 2 S - 1 times.  The rule needs steps that are
+    even in a root of b / a instead of in t, and begins below T where that ratio exceeds 80 (see `karras_tau`).
+    Arguments and errors as for `ddpm`.  (Karras et al. 2022, Algorithm 1; arXiv 2206.00364)
     """
-    tau = karras_tau(schedule, schedule.T if steps is None else steps)
-    alpha, sigma = schedule.alpha_bar[tau].sqrt(), (1 - schedule.alpha_bar[tau]).sqrt()
+    tau = karras_tau(schedule, steps)
+    signal, noise = schedule.alpha_bar[tau].sqrt(), (1 - schedule.alpha_bar[tau]).sqrt()
 
     def ask(x: Tensor, i: int) -> tuple[Tensor, Tensor]:
         x_0_hat = estimate(network, schedule, x, same_t(int(tau[i]), len(x)), target, clip)
-        return x_0_hat, (x - float(alpha[i]) * x_0_hat) / float(sigma[i])
+        return x_0_hat, (x - float(signal[i]) * x_0_hat) / float(noise[i])
 
     x = x_T
     yield Frame(int(tau[-1]), x, torch.zeros_like(x))
     for i in range(len(tau) - 1, 0, -1):
         x_0_hat, slope = ask(x, i)
-        x = float(alpha[i - 1]) * x_0_hat + float(sigma[i - 1]) * slope
-        if i > 1 and alpha[i] > 0:  # x / alpha has no value at alpha = 0
+        x = float(signal[i - 1]) * x_0_hat + float(noise[i - 1]) * slope
+        if i > 1 and signal[i] > 0:  # x / a has no value at a = 0
             _, slope_there = ask(x, i - 1)
-            way = sigma[i - 1] - alpha[i - 1] * sigma[i] / alpha[i]
+            way = noise[i - 1] - signal[i - 1] * noise[i] / signal[i]
             x = x + float(way) * (slope_there - slope) / 2
         yield Frame(int(tau[i - 1]), x, x_0_hat)
 
@@ -185,11 +186,3 @@ def check_eta(eta: float) -> None:
     """Raise ValueError unless eta is one that `ddim` takes."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], from no noise to that of ddpm, got {eta}")
-
-
-def _even(schedule: NoiseSchedule, steps: int | None) -> Tensor:
-    return even_tau(schedule.T, schedule.T if steps is None else steps)
-
-
-def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)

@@ -128,27 +128,28 @@ def steps(t: int, batch: int = 1) -> Tensor:
     return torch.full((batch,), t, dtype=torch.int64)
 
 
-def even_tau(T: int, S: int) -> Tensor:
+def even_tau(T: int, S: int | None = None) -> Tensor:
     """S of the steps 1..T, spread evenly and ending at T, with 0 in front: an int64 tensor of length S + 1.
 
-    Raises ValueError unless 1 <= S <= T.
+    All of them by default.  Raises ValueError unless 1 <= S <= T.
     """
+    S = T if S is None else S
     if not 1 <= S <= T:
         raise ValueError(f"the number of sampling steps must lie in 1..{T} (the schedule's T), got {S}")
     return torch.linspace(0, T, S + 1, dtype=torch.float64).round().long()
 
 
-def karras_tau(schedule: NoiseSchedule, S: int, largest: float = 80.0, rho: float = 7.0) -> Tensor:
-    r"""S of the steps 1..T at which the rho-th root of $\sigma / \alpha$ is as evenly spaced as whole steps allow.
+def karras_tau(schedule: NoiseSchedule, S: int | None = None) -> Tensor:
+    r"""S of the steps 1..T at which the seventh root of noise / signal is as evenly spaced as whole steps allow.
 
-    $\sigma / \alpha = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$, and it begins at `largest`, or at what the schedule
-    reaches.  An int64 tensor of length S + 1 with 0 in front.  (Karras et al. 2022, Eq. 5; arXiv 2206.00364)
-    Raises ValueError unless 1 <= S <= T.
+    noise / signal $= \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$; the largest is the one nearest to 80, or what the
+    schedule reaches, unless S leaves no choice.  An int64 tensor of length S + 1 with 0 in front; all steps by default.
+    (Karras et al. 2022, Eq. 5; arXiv 2206.00364.)  Raises ValueError unless 1 <= S <= T.
     """
-    even_tau(schedule.T, S)  # raises
+    S = len(even_tau(schedule.T, S)) - 1  # raises
     ratio = schedule.snr[1:] ** -0.5  # (T,), rising
-    ends = [float(ratio[k].clamp(max=largest)) ** (1 / rho) for k in (-1, 0)]
-    wanted = torch.linspace(*ends, S, dtype=torch.float64).flip(0) ** rho  # (S,), rising
+    ends = [float(ratio[k].clamp(max=80)) ** (1 / 7) for k in (-1, 0)]
+    wanted = torch.linspace(*ends, S, dtype=torch.float64).flip(0) ** 7  # (S,), rising
     middle = (ratio[1:] * ratio[:-1]).sqrt()  # a ratio below it is nearer to the earlier step
     i = torch.arange(1, S + 1)
     apart = (torch.searchsorted(middle, wanted) + 1 - i).cummax(0).values + i  # no step twice

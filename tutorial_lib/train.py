@@ -130,7 +130,7 @@ def train(
     model.to(memory_format=torch.channels_last).train()
     ema_model = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
     optimizers = _optimizers(model, config, accelerator.mixed_precision)
-    network, *prepared = accelerator.prepare(model, *optimizers.values())
+    network, optimizer = accelerator.prepare(model, _Together(*optimizers.values()))
     start = 0
     if resume:
         start = _restore(_required(out) / FILE, model, ema_model, optimizers, config, about or {})
@@ -143,10 +143,9 @@ def train(
         while step < config.steps:
             step += 1
             lr = learning_rate(step, config)
-            for optimizer in prepared:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * lr / config.lr
-            losses.append(_optimise(accelerator, network, prepared, schedule, images, step, config))
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * lr / config.lr
+            losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
             update_ema(ema_model, model, step, config.ema)
             if minutes and step - start == MEASURED:
                 config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
@@ -231,7 +230,22 @@ def _optimizers(model: nn.Module, config: TrainConfig, precision: str) -> dict[s
     return made
 
 
-def _optimise(accelerator, network, optimizers, schedule, images: Images, step: int, config: TrainConfig) -> Tensor:
+class _Together(torch.optim.Optimizer):
+    """Several optimisers as one, so that 16-bit gradients are scaled back, and found to be finite, once for all."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self.parts = parts
+
+    def step(self, closure: None = None) -> None:
+        groups = iter(self.param_groups)  # copies by now: accelerate has loaded the state anew
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = next(groups)["lr"]
+            part.step()
+
+
+def _optimise(accelerator, network, optimizer, schedule, images: Images, step: int, config: TrainConfig) -> Tensor:
     """One step of the optimiser: this process's share of the batch, piece by piece.  Returns the mean loss."""
     x_0, t, eps = (part[accelerator.process_index :: accelerator.num_processes] for part in draw(images, step, config))
     total = torch.zeros((), device=accelerator.device)
@@ -242,9 +256,8 @@ def _optimise(accelerator, network, optimizers, schedule, images: Images, step: 
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(network.parameters(), config.clip)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
             total += loss.detach() / config.accumulation
     return accelerator.reduce(total, reduction="mean")
 
@@ -347,7 +360,8 @@ def _restore(path: Path, model, ema_model, optimizers, config: TrainConfig, abou
         for name, p in model.named_parameters():
             if any(p is other for group in optimizer.param_groups for other in group["params"]):
                 found = {key: states[f"{name}.{key}"] for key in keys}
-                optimizer.state[p] = {  # in p's layout, but for a count of steps
-                    key: value if value.ndim == 0 else torch.empty_like(p).copy_(value) for key, value in found.items()
+                optimizer.state[p] = {  # in p's layout, but for a count of steps; all where p is
+                    key: torch.empty_like(p).copy_(value) if value.ndim else value.to(p.device)
+                    for key, value in found.items()
                 }
     return configuration["step"]
