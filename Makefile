@@ -42,11 +42,11 @@ retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIS
 
 bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)
 	$(PY) tests/benchmarks/compare.py speed
-	$(PY) docs/make_benchmarks.py
+	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
 
 bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; goes on after an interruption)
 	$(PY) tests/benchmarks/compare.py full
-	$(PY) docs/make_benchmarks.py
+	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
 
 clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay
 	rm -rf build dist tutorial_lib.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -1,12 +1,14 @@
 """Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench-full` stores.
 
-    python docs/make_benchmarks.py
+    python docs/make_benchmarks.py                                     the page of the project
+    python docs/make_benchmarks.py build/benchmarks/results.json       the same page from your own results, in build/
 
 The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written here,
 from `tutorial_lib/assets/benchmarks.json` and from the figures that travel with the shipped weights.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +19,12 @@ from tutorial_lib import checkpoint, files, plot
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-FIGURES = ROOT / "docs" / "figures"
 OURS = "ours"
 
 
-def results() -> dict:
+def results(path: Path = files.ASSETS / "benchmarks.json") -> dict:
     """Everything that was measured."""
-    return json.loads((files.ASSETS / "benchmarks.json").read_text())
+    return json.loads(path.read_text())
 
 
 def names(found: dict, kind: str) -> list[str]:
@@ -35,12 +36,16 @@ def names(found: dict, kind: str) -> list[str]:
 def median(found: dict, kind: str, name: str, what: str) -> float:
     """The median over all rounds of one contestant."""
     values = sorted(value[what] for key, value in found.items() if key.startswith(f"{kind}/{name}/"))
+    if not values:
+        raise KeyError(f"{kind}/{name}")
     middle = len(values) // 2
     return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers."""
+    """A Markdown table; all columns but the first are numbers.  Raises KeyError if there is nothing to show."""
+    if not rows:
+        raise KeyError(f"no rows for {head}")
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -77,7 +82,8 @@ def quality(found: dict) -> str:
         for minutes, value in curve(found, name):
             low, high = value["interval"]
             rows.append([name, f"{minutes}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
-    return table(["", "minutes of training", f"distance (floor {value['floor']:.2f})", "95 % interval"], rows)
+    floor = next((value["floor"] for key, value in found.items() if key.startswith("quality/")), 0.0)
+    return table(["", "minutes of training", f"distance (floor {floor:.2f})", "95 % interval"], rows)
 
 
 def native(found: dict) -> str:
@@ -85,7 +91,7 @@ def native(found: dict) -> str:
     for name in names(found, "native"):
         value = found[f"native/{name}"]
         rows.append([name, value["native"], f"{value['seconds_for_64']:.1f}", f"{value['feature_distance']:.1f}"])
-    floor = next(value["floor"] for key, value in found.items() if key.startswith("native/"))
+    floor = next((value["floor"] for key, value in found.items() if key.startswith("native/")), 0.0)
     return table(["", "its own sampler", "64 images, s", f"distance (floor {floor:.1f})"], rows)
 
 
@@ -95,7 +101,7 @@ def summary(found: dict) -> str:
     others = [name for name in rate if name != OURS]
     rows = [[f"training, times the images a second of {name}", f"{rate[OURS] / rate[name]:.1f}"] for name in others]
     ends = {name: curve(found, name)[-1] for name in others if curve(found, name)}
-    if len(ends) == len(others):
+    if others and len(ends) == len(others):
         best = min(ends, key=lambda name: ends[name][1]["feature_distance"])
         reached = ends[best][1]["feature_distance"]
         rows += [
@@ -173,42 +179,52 @@ BLOCKS: dict[str, Callable[[dict], str]] = {
 }  # fmt: skip
 
 
-def page() -> str:
-    """The page with its blocks filled in; a block whose figures are not there yet stays as it is."""
-    found, text = results(), PAGE.read_text(encoding="utf-8")
+def page(found: dict) -> str:
+    """The page with its blocks filled in; where figures are missing it says so."""
+    text = PAGE.read_text(encoding="utf-8")
     for name, write in BLOCKS.items():
-        if name in ("machine", "summary", "shipped") or any(key == name or key.startswith(f"{name}/") for key in found):
-            begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
-            before, _, rest = text.partition(begin)
-            _, _, after = rest.partition(end)
-            text = before + begin + write(found) + end + after
+        begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        try:
+            filled = write(found)
+        except KeyError:
+            filled = "(not measured yet)"
+        text = before + begin + filled + end + after
     return text
 
 
-def draw(found: dict) -> None:
-    """The pictures of the page."""
-    FIGURES.mkdir(exist_ok=True)
+def draw(found: dict, folder: Path) -> None:
+    """The picture of the page."""
+    folder.mkdir(parents=True, exist_ok=True)
     colours = dict(zip(names(found, "quality"), (plot.MODEL, plot.NOISE, plot.DATA, plot.QUIET), strict=False))
     figure, axes = plot.plt.subplots(figsize=(7, 3.5))
     for name, colour in colours.items():
         points = [(minutes, value["feature_distance"]) for minutes, value in curve(found, name)]
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="minutes of training on two cores", ylabel="distance",
-             title="Distance to real images after equal time")  # fmt: skip
+    labels = {
+        "xlabel": "minutes of training",
+        "ylabel": "distance",
+        "title": "Distance to real images after equal time",
+    }
+    axes.set(xscale="log", yscale="log", **labels)
     axes.set_xticks([1, 2, 5, 20], ["1", "2", "5", "20"])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(FIGURES / "quality.png", dpi=110)
+    figure.savefig(folder / "quality.png", dpi=110)
     plot.plt.close(figure)
 
 
 def main() -> None:
-    PAGE.write_text(page(), encoding="utf-8")
-    if names(results(), "quality"):
-        draw(results())
-    print(f"Wrote {PAGE.relative_to(ROOT)}")
+    own = len(sys.argv) > 1
+    found = results(Path(sys.argv[1])) if own else results()
+    out = Path(sys.argv[1]).with_name("benchmarks.md") if own else PAGE
+    out.write_text(page(found), encoding="utf-8")
+    if names(found, "quality"):
+        draw(found, out.with_name("figures"))
+    print(f"Wrote {out}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from tutorial_lib.data import Images
 
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 import ablation
+import common
+import compare
 import contestants
 import cost
 
@@ -30,7 +33,15 @@ def images() -> Images:
 
 
 def test_page_is_current():
-    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(), "run: python docs/make_benchmarks.py"
+    found = pages.results()
+    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(found), "run: python docs/make_benchmarks.py"
+
+
+def test_page_of_a_run_that_was_interrupted_says_what_is_missing():
+    found = {"machine": "a machine", "speed/ours/0": {"images_per_second": 3.0}}
+    text = pages.page(found)
+    assert "<!-- begin machine -->\na machine\n<!-- end machine -->" in text
+    assert "<!-- begin speed -->\n(not measured yet)\n<!-- end speed -->" in text
 
 
 def test_page_has_a_place_for_every_table():
@@ -59,9 +70,71 @@ def test_contestants_train_and_sample(name, images):
     contestant.refresh()
     contestant.sampled.eval()
     with torch.no_grad():
-        pixels, again = contestant.ddim(2, steps=2), contestant.ddim(2, steps=2)
+        draw = partial(common.ddim, contestant.predict, contestant.schedule, contestant.target, 2, steps=2)
+        pixels, again = draw(), draw()
     assert pixels.shape == (2, 1, 28, 28) and pixels.dtype == torch.uint8
     assert torch.equal(pixels, again)
+
+
+@pytest.fixture
+def small_run(images, tmp_path, monkeypatch):
+    """A folder of its own, 128 images, and few samples."""
+    monkeypatch.setattr(compare, "FOLDER", tmp_path)
+    monkeypatch.setattr(compare, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(compare, "COUNT", 4)
+    monkeypatch.setattr(compare, "NATIVE", 64)
+    monkeypatch.setattr(compare.data, "load", lambda source, split: images)
+    return tmp_path
+
+
+def test_train_then_judge_then_sample(small_run, monkeypatch):
+    """All that runs in processes of its own, on the recipe, with a sampler cut short."""
+    name = "c: annotated recipe"
+    trained = compare.train(name, "1")
+    assert trained["steps"] >= 1 and trained["seconds"] >= 1
+    assert [path.name for path in small_run.iterdir()] == ["c_1.safetensors"]
+    make = contestants.CONTESTANTS[name]
+    first, second = make(compare.data.load("", "")), compare._restored(name, "1")
+    assert any(
+        not torch.equal(a, b) for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True)
+    )
+
+    def shortened(*arguments):
+        contestant = make(*arguments)
+        contestant.native = lambda count, seed: torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
+        return contestant
+
+    monkeypatch.setitem(compare.CONTESTANTS, name, shortened)
+    monkeypatch.setattr(compare.evaluate, "report", lambda pixels: {"count": len(pixels), "class_shares": {}})
+    assert compare.judge(name, "1")["count"] == 4
+    found = compare.native(name, "1")
+    assert found["count"] == 64 and found["seconds_for_64"] >= 0
+    calls = compare.call_speed(name)
+    assert calls["seconds_for_64"] == 300 * calls["seconds_a_call"]
+
+
+def test_a_decaying_rate_leaves_weights_at_its_end_alone(small_run, monkeypatch):
+    """Or else a run of 20 minutes would overwrite those of 5 with others that are only half way."""
+    make = contestants.CONTESTANTS["b: diffusers"]
+
+    def quick(images, seconds=0.0):
+        contestant = make(images, seconds)
+        contestant.steps = iter(range(3))
+        return contestant
+
+    monkeypatch.setitem(compare.CONTESTANTS, "b: diffusers", quick)
+    monkeypatch.setattr(compare, "MINUTES", (0, 20))
+    compare.train("b: diffusers", "1200")
+    assert [path.name for path in small_run.iterdir()] == ["b_1200.safetensors"]
+
+
+def test_results_of_another_machine_are_not_mixed_with_ours(small_run, monkeypatch):
+    compare.save({"machine": "another", "cost": {}})
+    assert compare.load() == {"machine": common.machine()}
+    compare.save({"machine": common.machine(), "cost": {"a": 1}})
+    assert compare.load()["cost"] == {"a": 1}
+    monkeypatch.setattr(compare.subprocess, "run", None)  # what is there is not measured again
+    compare.measure("cost", "cost.py")
 
 
 def test_images_decoded_from_png_are_the_images(images):
@@ -82,6 +155,18 @@ def test_diffusers_counts_steps_from_0(images):
     assert_close(theirs, diffusion.q_sample(contestant.schedule, x_0, t, eps), rtol=0, atol=1e-5)
 
 
+@pytest.mark.skipif(not contestants.PEERS.exists(), reason="`make bench` installs it")
+def test_denoising_diffusion_pytorch_counts_steps_from_0_and_its_v_is_ours(images):
+    contestant = contestants.denoising_diffusion(images)
+    x_0, eps = data.to_model(images.pixels[:4]), torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([1, 2, 500, 1000])
+    diffusion_object = contestant.sampled
+    theirs = diffusion_object.q_sample(x_0, t - 1, eps)
+    assert_close(theirs, diffusion.q_sample(contestant.schedule, x_0, t, eps), rtol=0, atol=1e-5)
+    v = diffusion_object.predict_v(x_0, t - 1, eps)
+    assert_close(v, diffusion.target_from(contestant.schedule, "v", x_0, eps, t), rtol=0, atol=1e-5)
+
+
 def test_fused_attention_of_the_ablation_is_the_same_attention():
     torch.manual_seed(0)
     plain = ablation.blocks.Attention(16, heads=4, groups=4)
@@ -99,6 +184,13 @@ def test_fitted_rates_explain_times_made_from_two_rates():
         c.seconds = c.flops / 4e11 + c.bytes / 2e10
     per_flop, per_byte = cost.fit(costs)
     np.testing.assert_allclose([1 / per_flop, 1 / per_byte], [4e11, 2e10], rtol=1e-6)
+
+
+def test_a_network_left_out_of_the_fit_is_predicted_by_the_others():
+    costs = [cost.Cost("", 0, f, b, f / 4e11 + b / 2e10) for f, b in ((1e9, 1e7), (2e9, 5e7), (3e9, 2e7))]
+    assert cost.held_out(costs) < 1e-6
+    costs[0].seconds *= 2
+    assert cost.held_out(costs) > 0.3
 
 
 def test_operations_of_a_convolution_are_counted():

@@ -8,22 +8,19 @@ The first row of each table is the recipe as it stands; every other row changes 
 
 import copy
 import json
-import statistics
 import sys
-import time
-from contextlib import nullcontext
 
 import torch
+from common import BFLOAT16, ddim, median_seconds
 from torch import nn
 from torch.nn import functional as F
 
-from tutorial_lib import blocks, data, evaluate, sample, train
-from tutorial_lib.muon import Muon
+from tutorial_lib import blocks, data, evaluate, train
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig
 
 SECONDS = 120  # of training, for each row of the table of quality
-COUNT, STEPS = 2000, 25
+COUNT = 2000
 RECIPE = "the recipe"
 
 SPEED = {
@@ -32,8 +29,8 @@ SPEED = {
     "PyTorch's default order of memory": {"layout": torch.contiguous_format},
     "fused attention": {"fused_attention": True},
     "no folding of pixels: a stem at 28 x 28": {"patch": 1},
-    "Adam alone": {"muon": False},
-    "Adam alone, not fused": {"muon": False, "fused": False},
+    "Adam alone": {"optimizer": "adam"},
+    "Adam alone, neither fused nor batched": {"optimizer": "adam", "fused": False},
     "torch.compile": {"compile": True},
 }
 QUALITY = {
@@ -59,8 +56,8 @@ class _Fused(blocks.Attention):
 
 
 def seconds_a_step(
-    bf16: bool = True, layout: torch.memory_format = torch.channels_last, fused_attention: bool = False, patch: int = 2,
-    muon: bool = True, fused: bool = True, compile: bool = False,
+    bf16: bool = BFLOAT16, layout: torch.memory_format = torch.channels_last, fused_attention: bool = False,
+    patch: int = 2, optimizer: str = "muon", fused: bool = True, compile: bool = False,
 ) -> dict[str, float]:  # fmt: skip
     """The median time of a training step on 128 random images, written out so that each part can be changed."""
     torch.manual_seed(0)
@@ -68,29 +65,28 @@ def seconds_a_step(
     if fused_attention:
         model.attention.__class__ = _Fused
     model = model.to(memory_format=layout).train()
-    weights = [p for p in model.parameters() if p.ndim == 4 and muon]
-    others = [p for p in model.parameters() if not any(p is w for w in weights)]
-    optimizers: list = [torch.optim.Adam(others, 2e-3, fused=fused, foreach=False)]
-    if weights:
-        optimizers.append(Muon(weights, 0.02, dtype=torch.bfloat16 if bf16 else torch.float32))
     averaged = copy.deepcopy(model).requires_grad_(False)
+    optimizers = train._optimizers(model, train.TrainConfig(optimizer=optimizer), "bf16" if bf16 else "no").values()
+    for group in (group for one in optimizers for group in one.param_groups if "fused" in group):
+        group["fused"] = group["foreach"] = fused
     network = torch.compile(model) if compile else model
-    x, t, times = torch.randn(128, 1, 28, 28), torch.randint(1, 1001, (128,)), []
-    for step in range(14):
-        began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+    x, t = torch.randn(128, 1, 28, 28), torch.randint(1, 1001, (128,))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = network(x, t)
         (output.float() - x).square().mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        train.update_ema(averaged, model, step, 0.998)
-        times.append(time.perf_counter() - began)
-    return {"seconds_a_step": statistics.median(times[4:]), "first_step": times[0]}
+        for one in optimizers:
+            one.step()
+            one.zero_grad()
+        train.update_ema(averaged, model, 1000, 0.998)
+
+    first = median_seconds(step, 1, uncounted=0)
+    return {"seconds_a_step": median_seconds(step, 10, uncounted=3), "first_step": first}
 
 
-def quality(row: dict, seconds: float = SECONDS) -> dict[str, float]:
+def quality(row: dict) -> dict[str, float]:
     """The distance after a training of that many seconds."""
     row, plain = dict(row), train.training_step
     averaged, constant, gamma = row.pop("averaged", True), row.pop("constant", False), row.pop("min_snr", None)
@@ -108,18 +104,12 @@ def quality(row: dict, seconds: float = SECONDS) -> dict[str, float]:
     model = UNet(UNetConfig())
     train.training_step = weighted if gamma else plain
     try:
-        for last in train.train(model, data.load("auto", "train"), config, minutes=seconds / 60, device="cpu"):
+        for last in train.train(model, data.load("auto", "train"), config, minutes=SECONDS / 60, device="cpu"):
             pass
     finally:
         train.training_step = plain
     judged = last.ema_model if averaged else model.eval()
-    tables, noise = named(config.schedule, config.T), sample.start(COUNT, (1, 28, 28), torch.Generator().manual_seed(0))
-    with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
-        pixels = [
-            data.to_pixels(sample.final(sample.ddim(judged, tables, part, None, config.target, STEPS)))
-            for part in noise.split(250)
-        ]
-    found = evaluate.report(torch.cat(pixels))
+    found = evaluate.report(ddim(judged, named(config.schedule, config.T), config.target, COUNT))
     return {"steps": last.step, **{key: found[key] for key in ("feature_distance", "interval", "floor")}}
 
 

@@ -1,7 +1,8 @@
 """What a reader would use instead: three other ways to train a diffusion model on Fashion-MNIST, beside ours.
 
-Each is set up as its own documentation shows it, with three kindnesses: Adam at 1e-3 in place of the rates of 1e-4 and
-below that are meant for days on a GPU, averaged weights where the package offers them, and the whole data in memory.
+Each is set up as its own documentation shows it, with kindnesses: a rate of 1e-3 in place of 1e-4 and below, which are
+meant for days on a GPU, averaged weights where the package offers them, no mirror images, which harm shoes, but for the
+recipe that has them in its text, and all data in memory.
 """
 
 import copy
@@ -25,7 +26,6 @@ from tutorial_lib.unet import UNet, UNetConfig
 
 PEERS = Path("build/peers")  # where `make bench` installs what must not stand in the project's own environment
 BATCH = 128
-FAST = 25  # steps of DDIM, for all
 
 
 @dataclass
@@ -50,18 +50,7 @@ class Contestant:
     native_about: str
     native_calls: int
     refresh: Callable[[], None] = lambda: None  # brings `sampled` up to date
-
-    def ddim(self, count: int, steps: int = FAST, size: int = 250) -> Tensor:
-        """`count` images by deterministic DDIM, from the same noise for every contestant, uint8.
-
-        In bfloat16 where the hardware has it, so that the slow ones do not take all day.
-        """
-        noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
-        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
-            return _pixels(
-                sample.final(sample.ddim(self.predict, self.schedule, x_T, None, self.target, steps))
-                for x_T in noise.split(size)
-            )
+    decays: bool = False  # whether the learning rate depends on how long training will take
 
 
 def _pixels(parts: Iterator[Tensor]) -> Tensor:
@@ -77,12 +66,14 @@ def _batches(images: data.Images) -> Iterator[Tensor]:
                 yield data.batch(images, chosen)
 
 
-def _train(network: nn.Module, optimizer, loss: Callable[[Tensor], Tensor], batches, after=lambda: None):
-    """The loop that all three share."""
+def _train(network: nn.Module, optimizer, loss, batches, after=lambda: None, clip: float | None = None):
+    """The loop that the three others share."""
     network.train()
     for x_0 in batches:
         optimizer.zero_grad()
         loss(x_0).backward()
+        if clip:
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
         after()
         yield
@@ -107,8 +98,9 @@ def ours(images: data.Images, seconds: float = 300) -> Contestant:
 
     about = "tutorial_lib, its defaults"
     return Contestant(
-        about, network, averaged, steps(), schedule, config.target, averaged, native, "DPM-Solver++(2M), 10 steps", 10
-    )
+        about, network, averaged, steps(), schedule, config.target, averaged, native, "DPM-Solver++(2M), 10 steps", 10,
+        decays=True,
+    )  # fmt: skip
 
 
 def annotated(images: data.Images, seconds: float = 0) -> Contestant:
@@ -152,11 +144,15 @@ def _decoded(images: data.Images) -> Iterator[Tensor]:
         return torch.from_numpy(np.array(picture))[None].float() / 255 * 2 - 1
 
     files, generator = [png(pixels) for pixels in images.pixels], torch.Generator().manual_seed(0)
-    while True:
-        for chosen in torch.randperm(len(files), generator=generator).split(BATCH):
-            if len(chosen) == BATCH:
-                flips = (torch.rand(BATCH, generator=generator) < 0.5).tolist()
-                yield torch.stack([transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)])
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            for chosen in torch.randperm(len(files), generator=generator).split(BATCH):
+                if len(chosen) == BATCH:
+                    flips = (torch.rand(BATCH, generator=generator) < 0.5).tolist()
+                    yield torch.stack([transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)])
+
+    return batches()
 
 
 def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
@@ -179,7 +175,7 @@ def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
         return data.to_pixels(averaged.ema_model.sample(batch_size=count) * 2 - 1)
 
     about = "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
-    run = _train(network, optimizer, lambda x_0: diffusion((x_0 + 1) / 2), _batches(images), averaged.update)
+    run = _train(network, optimizer, lambda x_0: diffusion((x_0 + 1) / 2), _batches(images), averaged.update, clip=1.0)
     return Contestant(
         about,
         network,
@@ -249,10 +245,10 @@ def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
         return data.to_pixels(x)
 
     about = "diffusers: UNet2DModel(32, 64, 96), T = 1000 linear, eps, AdamW 1e-3, EMA"
-    run = _train(network, optimizer, loss, _batches(images), after)
+    run = _train(network, optimizer, loss, _batches(images), after, clip=1.0)
     return Contestant(
         about, network, shadow, run, linear(1000), "eps", predict, native, "DDPM, all 1,000 steps", 1000,
-        lambda: averaged.copy_to(shadow.parameters()),
+        lambda: averaged.copy_to(shadow.parameters()), decays=True,
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ the two rates in hand, the time of any other network follows from its table of s
 """
 
 import json
-import statistics
-import time
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.optimize
 import torch
+from common import BFLOAT16, median_seconds
 from torch import nn
 
 from tutorial_lib import published
@@ -49,46 +49,46 @@ def cost(name: str, model: nn.Module, size: int, channels: int = 1) -> Cost:
     return Cost(name, count_parameters(model), 3 * sum(row.flops for row in rows), moved)
 
 
-def timed(config: UNetConfig, steps: int = 8) -> float:
+def timed(config: UNetConfig) -> float:
     """Seconds an image of a forward and backward pass, median."""
     model = UNet(config).to(memory_format=torch.channels_last)
     batch = max(1, PIXELS // config.image_size**2)
     x, t = torch.randn(batch, 1, config.image_size, config.image_size), torch.full((batch,), 500)
-    times = []
-    for _ in range(steps):
-        began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
             loss = (model(x, t).float() - x).square().mean()
         loss.backward()
-        times.append((time.perf_counter() - began) / batch)
-    return statistics.median(times[2:])
+
+    return median_seconds(step, 6, uncounted=2) / batch
 
 
 def limits() -> dict[str, float]:
     """What the machine can do at best: a product of 2048 x 2048 matrices in both precisions, and a copy of 256 MB."""
 
-    def best(action, repeat: int = 6) -> float:
-        times = []
-        for _ in range(repeat):
-            began = time.perf_counter()
-            action()
-            times.append(time.perf_counter() - began)
-        return min(times)
-
     found = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a = torch.randn(2048, 2048).to(dtype)
-        found[f"matrix product, {name}, GFLOP/s"] = 2 * 2048**3 / best(lambda a=a: a @ a) / 1e9
-    source, target = torch.empty(64 * 2**20), torch.empty(64 * 2**20)
-    found["copy, GB/s"] = 2 * source.numel() * 4 / best(lambda: target.copy_(source)) / 1e9
+        found[f"matrix product, {name}, GFLOP/s"] = 2 * 2048**3 / median_seconds(lambda a=a: a @ a) / 1e9
+    source, target = torch.ones(64 * 2**20), torch.ones(64 * 2**20)  # written to, so that the memory is really there
+    found["copy, GB/s"] = 2 * source.numel() * 4 / median_seconds(lambda: target.copy_(source)) / 1e9
     return found
 
 
 def fit(costs: list[Cost]) -> tuple[float, float]:
     """Seconds a FLOP and seconds a byte that explain the measured times best, in relative terms."""
     table = np.array([[c.flops / c.seconds, c.bytes / c.seconds] for c in costs])
-    (per_flop, per_byte), *_ = np.linalg.lstsq(table, np.ones(len(costs)), rcond=None)
+    (per_flop, per_byte), _ = scipy.optimize.nnls(table, np.ones(len(costs)))  # neither can be negative
     return float(per_flop), float(per_byte)
+
+
+def held_out(costs: list[Cost]) -> float:
+    """The largest relative error with which the others predict the time of one, over all of them."""
+    errors = []
+    for c in costs:
+        per_flop, per_byte = fit([other for other in costs if other is not c])
+        errors.append(abs(per_flop * c.flops + per_byte * c.bytes - c.seconds) / c.seconds)
+    return max(errors)
 
 
 def main() -> dict:
@@ -104,7 +104,9 @@ def main() -> dict:
         cost("the paper's, 256 x 256", published.paper_unet(256), 256, 3),
     ]
     table = [vars(c) | {"model_seconds": per_flop * c.flops + per_byte * c.bytes} for c in (*costs, *others)]
-    return limits() | {"fitted GFLOP/s": 1e-9 / per_flop, "fitted GB/s": 1e-9 / per_byte, "table": table}
+    fitted = {"fitted: ps a FLOP": 1e12 * per_flop, "fitted: ps a byte": 1e12 * per_byte}
+    error = {"largest error for a network left out of the fit, %": 100 * held_out(costs)}
+    return limits() | fitted | error | {"table": table}
 
 
 if __name__ == "__main__":

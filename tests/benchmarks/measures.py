@@ -6,32 +6,19 @@ Every figure is the median of some repetitions on an idle machine; what starts P
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from common import median_seconds
 
 import tutorial_lib
 from tutorial_lib import data, plot, sample, schedule, train
 from tutorial_lib.unet import UNet, UNetConfig, count_parameters
-
-
-def median_seconds(action: Callable[[], object], repeat: int = 5) -> float:
-    """The median time of `repeat` calls, after one that is not counted."""
-    action()
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def python(code: str) -> tuple[float, float]:
@@ -94,14 +81,6 @@ def network() -> dict[str, float]:
         "training, images/s (batch 128, best precision)": rates[-1],
         "one call on 64 images, ms (float32)": 1000 * call,
     }
-
-
-def machine() -> str:
-    """The machine in words."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    threads = torch.get_num_threads()
-    return f"{model}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
 
 
 def main() -> None:

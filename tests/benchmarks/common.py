@@ -1,0 +1,44 @@
+"""What the benchmarks share: the machine in words, the clock, and how samples are drawn for judging."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import data, sample
+from tutorial_lib.schedule import NoiseSchedule
+
+BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # whether this CPU computes with it
+STEPS = 25  # of DDIM, for all
+
+
+def machine() -> str:
+    """The machine in words."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    threads = torch.get_num_threads()
+    return f"{model}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
+
+
+def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int = 1) -> float:
+    """The median time of `repeat` calls, after some that are not counted."""
+    times = []
+    for _ in range(uncounted + repeat):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[uncounted:])
+
+
+@torch.no_grad()
+def ddim(predict: Callable, schedule: NoiseSchedule, target: str, count: int, steps: int = STEPS) -> Tensor:
+    """`count` images by deterministic DDIM, uint8, always from the same noise; in bfloat16 where the CPU has it."""
+    noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+        runs = (sample.ddim(predict, schedule, x_T, None, target, steps) for x_T in noise.split(250))
+        return torch.cat([data.to_pixels(sample.final(run)) for run in runs])
