@@ -259,7 +259,6 @@ class _Sampling:
     sampler: Callable[..., Iterator[sample.Frame]]
     steps: int
     x_T: Tensor
-    generator: torch.Generator
     device: str
 
     def draw(self, keep: int) -> list[Tensor]:
@@ -294,7 +293,7 @@ def _sampling(options: argparse.Namespace) -> _Sampling:
     shape = (model.config.channels, model.config.image_size, model.config.image_size)
     x_T = sample.start(options.count, shape, generator)
     sampler = _sampler(options, generator)
-    return _Sampling(model, schedule, config["target"], sampler, steps, x_T, generator, device)
+    return _Sampling(model, schedule, config["target"], sampler, steps, x_T, device)
 
 
 def _sampler(options: argparse.Namespace, generator: torch.Generator) -> Callable[..., Iterator[sample.Frame]]:
