@@ -1,7 +1,7 @@
-"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|reference|unet|nearest`.
+"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet|...`.
 
-`make retrain` runs `classifier`, which ends with `reference`, and `unet`, which ends with `nearest`.  All of them need
-the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
+`make retrain` runs `classifier`, which ends with `reference`, then `unet`, which ends with `nearest`, and `replay`.  All
+of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
 """
 
 import hashlib
@@ -201,6 +201,31 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
     checkpoint.save(ASSETS / "nearest.safetensors", tensors, configuration)
 
 
+def replay(steps: int = 2000, moments: int = 24, count: int = 12) -> None:
+    """Record a short training run for notebook 05: all losses, and at some steps the loss by t and samples.
+
+    Both for the weights as they are and for their average: see `widgets.recorded` for the shapes.
+    """
+    torch.manual_seed(SHIPPED.seed)  # the initial weights
+    model, config = UNet(UNetConfig()), train.TrainConfig(steps=steps, report_every=1)
+    wanted = {round(steps ** (k / (moments - 1))) for k in range(moments)}
+    x_0, t, eps = train.draw(load("embedded", "test"), 1, train.TrainConfig(batch=1000, seed=1))
+    tables, found = named(config.schedule, config.T), {"steps": [], "losses": [], "by_t": [], "samples": []}
+    for last in train.train(model, _full("train"), config):
+        found["losses"] += last.losses
+        if last.step in wanted:
+            networks = (model, last.ema_model)
+            with torch.no_grad():
+                losses = [train.training_step(net, tables, x_0, t, eps, config) for net in networks]
+            found["steps"].append(last.step)
+            found["by_t"].append([[float(loss[(t - 1) // 100 == k].mean()) for k in range(10)] for loss in losses])
+            found["samples"].append(torch.stack([_draw(net, count, 25) for net in networks]))
+            print(f"step {last.step}: loss {last.loss:.4f}", flush=True)
+    tensors = {name: torch.tensor(found[name]) for name in ("steps", "losses", "by_t")}
+    configuration = {"recipe": "python -m tutorial_lib.recipes replay", "train": asdict(config)}
+    checkpoint.save(ASSETS / "replay.safetensors", tensors | {"samples": torch.stack(found["samples"])}, configuration)
+
+
 def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
     """`count` samples, (count, 1, 28, 28) uint8, always from the same noise."""
     tables, noise = (
@@ -212,5 +237,5 @@ def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    recipe = {"data": data, "classifier": classifier, "reference": reference, "unet": unet, "nearest": nearest}
-    recipe[sys.argv[1]]()
+    recipe = (data, classifier, reference, unet, nearest, replay)
+    {one.__name__: one for one in recipe}[sys.argv[1]]()
