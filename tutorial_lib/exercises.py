@@ -48,6 +48,13 @@ def hint(number: str, which: int = 1) -> None:
     print(f"Hint {which} of {len(hints)}: {hints[which - 1]}{more}")
 
 
+def mark(number: str, answer: Any) -> None:
+    """Raise AssertionError, in words, unless `answer` is right: what a cell that gives marks calls."""
+    found = verdict(number, answer)
+    if not found.right:
+        raise AssertionError(found.message)
+
+
 def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
     """Judge an answer.  seed: of the inputs that are drawn; another one each time by default.
 

@@ -1,0 +1,105 @@
+"""Editions for a class: nothing of a solution reaches the students, everything is there for the teachers."""
+
+import re
+
+import editions
+import nbformat
+import pytest
+from conftest import ROOT
+
+from tutorial_lib import exercises
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("editions")
+    editions.assemble(folder)
+    return folder
+
+
+def numbered(path) -> dict[str, str]:
+    return {n: cell.source for n, cell in editions.exercises(nbformat.read(path, as_version=4)).items()}
+
+
+def only_in_solutions() -> set[str]:
+    """Lines that solutions have and stubs have not."""
+    stubs = {
+        line.strip() for path in editions.notebooks(part=1) for s in numbered(path).values() for line in s.splitlines()
+    }
+    answers = {
+        line.strip()
+        for path in editions.notebooks(part=1)
+        for cell in editions.exercises(editions.solutions(path)).values()
+        for line in cell.source.splitlines()
+    }
+    return answers - stubs
+
+
+def test_students_get_every_notebook_and_no_solution(out):
+    lines = only_in_solutions()
+    assert len(lines) > 40
+    for path in editions.notebooks(part=1):
+        assert (out / "students" / path.name).read_bytes() == path.read_bytes()
+    assert not (out / "students" / "solutions").exists()
+    for path in (out / "students").rglob("*.ipynb"):
+        cells = editions.exercises(nbformat.read(path, as_version=4))
+        found = {line.strip() for cell in cells.values() for line in cell.source.splitlines()}
+        assert not found & lines
+
+
+def test_pictures_travel_along(out):
+    for edition in ("students", "teachers"):
+        assert {p.name for p in (out / edition / "figures").iterdir()} >= {"denoising.gif"}
+
+
+def test_teachers_get_every_solution_with_what_it_prints(out):
+    for path in editions.notebooks(part=1):
+        cells = editions.exercises(nbformat.read(out / "teachers" / path.name, as_version=4))
+        answers = editions.exercises(editions.solutions(path))
+        assert cells.keys() == answers.keys()
+        for number, cell in cells.items():
+            assert cell.source == answers[number].source
+            assert cell.outputs[0].text.startswith(f"{number}: right! ")
+    assert (out / "teachers" / "teaching.md").read_text() == (ROOT / "docs" / "teaching.md").read_text()
+    assert (out / "teachers" / "solutions").is_dir()
+
+
+def test_nbgrader_gets_valid_assignments(out):
+    for path in editions.notebooks(part=1):
+        made = nbformat.read(out / "nbgrader" / "source" / path.name[:2] / path.name, as_version=4)
+        nbformat.validate(made)
+        marks = [cell for cell in made.cells if cell.metadata.get("nbgrader", {}).get("grade")]
+        assert len(marks) == len(numbered(path))
+        assert all(cell.metadata.nbgrader.locked and cell.metadata.nbgrader.points >= 1 for cell in marks)
+        names = [cell.metadata.nbgrader.grade_id for cell in made.cells if "nbgrader" in cell.metadata]
+        assert len(set(names)) == len(names)
+
+
+def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
+    """And what it leaves is a cell that runs, and fails kindly."""
+    lines = only_in_solutions()
+    for path in editions.notebooks(part=1):
+        made = nbformat.read(out / "nbgrader" / "source" / path.name[:2] / path.name, as_version=4)
+        scope: dict = {}
+        exec(made.cells[1].source, scope)
+        given: dict = {}
+        scope["check"] = given.__setitem__
+        for cell in made.cells:
+            if not cell.metadata.get("nbgrader", {}).get("solution"):
+                continue
+            left = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1...  # your work", cell.source, flags=re.S)
+            assert left != cell.source
+            assert not {line.strip() for line in left.splitlines()} & lines
+            exec(left, scope)
+        assert given.keys() == numbered(path).keys()
+        assert not any(exercises.verdict(number, answer).right for number, answer in given.items())
+
+
+def test_a_notebook_without_solutions_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"99_x\.ipynb has no solutions: they belong into notebooks/solutions"):
+        editions.solutions(tmp_path / "99_x.ipynb")
+
+
+@pytest.mark.parametrize(("minutes", "worth"), [(2, 1), (10, 1), (15, 2), (30, 3)])
+def test_points_follow_the_minutes(minutes, worth):
+    assert editions.points(f"**01.1 Two steps** ({minutes} minutes). Do it.") == worth

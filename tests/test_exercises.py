@@ -1,0 +1,242 @@
+"""Exercises: solutions pass, stubs and wrong answers fail kindly; a constant or the library gets nobody through."""
+
+import editions
+import nbformat
+import pytest
+import torch
+from conftest import ROOT
+
+from tutorial_lib import blocks, diffusion, exercises, gaussian, markov, sample, schedule
+from tutorial_lib.checks import EXERCISES, Wrong, same
+
+PATHS = [path for path in editions.notebooks(part=1)]
+SEEDS = range(8)
+
+
+def cells(notebook) -> dict[str, str]:
+    return {number: cell.source for number, cell in editions.exercises(notebook).items()}
+
+
+STUBS, SOLUTIONS, IMPORTS = {}, {}, {}
+for path in PATHS:
+    answers = editions.solutions(path)
+    STUBS |= cells(nbformat.read(path, as_version=4))
+    SOLUTIONS |= cells(answers)
+    IMPORTS[path.name[:2]] = next(cell.source for cell in answers.cells if cell.cell_type == "code")
+
+
+def handed_in(source: dict[str, str], number: str) -> object:
+    """What the cell of an exercise hands to `check`; cells before it in the same notebook run first."""
+    answers = {}
+    scope: dict = {"torch": torch}
+    exec(IMPORTS[number[:2]], scope)
+    scope["check"] = lambda which, answer: answers.update({which: answer})
+    for which in source:
+        if which[:2] == number[:2] and which <= number:
+            exec(compile(source[which], which, "exec"), scope)
+    return answers[number]
+
+
+def test_every_exercise_has_a_statement_a_check_and_a_solution():
+    assert STUBS.keys() == SOLUTIONS.keys() == EXERCISES.keys()
+    for path in PATHS:
+        assert sum(number[:2] == path.name[:2] for number in EXERCISES) >= 5
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_solutions_pass_whatever_is_drawn(number):
+    answer = handed_in(SOLUTIONS, number)
+    for seed in SEEDS:
+        found = exercises.verdict(number, answer, seed)
+        assert found.right, found.message
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_stubs_fail_kindly_and_raise_nothing(number, capsys):
+    answer = handed_in(STUBS, number)
+    found = exercises.verdict(number, answer, 0)
+    assert not found.right
+    assert found.message.startswith((f"{number}: not attempted yet.", f"{number}: not yet."))
+    dots = "\n    ...\n" in STUBS[number]
+    assert (found.state == "not attempted") == dots, "dots are nothing yet; a function with a bug is a wrong answer"
+    exercises.check(number, answer)
+    assert capsys.readouterr().out.startswith(f"{number}: not ")
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+@pytest.mark.parametrize(
+    "constant", [0, 1.0, "a", (0, 0), torch.zeros(3), torch.zeros(3, 1, 4, 4), float("nan")], ids=repr
+)
+def test_no_constant_passes(number, constant):
+    for answer in (constant, lambda *_: constant):
+        found = exercises.verdict(number, answer, 1)
+        assert not found.right
+        assert found.message.startswith(f"{number}: not yet.")
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_an_answer_that_stops_is_told_where(number):
+    def answer(*_):
+        return 1 / 0
+
+    found = exercises.verdict(number, (answer, answer) if number == "05.1" else answer)
+    assert found.state == "wrong"
+    assert "ZeroDivisionError: division by zero in the line `return 1 / 0`" in found.message
+
+
+CHEATS = {
+    "01.1": lambda P, i, j: markov.laws(P, torch.eye(len(P), dtype=P.dtype)[i], 2)[2, j],
+    "01.4": lambda P: markov.stationary(P),
+    "01.5": lambda P, law: markov.reverse(P, law),
+    "02.2": lambda x, beta, eps: diffusion.q_step(schedule.from_betas([beta]), x, schedule.steps(1, len(x)), eps),
+    "02.3": lambda tables, x_0, t, eps: diffusion.q_sample(tables, x_0, t, eps),
+    "02.5": lambda T: schedule.cosine(T).beta[1:],
+    "03.1": lambda m, n, v: gaussian.kl(*map(torch.tensor, (m, v, n, v))),
+    "04.3": lambda t, width, longest: blocks.time_embedding(t, width, longest),
+    "04.5": lambda x: torch.nn.functional.pixel_unshuffle(x, 2),
+    "06.3": lambda net, tables, x_T, z: sample.final(sample.ddpm(net, tables, x_T, z, "eps", clip=False)),
+}
+
+
+@pytest.mark.parametrize("number", CHEATS)
+def test_the_function_under_study_may_not_do_the_work(number):
+    found = exercises.verdict(number, CHEATS[number], 0)
+    assert found.state == "wrong"
+    assert "which is what this exercise is about" in found.message
+
+
+def test_not_even_behind_an_alias_and_a_net():
+    jump = diffusion.q_sample
+
+    def answer(tables, x_0, t, eps):
+        try:
+            return jump(tables, x_0, t, eps)
+        except Exception:
+            return x_0
+
+    assert "It calls `q_sample`" in exercises.verdict("02.3", answer, 0).message
+
+
+def test_the_check_itself_may_use_what_the_answer_may_not():
+    """Its own calls of the library are none of the answer's."""
+    assert diffusion.q_sample in EXERCISES["02.3"].forbidden
+    assert exercises.verdict("02.3", handed_in(SOLUTIONS, "02.3"), 0).right
+
+
+def test_inputs_are_drawn_afresh():
+    seen = []
+
+    def answer(beta, t):
+        seen.append(beta)
+        return (1 - beta) ** (t / 2)
+
+    for _ in range(3):
+        assert exercises.verdict("02.1", answer).right
+    assert len(set(seen)) == 4  # 0.02, and three that differ
+
+
+def test_known_slips_are_called_by_their_name():
+    def without_root(tables, x_0, t, eps):
+        kept = tables.alpha_bar[t].view(-1, 1, 1, 1)
+        return kept * x_0 + (1 - kept) * eps
+
+    message = exercises.verdict("02.3", without_root, 0).message
+    assert message == "02.3: not yet. x_t is not right. A square root is missing."
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        (None, "nothing came back"), ("words", "should be numbers, got str"),
+        (torch.zeros(2, 1), r"shape \(2,\), got \(2, 1\)"), (torch.tensor([1.0, torch.nan]), "no finite numbers"),
+        (torch.tensor([1.0, 2.5]), r"off by 0.5, at worst at place \(1,\)"),
+        (torch.tensor([2.0, 1.0]), "not right. The other way round."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_first_things_first(got, said):
+    with pytest.raises(Wrong, match=said):
+        same(got, torch.tensor([1.0, 2.0]), "It", {"The other way round.": torch.tensor([2.0, 1.0])})
+    same([1.0, 2.0], torch.tensor([1.0, 2.0]), "It")
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_hints_come_in_steps(number, capsys):
+    hints = EXERCISES[number].hints
+    assert len(hints) >= 2
+    for which in range(1, len(hints) + 1):
+        exercises.hint(number, which)
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"Hint {which} of {len(hints)}: ")
+        assert ("says more" in shown) == (which < len(hints))
+    with pytest.raises(ValueError, match=f"has hints 1 to {len(hints)}, got 9"):
+        exercises.hint(number, 9)
+
+
+def test_unknown_numbers_are_said():
+    for call in (lambda: exercises.check("99.1", 0), lambda: exercises.hint("1.1")):
+        with pytest.raises(ValueError, match=r"there is no exercise .*; there are 01\.1, 01\.2"):
+            call()
+
+
+# --- a reader's whole sampler
+
+
+def sampler(noise_at_the_end=False, root=True, noise=True, back=False, late=0, factor=1.0):
+    """Algorithm 2, with one thing done differently."""
+
+    def draw(network, tables, x, generator):
+        steps = range(1, tables.T + 1) if back else range(tables.T, 0, -1)
+        for t in steps:
+            eps = network(x, torch.full((len(x),), t + late))
+            x = (x - factor * tables.beta[t] / (1 - tables.alpha_bar[t]).sqrt() * eps) / tables.alpha[t].sqrt()
+            sigma = tables.beta_tilde[t].sqrt() if root else tables.beta_tilde[t]
+            if noise and (t > 1 or noise_at_the_end):
+                sigma = tables.beta[t].sqrt() if t == 1 else sigma
+                x = x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        return x
+
+    return draw
+
+
+def test_a_right_sampler_passes_nearly_always():
+    assert all(exercises.verdict("06.3", sampler(), seed).right for seed in range(25))
+
+
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        ({"noise_at_the_end": True}, "too wide"), ({"root": False}, "too narrow"), ({"noise": False}, "too narrow"),
+        ({"back": True}, "first question should be about t = T"), ({"late": -1}, "asked about t = 0|first question"),
+        ({"factor": 1.1}, "off by|standard deviation"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_sampler_is_told_how_it_differs(slip, said):
+    for seed in range(5):
+        found = exercises.verdict("06.3", sampler(**slip), seed)
+        assert found.state == "wrong"
+        assert any(part in found.message for part in said.split("|")), found.message
+
+
+@pytest.mark.parametrize(
+    ("betas", "said"),
+    [
+        (lambda T: torch.linspace(1e-4, 0.02, T), "does not end in noise: for T = 100"),
+        (lambda T: torch.full((T,), 0.5), "The very first step destroys"),
+        (lambda T: torch.linspace(0.01, 1.2, T), "between 0 and 1"),
+        (lambda T: torch.linspace(0.001, 0.2, T + 1), "should return 100 numbers"),
+        (lambda T: torch.tensor([1e-4] * (T // 4) + [0.3] * (T - T // 4)), "Half of the steps are wasted"),
+    ],
+)  # fmt: skip
+def test_a_bad_schedule_is_told_why(betas, said):
+    assert said in exercises.verdict("02.5", betas).message
+
+
+def test_marks_are_given_by_an_assertion():
+    exercises.mark("02.1", lambda beta, t: (1 - beta) ** (t / 2))
+    with pytest.raises(AssertionError, match=r"02\.1: not yet"):
+        exercises.mark("02.1", lambda beta, t: (1 - beta) ** t)
+
+
+def test_root_is_where_the_solutions_are():
+    assert editions.SOLUTIONS == ROOT / "notebooks" / "solutions"

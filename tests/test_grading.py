@@ -1,0 +1,138 @@
+"""Grading with nbgrader, from the teacher's folder to the table of marks, on submissions of every sort."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import editions
+import nbformat
+import pytest
+
+NUMBER = "02"
+ENDLESS = "while True:\n    try:\n        pass\n    except BaseException:\n        pass"
+
+
+def nbgrader(course: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run nbgrader in a course folder; its own settings of this machine stay out of it."""
+    private = {name: str(course / "private") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    return subprocess.run(command, cwd=course, env=os.environ | private, capture_output=True, text=True, timeout=500)
+
+
+def cell(notebook, name: str):
+    return next(c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == name)
+
+
+def answered(notebook, answers: dict[str, str]):
+    """The released notebook with some cells replaced, by name."""
+    for name, source in answers.items():
+        cell(notebook, name).source = source
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("course")
+    editions.assemble(out)
+    done = nbgrader(out / "nbgrader", "generate_assignment", NUMBER, "--create")
+    assert done.returncode == 0, done.stderr
+    return out / "nbgrader"
+
+
+def released(course: Path):
+    (path,) = (course / "release" / NUMBER).glob("*.ipynb")
+    return path.name, nbformat.read(path, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def marks(course) -> dict[str, float]:
+    """The marks of one student of each sort, after one run over all of them."""
+    name, _ = released(course)
+    original = next(path for path in editions.notebooks(part=1) if path.name == name)
+    solved = {n.replace(".", "-"): c.source for n, c in editions.exercises(editions.solutions(original)).items()}
+    wrong = {key: source.replace("return ", "return 0 * ") for key, source in solved.items()}
+    leave = "import os\nos._exit(1)"
+    tampered = wrong | {f"{key}-marks": "pass" for key in solved}
+    patched = wrong | {
+        "02-1": wrong["02-1"] + "\nimport tutorial_lib.exercises as e, tutorial_lib.checks as c\n"
+        "e.mark = e.check = e.verdict = lambda *_: None\nc.EXERCISES.clear()\nc.same = lambda *_: None"
+    }
+    submissions = {
+        "right": solved, "wrong": wrong, "empty": {}, "half": {"02-1": solved["02-1"], "02-3": solved["02-3"]},
+        "crashing": {"02-2": "1 / 0", "02-3": solved["02-3"]}, "leaving": {"02-2": leave}, "syntax": {"02-1": "def ("},
+        "endless": {"02-1": "while True:\n    pass", "02-3": solved["02-3"]}, "stubborn": {"02-1": ENDLESS},
+        "tampered": tampered, "patched": patched, "zealous": solved,
+    }  # fmt: skip
+    for student, answers in submissions.items():
+        folder = course / "submitted" / student / NUMBER
+        folder.mkdir(parents=True)
+        notebook = answered(released(course)[1], answers)
+        if student == "zealous":  # more cells than there were, and one that fails
+            notebook.cells.append(nbformat.v4.new_code_cell("raise SystemExit('enough')"))
+        nbformat.write(notebook, folder / name)
+    graded = nbgrader(course, "autograde", NUMBER, "--create", "--Execute.timeout=6")
+    exported = nbgrader(course, "export")
+    assert exported.returncode == 0, exported.stderr
+    assert "Traceback" not in graded.stdout
+    with (course / "grades.csv").open() as table:
+        return {row["student_id"]: float(row["raw_score"] or 0) for row in csv.DictReader(table)}
+
+
+FULL = sum(
+    editions.points(text)
+    for text in ("(2 minutes", "(3 minutes", "(10 minutes", "(10 minutes", "(20 minutes", "(30 minutes")
+)
+
+
+def test_the_release_holds_no_solution_and_no_marks_are_lost(course):
+    _, notebook = released(course)
+    text = "\n".join(c.source for c in notebook.cells)
+    assert "SOLUTION" not in text
+    assert "kept.sqrt()" not in text
+    assert sum(c.metadata.get("nbgrader", {}).get("points", 0) for c in notebook.cells) == FULL
+
+
+def test_right_work_gets_full_marks(marks):
+    assert marks["right"] == marks["zealous"] == FULL
+
+
+def test_wrong_work_never_gets_marks(marks):
+    assert marks["wrong"] == marks["empty"] == marks["syntax"] == 0
+
+
+def test_a_changed_check_gives_nothing(marks):
+    """The cells that give marks are restored, and they import the library afresh."""
+    assert marks["tampered"] == marks["patched"] == 0
+
+
+def test_each_exercise_counts_by_itself(marks):
+    assert marks["half"] == editions.points("(2 minutes") + editions.points("(10 minutes")
+    assert marks["crashing"] == editions.points("(10 minutes")
+
+
+def test_endless_work_is_stopped_and_the_rest_counts(marks):
+    assert marks["endless"] == editions.points("(10 minutes")
+
+
+def test_nobody_is_lost(course, marks):
+    """Whoever kills the kernel gets no marks, and keeps the submission; all others are graded all the same."""
+    students = {path.name for path in (course / "submitted").iterdir()}
+    assert len(students) == 12
+    assert marks.keys() == students
+    assert marks["leaving"] == marks["stubborn"] == 0
+    for student in students:
+        assert list((course / "submitted" / student / NUMBER).glob("*.ipynb"))
+
+
+def test_grading_again_changes_nothing_by_itself(course, marks):
+    """A second run skips what was graded; marks stay."""
+    before = shutil.copy(course / "gradebook.db", course / "before.db")
+    done = nbgrader(course, "autograde", NUMBER, "--student=right")
+    assert done.returncode == 0
+    assert Path(before).exists()
+    nbgrader(course, "export", "--CsvExportPlugin.to=again.csv")
+    with (course / "again.csv").open() as table:
+        assert {row["student_id"]: float(row["raw_score"] or 0) for row in csv.DictReader(table)} == marks

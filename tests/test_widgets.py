@@ -1,0 +1,178 @@
+"""Explorers: each control changes the picture at both of its ends, size and labels stay, and no network runs."""
+
+from collections.abc import Iterator
+
+import ipywidgets
+import pytest
+import torch
+
+from tutorial_lib import schedule, widgets
+
+COSINE = schedule.cosine(1000)
+
+
+def perfect(x_t, t):
+    """The best network for data N(0.2, 0.25), predicting eps."""
+    kept = COSINE.alpha_bar[t].view(-1, 1, 1, 1).to(x_t)
+    return (1 - kept).sqrt() * (x_t - kept.sqrt() * 0.2) / (kept * 0.25 + 1 - kept)
+
+
+@pytest.fixture(scope="module")
+def walks() -> widgets.Recorded:
+    return list(widgets.reverse_frames(perfect, COSINE, "eps", seeds=2, steps=(3, 8)))[-1]
+
+
+EXPLORERS = {
+    "chain": widgets.chain, "noising": widgets.noising, "kl": widgets.kl, "decoder": widgets.decoder,
+    "network": widgets.network, "replay": widgets.replay, "reverse": widgets.reverse,
+}  # fmt: skip
+
+
+@pytest.fixture(params=EXPLORERS)
+def box(request) -> ipywidgets.VBox:
+    arguments = (request.getfixturevalue("walks"), COSINE) if request.param == "reverse" else ()
+    return EXPLORERS[request.param](*arguments)
+
+
+def leaves(box) -> Iterator[ipywidgets.Widget]:
+    for child in box.children:
+        yield from leaves(child) if hasattr(child, "children") else (child,)
+
+
+def controls(box) -> list[ipywidgets.Widget]:
+    return [leaf for leaf in leaves(box) if not isinstance(leaf, ipywidgets.Image)]
+
+
+def picture(box) -> bytes:
+    (image,) = [leaf for leaf in leaves(box) if isinstance(leaf, ipywidgets.Image)]
+    return image.value
+
+
+def ends(control) -> list:
+    """The extremes of a slider, all values of anything else."""
+    if hasattr(control, "min"):
+        return [control.min, control.max]
+    if isinstance(control, ipywidgets.Checkbox):
+        return [False, True]
+    values = [option[1] if isinstance(option, tuple) else option for option in control.options]
+    return values if isinstance(control, ipywidgets.Dropdown) else [values[0], values[-1]]
+
+
+def size(png: bytes) -> tuple[int, int]:
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
+
+def test_every_control_changes_the_picture_at_its_ends(box):
+    first = picture(box)
+    for control in controls(box):
+        before, seen = control.value, set()
+        for value in ends(control):
+            control.value = value
+            assert picture(box).startswith(b"\x89PNG")
+            assert size(picture(box)) == size(first)
+            seen.add(picture(box))
+        assert len(seen) == len(ends(control)), f"{control.description} does not change the picture"
+        control.value = before
+        assert picture(box) == first, f"{control.description} cannot be undone"
+
+
+def test_all_extremes_together_draw_a_picture(box):
+    """Every control at its first end, then at its last: the corners of what can be asked."""
+    for end in (0, -1):
+        for control in controls(box):
+            control.value = ends(control)[end]
+        assert picture(box).startswith(b"\x89PNG")
+
+
+def test_controls_have_labels_and_take_the_keyboard(box):
+    known = (
+        ipywidgets.IntSlider,
+        ipywidgets.FloatSlider,
+        ipywidgets.SelectionSlider,
+        ipywidgets.Dropdown,
+        ipywidgets.Checkbox,
+    )
+    labels = [control.description for control in controls(box)]
+    assert all(labels)
+    assert len(set(labels)) == len(labels)
+    assert all(isinstance(control, known) for control in controls(box))
+
+
+def test_the_picture_has_a_fixed_place_and_says_what_it_shows(box):
+    (image,) = [leaf for leaf in leaves(box) if isinstance(leaf, ipywidgets.Image)]
+    assert (image.layout.width, image.layout.height) == tuple(f"{n}px" for n in size(image.value))
+    before = image.tooltip
+    assert len(before) > 10
+    for control in controls(box):
+        control.value = ends(control)[0]
+    assert image.tooltip != before
+
+
+def test_no_network_runs_while_a_slider_moves(box, monkeypatch):
+    def forward(self, *_, **__):
+        raise AssertionError("a network was asked")
+
+    if box.children[0].children[0].description == "image size":  # looks at shapes alone, on no device
+        monkeypatch.setattr(torch.nn.Conv2d, "forward", _on_meta(torch.nn.Conv2d.forward))
+    else:
+        monkeypatch.setattr(torch.nn.Module, "__call__", forward)
+    for control in controls(box):
+        control.value = ends(control)[-1]
+
+
+def _on_meta(forward):
+    def checked(self, x):
+        assert x.device.type == "meta"
+        return forward(self, x)
+
+    return checked
+
+
+@pytest.mark.parametrize("T", [10, 1000])
+def test_t_cannot_leave_the_schedule(T):
+    box = widgets.noising()
+    t, steps, _ = controls(box)
+    t.value = 1000
+    steps.value = T
+    assert t.max == T
+    assert t.value == T
+
+
+def test_chains_without_a_limit_say_so():
+    swapping, apart = ((0, 1, 0), (1, 0, 0), (0, 1, 0)), ((0, 0, 0), (0, 1, 0), (1, 1, 1))
+    assert "round and round" in widgets.chain_picture(swapping).get_suptitle()
+    assert "2 sets of states that nobody leaves" in widgets.chain_picture(apart).get_suptitle()
+    assert "shrinks the error by 0.72" in widgets.chain_picture().get_suptitle()
+
+
+def test_an_impossible_network_is_explained():
+    figure = widgets.network_picture(image_size=28, widths=(32, 64, 128))
+    assert "cannot be built" in figure.get_suptitle()
+    assert "nearest legal sizes" in figure.axes[0].texts[0].get_text().replace("\n", " ")
+
+
+def test_bucket_probabilities_are_those_of_the_decoder():
+    title = widgets.decoder_picture(mean=0.1, sigma=0.01, pixel=140).get_suptitle()
+    lower, upper = (torch.tensor((140 + side) / 127.5 - 1 - 0.1) / 0.01 for side in (-0.5, 0.5))
+    mass = float(torch.special.ndtr(upper) - torch.special.ndtr(lower))
+    assert title == f"p(pixel = 140) = {mass:.4g}"
+
+
+def test_walks_of_one_seed_begin_alike_and_their_spread_is_that_of_the_raw_state(walks):
+    starts = [pictures[0] for pictures, _ in walks.values()]
+    assert all(torch.equal(start, starts[0]) for start in starts)
+    for pictures, spread in walks.values():
+        assert pictures.shape == (11, 2, 6, 1, 28, 28)
+        assert spread.shape == (11, 2)
+        assert abs(float(spread[0].mean()) - 1) < 0.05
+    assert not torch.equal(walks[8, "beta", True][0][-1], walks[8, "beta_tilde", True][0][-1])
+
+
+def test_the_recorded_run_is_whole():
+    record = widgets.recorded()
+    moments = len(record["steps"])
+    assert record["steps"].tolist() == sorted(set(record["steps"].tolist()))
+    assert len(record["losses"]) == record["steps"][-1]
+    assert record["by_t"].shape == (moments, 2, 10)
+    assert record["samples"].shape == (moments, 2, 12, 1, 28, 28)
+    assert record["by_t"][-1, 1].mean() < 0.3 * record["by_t"][0, 1].mean()
