@@ -5,13 +5,14 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 PEERS := build/peers/.ready
+BROWSER := .venv/.browser
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help run run-all lab notebooks test lint retrain bench bench-full clean
+.PHONY: help run run-all lab notebooks test test-browser lint editions bundle retrain bench bench-full clean
 
 help:  ## list these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY)  ## the main job: execute Part I's notebooks, leave them, their HTML and denoising.gif in build/
 	$(PY) notebooks/execute.py run --part 1 --out build
@@ -31,14 +32,24 @@ test: $(READY)  ## check everything: style, the package, and each output of each
 	$(STEADY) $(PY) -m pytest tests
 	$(STEADY) $(PY) -m pytest $(NBVAL) notebooks
 
+test-browser: $(BROWSER)  ## run every notebook in a real browser (Chromium), in JupyterLab and under Voila
+	$(PY) -m pytest tests/browser
+
 lint: $(READY)  ## check style and formatting of code and notebooks
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+
+editions: $(READY)  ## assemble the folders for students, for teachers and for nbgrader, in build/editions/
+	$(PY) notebooks/editions.py
+
+bundle: $(READY)  ## put the course and all its packages into build/bundle/, to install without internet
+	$(PY) make_bundle.py
 
 retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (over an hour)
 	@echo "About 3 minutes for the classifier and 76 for the U-Net, on 2 CPU cores; Ctrl-C is safe, the U-Net resumes."
 	$(PY) -m tutorial_lib.recipes classifier
 	$(PY) -m tutorial_lib.recipes unet
+	$(PY) -m tutorial_lib.recipes replay
 
 bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)
 	$(PY) tests/benchmarks/compare.py speed
@@ -55,6 +66,10 @@ clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay
 # One of the packages that we compare with asks for torchvision, which it does not need here; so without what it asks for.
 $(PEERS): $(READY)
 	$(PY) -m pip install --quiet --no-deps --target build/peers denoising_diffusion_pytorch==2.3.4 ema_pytorch==0.8.3
+	@touch $@
+
+$(BROWSER): $(READY)
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[browser]"
 	@touch $@
 
 $(READY): pyproject.toml constraints.txt make_venv.py
