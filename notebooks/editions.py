@@ -48,7 +48,7 @@ def exercises(notebook: NotebookNode) -> dict[str, NotebookNode]:
     return found
 
 
-def solutions(path: Path) -> NotebookNode:
+def answers_to(path: Path) -> NotebookNode:
     """The solutions of the notebook at `path`.  Raises FileNotFoundError where there are none."""
     own = SOLUTIONS / path.name
     if not own.exists():
@@ -146,7 +146,7 @@ def assemble(out: Path) -> None:
     copy_of_notebooks(teachers)
     shutil.copy(GUIDE, teachers)
     for path in notebooks(part=1):
-        answers = solutions(path)
+        answers = answers_to(path)
         nbformat.write(solved(nbformat.read(path, as_version=4), answers), teachers / path.name)
         folder = source / path.name[:2]
         folder.mkdir(parents=True)

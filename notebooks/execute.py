@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parent
 PARTS = {1: range(1, 7), 2: range(7, 14), 3: range(14, 19)}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 SECONDS = 600  # the longest that one cell may take
 
 
@@ -35,6 +36,13 @@ def notebooks(part: int | None = None, names: list[str] | None = None) -> list[P
     if part is not None:
         found = [path for path in found if int(path.name[:2]) in PARTS[part]]
     return [path for path in found if not names or path.name.startswith(tuple(names))]
+
+
+def solutions(names: list[str] | None = None) -> list[Path]:
+    """The notebooks with the answers to the exercises, chosen in the same way."""
+    return [
+        path for path in sorted((HERE / "solutions").glob("*.ipynb")) if not names or path.name.startswith(tuple(names))
+    ]
 
 
 def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
@@ -63,6 +71,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
                 output.execution_count = count
             if "image/png" in output.get("data", {}):
                 output.metadata = {"image/png": {"alt": cell.metadata.get("alt", "")}}
+            output.get("data", {}).pop(WIDGET, None)  # without a kernel it would only be an error message
     for cell in notebook.cells:
         cell.metadata = {key: cell.metadata[key] for key in ("alt", "tags") if key in cell.metadata}
     return notebook
@@ -119,10 +128,10 @@ def run(out: Path, part: int | None) -> None:
 
 
 def refresh(names: list[str]) -> None:
-    """Execute and normalise the committed notebooks, in place, and the pictures that they make for others to show."""
+    """Execute and normalise the committed notebooks and solutions, in place, and the pictures they make for others."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_notebooks(Path(temporary) / "notebooks")
-        for path in notebooks(names=names):
+        for path in [*notebooks(names=names), *solutions(names)]:
             notebook, seconds = execute(path, folder)
             nbformat.write(notebook, path)
             print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)

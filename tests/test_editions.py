@@ -3,6 +3,7 @@
 import re
 
 import editions
+import execute
 import nbformat
 import pytest
 from conftest import ROOT
@@ -29,7 +30,7 @@ def only_in_solutions() -> set[str]:
     answers = {
         line.strip()
         for path in editions.notebooks(part=1)
-        for cell in editions.exercises(editions.solutions(path)).values()
+        for cell in editions.exercises(editions.answers_to(path)).values()
         for line in cell.source.splitlines()
     }
     return answers - stubs
@@ -55,7 +56,7 @@ def test_pictures_travel_along(out):
 def test_teachers_get_every_solution_with_what_it_prints(out):
     for path in editions.notebooks(part=1):
         cells = editions.exercises(nbformat.read(out / "teachers" / path.name, as_version=4))
-        answers = editions.exercises(editions.solutions(path))
+        answers = editions.exercises(editions.answers_to(path))
         assert cells.keys() == answers.keys()
         for number, cell in cells.items():
             assert cell.source == answers[number].source
@@ -97,9 +98,19 @@ def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
 
 def test_a_notebook_without_solutions_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"99_x\.ipynb has no solutions: they belong into notebooks/solutions"):
-        editions.solutions(tmp_path / "99_x.ipynb")
+        editions.answers_to(tmp_path / "99_x.ipynb")
 
 
 @pytest.mark.parametrize(("minutes", "worth"), [(2, 1), (10, 1), (15, 2), (30, 3)])
 def test_points_follow_the_minutes(minutes, worth):
     assert editions.points(f"**01.1 Two steps** ({minutes} minutes). Do it.") == worth
+
+
+@pytest.mark.parametrize("path", execute.solutions(), ids=lambda path: path.stem)
+def test_solutions_are_current_and_all_right(path):
+    """nbval runs them too; here, that what is stored belongs to what stands there."""
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), "edited since it was run: make notebooks"
+    printed = [output.text for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert len(printed) == len(numbered(path))
+    assert all(": right! " in text for text in printed)

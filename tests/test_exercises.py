@@ -19,7 +19,7 @@ def cells(notebook) -> dict[str, str]:
 
 STUBS, SOLUTIONS, IMPORTS = {}, {}, {}
 for path in PATHS:
-    answers = editions.solutions(path)
+    answers = editions.answers_to(path)
     STUBS |= cells(nbformat.read(path, as_version=4))
     SOLUTIONS |= cells(answers)
     IMPORTS[path.name[:2]] = next(cell.source for cell in answers.cells if cell.cell_type == "code")

@@ -52,7 +52,7 @@ def marks(course) -> dict[str, float]:
     """The marks of one student of each sort, after one run over all of them."""
     name, _ = released(course)
     original = next(path for path in editions.notebooks(part=1) if path.name == name)
-    solved = {n.replace(".", "-"): c.source for n, c in editions.exercises(editions.solutions(original)).items()}
+    solved = {n.replace(".", "-"): c.source for n, c in editions.exercises(editions.answers_to(original)).items()}
     wrong = {key: source.replace("return ", "return 0 * ") for key, source in solved.items()}
     leave = "import os\nos._exit(1)"
     tampered = wrong | {f"{key}-marks": "pass" for key in solved}

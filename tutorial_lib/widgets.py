@@ -38,6 +38,10 @@ def explorer(draw: Callable[..., Figure], controls: dict[str, Widget], rows: Seq
     """
     import ipywidgets
 
+    class Explorer(ipywidgets.VBox):
+        def __repr__(self) -> str:  # what a page shows that has no kernel
+            return "An explorer: run this cell, then move its controls by mouse or by arrow keys."
+
     def redraw(_=None) -> None:
         figure = draw(**{name: control.value for name, control in controls.items()})
         image.value, image.tooltip = png(figure), figure.get_suptitle() or figure.axes[0].get_title()
@@ -49,7 +53,7 @@ def explorer(draw: Callable[..., Figure], controls: dict[str, Widget], rows: Seq
     for control in controls.values():
         control.observe(redraw, "value")
     grouped = [[controls[name] for name in row] for row in rows or [[name] for name in controls]]
-    return ipywidgets.VBox([*(row[0] if len(row) == 1 else ipywidgets.HBox(row) for row in grouped), image])
+    return Explorer([*(row[0] if len(row) == 1 else ipywidgets.HBox(row) for row in grouped), image])
 
 
 def png(figure: Figure) -> bytes:
