@@ -18,6 +18,7 @@ ENDLESS = "while True:\n    try:\n        pass\n    except BaseException:\n     
 def nbgrader(course: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run nbgrader in a course folder; its own settings of this machine stay out of it."""
     private = {name: str(course / "private") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    private["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it calls alembic by name
     command = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(command, cwd=course, env=os.environ | private, capture_output=True, text=True, timeout=500)
 
