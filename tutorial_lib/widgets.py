@@ -98,7 +98,7 @@ def _panels(*widths: float, height: float = 2.9, bottom: float = 0.18) -> tuple[
     """A figure and its pairs of axes side by side, as wide as the numbers say; always at the same places."""
     figure = plot.plt.Figure(figsize=(7.5, height))
     axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=bottom, top=0.82, wspace=0.3)
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=bottom, top=0.84, wspace=0.3)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -145,6 +145,7 @@ def chain_picture(weights: Sequence[Sequence[int]] = STUDENT, start: str = "play
     else:
         said = f"{recurrent} sets of states that nobody leaves: where it settles depends on the start"
     lines.set(ylim=(-0.03, 1.03), xlabel="hour", ylabel="probability")
+    lines.locator_params(axis="x", integer=True)
     lines.legend(fontsize=8, frameon=False, loc="upper right")
     figure.suptitle(said, fontsize=10)
     return figure
