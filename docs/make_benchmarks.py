@@ -151,7 +151,7 @@ def cost(found: dict) -> str:
 
 
 def limits(found: dict) -> str:
-    return table(["", ""], [[k, f"{v:,.0f}"] for k, v in found["cost"].items() if k != "table"])
+    return table(["", ""], [[k, f"{v:,.3g}"] for k, v in found["cost"].items() if k != "table"])
 
 
 def shipped(found: dict) -> str:

@@ -28,10 +28,15 @@ def test_configuration_recipe_and_figures_travel_with_the_weights(shipped):
 
 def test_samples_were_judged_when_the_weights_were_made(shipped):
     metrics = shipped[1]["metrics"]
-    assert metrics["count"] == 2000
+    assert metrics["count"] == metrics["floor_count"] == 10_000
     assert min(metrics["class_shares"].values()) >= 0.03
     assert_close(sum(metrics["class_shares"].values()), 1.0)
-    assert 0 < metrics["floor"] < metrics["feature_distance"]
+    low, high = metrics["interval"]
+    assert 0 < metrics["floor"] < low < metrics["feature_distance"] < high
+    bound = metrics["bits_per_dimension"]
+    assert bound["count"] == 10_000
+    assert_close(bound["L_T"] + bound["L_t"] + bound["L_0"], bound["bpd"])
+    assert 2 < bound["bpd"] < 5
 
 
 def test_the_network_knows_garments(shipped):

@@ -39,12 +39,14 @@ def loading() -> dict[str, float]:
     found["import torch, s"], _ = python("import torch")
     modules = sorted(path.stem for path in Path(tutorial_lib.__file__).parent.glob("*.py") if path.stem[0] != "_")
     everything, _ = python(f"import torch; from tutorial_lib import {', '.join(modules)}")
-    found["all modules of tutorial_lib on top of it, s"] = everything - found["import torch, s"]
+    found["import of all modules of tutorial_lib on top of torch, s"] = everything - found["import torch, s"]
     load = "from tutorial_lib import data; data.load({!r})"
-    found["embedded data with all imports, s"], found["its peak memory, MB"] = python(load.format("embedded"))
+    seconds, peak = python(load.format("embedded"))
+    found |= {"embedded data with all imports, s": seconds, "embedded data, peak memory, MB": peak}
     folder = next((folder for folder in data.IDX_FOLDERS if folder.is_dir()), None)
     if folder:
-        found["full IDX set with all imports, s"], found["its peak memory, MB "] = python(load.format(str(folder)))
+        seconds, peak = python(load.format(str(folder)))
+        found |= {"full IDX set with all imports, s": seconds, "full IDX set, peak memory, MB": peak}
     images = data.load("embedded")
     chosen = torch.randint(0, len(images), (128,))
     found["a batch of 128, ms"] = 1000 * median_seconds(lambda: data.batch(images, chosen), 200)
