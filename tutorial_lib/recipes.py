@@ -26,6 +26,7 @@ from tutorial_lib.unet import UNet, UNetConfig, restore
 SHIPPED = train.TrainConfig(steps=25_000, ema=0.999)
 WEIGHTS = "fashion_mnist.safetensors"
 SEARCHED = 2000  # samples whose neighbours are looked for
+REPLAYED = (1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1300, 1600, 2000)
 MILESTONES = (100, 300, 1000, 3000, 8000, 16_000, SHIPPED.steps)
 
 
@@ -201,19 +202,18 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
     checkpoint.save(ASSETS / "nearest.safetensors", tensors, configuration)
 
 
-def replay(steps: int = 2000, moments: int = 24, count: int = 12) -> None:
-    """Record a short training run for notebook 05: all losses, and at some steps the loss by t and samples.
+def replay(count: int = 12) -> None:
+    """Record a short training run for notebook 05: all losses, and at the steps `REPLAYED` the loss by t and samples.
 
     Both for the weights as they are and for their average: see `widgets.recorded` for the shapes.
     """
     torch.manual_seed(SHIPPED.seed)  # the initial weights
-    model, config = UNet(UNetConfig()), train.TrainConfig(steps=steps, report_every=1)
-    wanted = {round(steps ** (k / (moments - 1))) for k in range(moments)}
+    model, config = UNet(UNetConfig()), train.TrainConfig(steps=REPLAYED[-1], report_every=1)
     x_0, t, eps = train.draw(load("embedded", "test"), 1, train.TrainConfig(batch=1000, seed=1))
     tables, found = named(config.schedule, config.T), {"steps": [], "losses": [], "by_t": [], "samples": []}
     for last in train.train(model, _full("train"), config):
         found["losses"] += last.losses
-        if last.step in wanted:
+        if last.step in REPLAYED:
             networks = (model, last.ema_model)
             with torch.no_grad():
                 losses = [train.training_step(net, tables, x_0, t, eps, config) for net in networks]

@@ -351,7 +351,7 @@ def recorded() -> dict[str, Tensor]:
     return checkpoint.load("replay")[0]
 
 
-def replay_picture(step: int = 100, averaged: bool = True) -> Figure:
+def replay_picture(step: int = 300, averaged: bool = True) -> Figure:
     """A training run as it stood at one of the recorded steps: its losses, the loss by t, and samples."""
     record = recorded()
     moment = int((record["steps"] <= step).sum()) - 1
@@ -376,7 +376,7 @@ def replay_picture(step: int = 100, averaged: bool = True) -> Figure:
 def replay() -> VBox:
     """Play a training run again (notebook 05)."""
     steps = recorded()["steps"].tolist()
-    controls = {"step": _choice("step", steps, steps[len(steps) // 2]), "averaged": _tick("averaged weights", True)}
+    controls = {"step": _choice("step", steps, 300), "averaged": _tick("averaged weights", True)}
     return explorer(replay_picture, controls, [["step", "averaged"]])
 
 
