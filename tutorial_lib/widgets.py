@@ -367,7 +367,7 @@ def replay_picture(step: int = 300, averaged: bool = True) -> Figure:
     by_t.set(ylim=(0, 1.1), xlabel="t")
     by_t.legend(fontsize=8, frameon=False)
     by_t.set_title("loss by t, fixed images", fontsize=9)
-    _show(images, record["samples"][moment, int(averaged)], 4, "samples, always from the same noise")
+    _show(images, record["samples"][moment, int(averaged)], 4, "samples, same noise")
     loss = float(record["by_t"][moment, int(averaged)].mean())
     figure.suptitle(f"Step {step:,}: loss on fixed images {loss:.3f}", fontsize=10)
     return figure
