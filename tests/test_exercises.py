@@ -1,12 +1,14 @@
 """Exercises: solutions pass, stubs and wrong answers fail kindly; a constant or the library gets nobody through."""
 
+from functools import partial
+
 import editions
 import nbformat
 import pytest
 import torch
 from conftest import ROOT
 
-from tutorial_lib import blocks, diffusion, exercises, gaussian, markov, sample, schedule
+from tutorial_lib import blocks, data, diffusion, exercises, gaussian, markov, sample, schedule
 from tutorial_lib.checks import EXERCISES, Wrong, same
 
 PATHS = [path for path in editions.notebooks(part=1)]
@@ -115,6 +117,26 @@ def test_not_even_behind_an_alias_and_a_net():
             return x_0
 
     assert "It calls `q_sample`" in exercises.verdict("02.3", answer, 0).message
+
+
+def _object():
+    class Answer:
+        def __call__(self, *arguments):
+            return diffusion.q_sample(*arguments)
+
+    return Answer()
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        ("02.3", diffusion.q_sample), ("02.3", partial(diffusion.q_sample)), ("02.3", _object()),
+        ("05.1", (data.to_model, data.to_pixels)), ("05.1", (lambda x: x / 127.5 - 1, lambda x: data.to_pixels(x))),
+    ],
+    ids=["itself", "partial", "object", "pair", "one of a pair"],
+)  # fmt: skip
+def test_nor_in_another_guise(number, answer):
+    assert "which is what this exercise is about" in exercises.verdict(number, answer, 0).message
 
 
 def test_the_check_itself_may_use_what_the_answer_may_not():

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -100,12 +101,12 @@ def _watched(answer: Any, forbidden: tuple[Callable, ...]) -> Iterator[None]:
     """Raise Wrong when the answer, or what it calls, calls a function that it is meant to replace."""
     codes = {function.__code__: function.__name__ for function in forbidden if hasattr(function, "__code__")}
     builtin = {function: function.__name__ for function in forbidden if not hasattr(function, "__code__")}
-    mine: CodeType | None = getattr(answer, "__code__", None)
+    mine = set(_codes(answer))
     depth = 0  # how many calls of the answer are being worked on
 
     def watch(frame, event: str, argument: Any) -> None:
         nonlocal depth
-        if frame.f_code is mine and event in ("call", "return"):
+        if frame.f_code in mine and event in ("call", "return"):
             depth += 1 if event == "call" else -1
         name = codes.get(frame.f_code) if event == "call" else None
         if event == "c_call" and builtin:
@@ -122,6 +123,18 @@ def _watched(answer: Any, forbidden: tuple[Callable, ...]) -> Iterator[None]:
         sys.setprofile(before)
     if handed_over:
         raise Wrong(f"It calls `{handed_over[0]}`, which is what this exercise is about. Write it out yourself.")
+
+
+def _codes(answer: Any) -> Iterator[CodeType]:
+    """The code that runs when the answer is called: of a function, or inside a tuple, a partial or an object."""
+    if isinstance(answer, tuple):
+        for one in answer:
+            yield from _codes(one)
+    elif isinstance(answer, partial):
+        yield from _codes(answer.func)
+    elif callable(answer):
+        code = getattr(answer, "__code__", None) or getattr(type(answer).__call__, "__code__", None)
+        yield from [code] if code else []
 
 
 def _told(error: Exception) -> str:
