@@ -1,5 +1,6 @@
 """Editions for a class: nothing of a solution reaches the students, everything is there for the teachers."""
 
+import ast
 import re
 
 import editions
@@ -63,6 +64,18 @@ def test_teachers_get_every_solution_with_what_it_prints(out):
             assert cell.outputs[0].text.startswith(f"{number}: right! ")
     assert (out / "teachers" / "teaching.md").read_text() == (ROOT / "docs" / "teaching.md").read_text()
     assert (out / "teachers" / "solutions").is_dir()
+
+
+def imported(notebook) -> set[str]:
+    """The names that a notebook's imports bring in."""
+    source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {alias.asname or alias.name for node in found for alias in node.names}
+
+
+@pytest.mark.parametrize("path", editions.notebooks(part=1), ids=lambda path: path.stem)
+def test_solved_notebooks_import_what_their_solutions_use(path):
+    assert imported(editions.answers_to(path)) <= imported(nbformat.read(path, as_version=4))
 
 
 def test_nbgrader_gets_valid_assignments(out):
