@@ -2,8 +2,8 @@
 
     python notebooks/editions.py [--out build/editions]
 
-students/   the notebooks, with stubs to fill in; no solution anywhere in it
-teachers/   the same with the solutions in their places, the solutions by themselves, and the teaching guide
+students/   the notebooks, with stubs to fill in, and the pages they link to; no solution anywhere in it
+teachers/   the same with the solutions in their places, the solutions by themselves, and all pages
 nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises, with nbgrader's marks
 
 Statement and stub stand once, in the notebook; the solution once, in `solutions/`; here they only come together.
@@ -21,7 +21,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 SOLUTIONS = HERE / "solutions"
-GUIDE = HERE.parent / "docs" / "teaching.md"
+ROOT = HERE.parent
+PAGES = ("notation.md", "equations.md", "errata.md")  # what notebooks link to, and what those link to
+LICENCES = ("LICENSE", "LICENSE-text")
 TAG = "exercise-"
 CONFIGURATION = '''"""How nbgrader runs this course.
 
@@ -52,7 +54,7 @@ def answers_to(path: Path) -> NotebookNode:
     """The solutions of the notebook at `path`.  Raises FileNotFoundError where there are none."""
     own = SOLUTIONS / path.name
     if not own.exists():
-        raise FileNotFoundError(f"{path.name} has no solutions: they belong into {own.relative_to(HERE.parent)}")
+        raise FileNotFoundError(f"{path.name} has no solutions: they belong into {own.relative_to(ROOT)}")
     return nbformat.read(own, as_version=4)
 
 
@@ -141,13 +143,20 @@ def assemble(out: Path) -> None:
     for edition in ("students", "teachers", "nbgrader"):
         shutil.rmtree(out / edition, ignore_errors=True)
     students, teachers, source = out / "students", out / "teachers", out / "nbgrader" / "source"
-    copy_of_notebooks(students)
-    shutil.rmtree(students / SOLUTIONS.name)
-    copy_of_notebooks(teachers)
-    shutil.copy(GUIDE, teachers)
+    for folder in (students, teachers):  # laid out like the project, so that links between pages hold
+        copy_of_notebooks(folder / "notebooks")
+        for name in LICENCES:
+            shutil.copy(ROOT / name, folder)
+    shutil.rmtree(students / "notebooks" / SOLUTIONS.name)
+    (students / "docs").mkdir()
+    for name in PAGES:
+        shutil.copy(ROOT / "docs" / name, students / "docs")
+    shutil.copytree(ROOT / "docs", teachers / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for name in ("README.md", "CITATION.cff", "environment.yml"):
+        shutil.copy(ROOT / name, teachers)
     for path in notebooks(part=1):
         answers = answers_to(path)
-        nbformat.write(solved(nbformat.read(path, as_version=4), answers), teachers / path.name)
+        nbformat.write(solved(nbformat.read(path, as_version=4), answers), teachers / "notebooks" / path.name)
         folder = source / path.name[:2]
         folder.mkdir(parents=True)
         nbformat.write(assignment(nbformat.read(path, as_version=4), answers), folder / path.name)

@@ -41,8 +41,8 @@ def test_students_get_every_notebook_and_no_solution(out):
     lines = only_in_solutions()
     assert len(lines) > 40
     for path in editions.notebooks(part=1):
-        assert (out / "students" / path.name).read_bytes() == path.read_bytes()
-    assert not (out / "students" / "solutions").exists()
+        assert (out / "students" / "notebooks" / path.name).read_bytes() == path.read_bytes()
+    assert not list((out / "students").rglob("solutions"))
     for path in (out / "students").rglob("*.ipynb"):
         cells = editions.exercises(nbformat.read(path, as_version=4))
         found = {line.strip() for cell in cells.values() for line in cell.source.splitlines()}
@@ -51,19 +51,27 @@ def test_students_get_every_notebook_and_no_solution(out):
 
 def test_pictures_travel_along(out):
     for edition in ("students", "teachers"):
-        assert {p.name for p in (out / edition / "figures").iterdir()} >= {"denoising.gif"}
+        assert {p.name for p in (out / edition / "notebooks" / "figures").iterdir()} >= {"denoising.gif"}
 
 
 def test_teachers_get_every_solution_with_what_it_prints(out):
     for path in editions.notebooks(part=1):
-        cells = editions.exercises(nbformat.read(out / "teachers" / path.name, as_version=4))
+        cells = editions.exercises(nbformat.read(out / "teachers" / "notebooks" / path.name, as_version=4))
         answers = editions.exercises(editions.answers_to(path))
         assert cells.keys() == answers.keys()
         for number, cell in cells.items():
             assert cell.source == answers[number].source
             assert cell.outputs[0].text.startswith(f"{number}: right! ")
-    assert (out / "teachers" / "teaching.md").read_text() == (ROOT / "docs" / "teaching.md").read_text()
-    assert (out / "teachers" / "solutions").is_dir()
+    assert (out / "teachers" / "docs" / "teaching.md").read_text() == (ROOT / "docs" / "teaching.md").read_text()
+    assert (out / "teachers" / "notebooks" / "solutions").is_dir()
+
+
+def test_links_hold_in_both_editions(out):
+    for edition in ("students", "teachers"):
+        pages = [*(out / edition).rglob("*.md"), *(out / edition).rglob("*.ipynb")]
+        found = [(page, to) for page in pages for to in re.findall(r"\]\(((?!http|#)[^)\s]+\.\w+)[^)\s]*\)", page.read_text())]
+        assert len(found) > 20
+        assert [(page.name, to) for page, to in found if not (page.parent / to).exists()] == []
 
 
 def imported(notebook) -> set[str]:

@@ -1,5 +1,7 @@
 """Exercises: solutions pass, stubs and wrong answers fail kindly; a constant or the library gets nobody through."""
 
+import ast
+import math
 from functools import partial
 
 import editions
@@ -39,10 +41,36 @@ def handed_in(source: dict[str, str], number: str) -> object:
     return answers[number]
 
 
+SOLVED = {number: handed_in(SOLUTIONS, number) for number in SOLUTIONS}
+
+
 def test_every_exercise_has_a_statement_a_check_and_a_solution():
     assert STUBS.keys() == SOLUTIONS.keys() == EXERCISES.keys()
     for path in PATHS:
         assert sum(number[:2] == path.name[:2] for number in EXERCISES) >= 5
+
+
+def names_bound(source: str) -> set[str]:
+    """Everything that a cell gives a name to."""
+    tree = ast.walk(ast.parse(source))
+    found = set()
+    for node in tree:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_stubs_hide_nothing_that_the_notebook_uses(path):
+    """Otherwise a cell above would fail when it is run again."""
+    notebook = nbformat.read(path, as_version=4)
+    stubs = {f.name for source in cells(notebook).values() for f in ast.parse(source).body if hasattr(f, "name")}
+    others = [c.source for c in notebook.cells if c.cell_type == "code" and c.source not in cells(notebook).values()]
+    assert not stubs & set().union(*map(names_bound, others))
 
 
 @pytest.mark.parametrize("number", EXERCISES)
@@ -137,6 +165,80 @@ def _object():
 )  # fmt: skip
 def test_nor_in_another_guise(number, answer):
     assert "which is what this exercise is about" in exercises.verdict(number, answer, 0).message
+
+
+OTHER_WAYS = [  # right answers of other sorts
+    pytest.param("01.1", lambda P, i, j: [float((P[i] * P[:, j]).sum())], id="a list of one number"),
+    pytest.param("01.6", lambda pi: SOLVED["01.6"](pi).tolist(), id="a list of rows"),
+    pytest.param("02.2", lambda x, beta, eps: (1 - beta).sqrt() * x + torch.sqrt(beta) * eps, id="roots of a tensor"),
+    pytest.param("02.2", lambda x, beta, eps: x.mul_(math.sqrt(1 - beta)).add_(math.sqrt(beta) * eps), id="in place"),
+    pytest.param("03.3", lambda *inputs: list(SOLVED["03.3"](*inputs)), id="a list of two"),
+    pytest.param("03.6", lambda k, m, s: float(SOLVED["03.6"](k, m, s)), id="a plain number"),
+    pytest.param("03.7", lambda x, v, kept: (kept.sqrt() * x - (1 - kept).sqrt() * v,
+                                     (1 - kept).sqrt() * x + kept.sqrt() * v), id="roots of a number"),
+    pytest.param("04.6", lambda size, patch, levels: torch.tensor(size % (patch << levels - 1) == 0), id="a tensor"),
+    pytest.param("06.4", lambda mean, variance, noise: mean.add_(variance.sqrt() * noise), id="in place, too"),
+    pytest.param("06.6", lambda x, eps, now, before: before.sqrt() * (x - (1 - now).sqrt() * eps) / now.sqrt()
+         + (1 - before).sqrt() * eps, id="roots of both"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "answer"), OTHER_WAYS)
+def test_other_ways_are_right_too(number, answer):
+    for seed in SEEDS:
+        found = exercises.verdict(number, answer, seed)
+        assert found.right, found.message
+
+
+def _wiped(*inputs):
+    """Zeros where numbers were, so that both sides would agree."""
+    for one in inputs:
+        if isinstance(one, torch.Tensor):
+            one.zero_()
+    return inputs[0]
+
+
+def _averaged(weights, decay):
+    value = weights[0]
+    for k, weight in enumerate(weights[1:], 1):
+        value = (1 + k) / (10 + k) * value + (1 - (1 + k) / (10 + k)) * weight
+    return value
+
+
+SHORTCUTS = [
+    pytest.param("01.1", lambda P, i, j: (P @ P)[i, j], id="a matrix product"),
+    pytest.param("01.1", lambda P, i, j: P.matrix_power(2)[i, j], id="a power"),
+    pytest.param("01.2", lambda P, law: _wiped(law), id="wipe the law"),
+    pytest.param("01.4", lambda P: torch.linalg.matrix_power(P, 1000)[0], id="many steps at once"),
+    pytest.param("01.4", lambda P: _walked(P), id="many steps"),
+    pytest.param("01.6", lambda pi: SOLVED["01.6"](pi) * (len(pi) - 1) / 4, id="five states only"),
+    pytest.param("02.3", lambda tables, x_0, t, eps: _wiped(x_0, eps), id="wipe the image"),
+    pytest.param("02.4", lambda beta, s: math.ceil(math.log(s / (1 + s)) / math.log(1 - beta)), id="not below yet"),
+    pytest.param("03.2", lambda q, p: torch.xlogy(q, q / p).sum(), id="0 / 0"),
+    pytest.param("03.3", lambda tables, x_0, x_t, t: (SOLVED["03.3"](tables, x_0, x_t, t)[0], tables.beta[t]), id="beta"),
+    pytest.param("03.4", lambda beta: schedule.from_betas(beta).beta_tilde[1:], id="the library's table"),
+    pytest.param("04.2", lambda size, k, stride, padding: -(-size // stride), id="without filter and padding"),
+    pytest.param("04.4", lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v), id="PyTorch's own"),
+    pytest.param("04.4", lambda q, k, v: (q @ k.T / 2).softmax(1) @ v, id="four channels only"),
+    pytest.param("04.6", lambda size, patch, levels: size // patch % 2 ** (levels - 1) == 0, id="rounded"),
+    pytest.param("05.1", (lambda p: p * 2 / 255 - 1, lambda x: ((x + 1) * 127.5).round().clamp(0, 255).byte()), id="bytes"),
+    pytest.param("05.3", _averaged, id="no decay in the end"),
+    pytest.param("06.4", lambda mean, variance, noise: _wiped(mean, noise), id="wipe the noise"),
+]
+
+
+def _walked(P):
+    law = torch.ones(len(P), dtype=P.dtype) / len(P)
+    law[0] += 0.5
+    for _ in range(500):
+        law = law @ P
+    return law / law.sum()
+
+
+@pytest.mark.parametrize(("number", "answer"), SHORTCUTS)
+def test_shortcuts_do_not_pass(number, answer):
+    for seed in SEEDS:
+        assert exercises.verdict(number, answer, seed).state == "wrong"
 
 
 def test_the_check_itself_may_use_what_the_answer_may_not():

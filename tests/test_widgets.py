@@ -142,7 +142,7 @@ def test_chains_without_a_limit_say_so():
     swapping, apart = ((0, 1, 0), (1, 0, 0), (0, 1, 0)), ((0, 0, 0), (0, 1, 0), (1, 1, 1))
     assert "round and round" in widgets.chain_picture(swapping).get_suptitle()
     assert "2 sets of states that nobody leaves" in widgets.chain_picture(apart).get_suptitle()
-    assert "shrinks the error by 0.72" in widgets.chain_picture().get_suptitle()
+    assert "multiplies the error by 0.72" in widgets.chain_picture().get_suptitle()
 
 
 def test_an_impossible_network_is_explained():

@@ -5,21 +5,23 @@ The statements stand in the notebooks, the solutions in `notebooks/solutions/`; 
 work over to the function it is about.
 """
 
+import copy
 import dis
 import secrets
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from types import CodeType, FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tutorial_lib.checks import EXERCISES, Exercise, Wrong, n01, n02, n03, n04, n05, n06  # noqa: F401 - they enter
+from tutorial_lib.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
             "not attempted", f'{number}: not attempted yet. Your work goes where the dots are; hint("{number}") helps.'
         )
     z = torch.Generator().manual_seed(secrets.randbits(31) if seed is None else seed)
+    watch = _Watch(exercise.forbidden)
     try:
-        with warnings.catch_warnings(), _watched(answer, exercise.forbidden):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a drawn schedule need not end in noise
-            exercise.test(answer, z)
+            exercise.test(watch.over(answer), z)
+        if watch.seen:
+            raise Wrong(f"It calls `{watch.seen[0]}`, which is what this exercise is about. Write it out yourself.")
     except Wrong as wrong:
         return Verdict("wrong", f"{number}: not yet. {wrong}")
     except Exception as error:  # whatever a reader's code may raise
@@ -96,50 +101,55 @@ def _is_stub(answer: Any) -> bool:
     return doing <= {"RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"} and answer.__code__.co_consts[-1:] in ((None,), ())
 
 
-@contextmanager
-def _watched(answer: Any, forbidden: tuple[Callable, ...]) -> Iterator[None]:
-    """Raise Wrong when the answer, or what it calls, calls a function that it is meant to replace."""
-    codes = {function.__code__: function.__name__ for function in forbidden if hasattr(function, "__code__")}
-    builtin = {function: function.__name__ for function in forbidden if not hasattr(function, "__code__")}
-    mine = set(_codes(answer))
-    depth = 0  # how many calls of the answer are being worked on
+class _Watch(TorchFunctionMode):
+    """Notes each call of a forbidden function while an answer is at work, whoever makes it; `seen` has their names."""
 
-    def watch(frame, event: str, argument: Any) -> None:
-        nonlocal depth
-        if frame.f_code in mine and event in ("call", "return"):
-            depth += 1 if event == "call" else -1
-        name = codes.get(frame.f_code) if event == "call" else None
-        if event == "c_call" and builtin:
-            name = builtin.get(argument)
-        if name and depth > 0:
-            handed_over.append(name)
+    def __init__(self, forbidden: tuple[Callable, ...]):
+        super().__init__()
+        self.codes = {one.__code__: one.__name__ for one in forbidden if hasattr(one, "__code__")}
+        self.torch = {one: one.__name__ for one in forbidden if not hasattr(one, "__code__")}
+        self.seen: list[str] = []
 
-    handed_over: list[str] = []
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
-    if handed_over:
-        raise Wrong(f"It calls `{handed_over[0]}`, which is what this exercise is about. Write it out yourself.")
+    def over(self, answer: Any) -> Any:
+        """The same answer, watched; its inputs are copies, so that it may change them in place."""
+        if isinstance(answer, tuple):
+            return tuple(map(self.over, answer))
+        if not callable(answer):
+            return answer
+
+        def watched(*inputs: Any) -> Any:
+            before = sys.getprofile()
+            sys.setprofile(self._called)
+            try:
+                with self:
+                    return answer(*map(_copied, inputs))
+            finally:
+                sys.setprofile(before)
+
+        return watched
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code in self.codes:
+            self.seen.append(self.codes[frame.f_code])
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in self.torch:
+            self.seen.append(self.torch[func])
+        return func(*args, **(kwargs or {}))
 
 
-def _codes(answer: Any) -> Iterator[CodeType]:
-    """The code that runs when the answer is called: of a function, or inside a tuple, a partial or an object."""
-    if isinstance(answer, tuple):
-        for one in answer:
-            yield from _codes(one)
-    elif isinstance(answer, partial):
-        yield from _codes(answer.func)
-    elif callable(answer):
-        code = getattr(answer, "__code__", None) or getattr(type(answer).__call__, "__code__", None)
-        yield from [code] if code else []
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, NoiseSchedule):
+        return copy.deepcopy(value)
+    return value
 
 
 def _told(error: Exception) -> str:
     """An error of the reader's code in a sentence, with the line on which it happened."""
     calls = traceback.extract_tb(error.__traceback__)
-    own = [call for call in calls if "tutorial_lib" not in call.filename and "torch" not in call.filename]
+    others = ("tutorial_lib", "site-packages", "dist-packages")
+    own = [call for call in calls if not any(name in call.filename for name in others)]
     where = f" in the line `{own[-1].line}`" if own and own[-1].line else ""
     return f"It stops with {type(error).__name__}: {error}{where}."

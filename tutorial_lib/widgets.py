@@ -139,11 +139,11 @@ def chain_picture(weights: Sequence[Sequence[int]] = STUDENT, start: str = "play
         law = markov.stationary(P)
         lines.hlines(law, 0, max(steps, 1), color=(plot.DATA, plot.NOISE, plot.MODEL), ls="--", lw=1)
         far, second = float((path[-1] - law).abs().max()), float(markov.eigenvalues(P)[1].abs())
-        said = f"After {steps} hours {far:.4f} from the stationary law; each hour shrinks the error by {second:.2f}"
+        said = f"After {steps} hours {far:.4f} from the stationary law; each hour multiplies the error by {second:.2f}"
         if not markov.converges(P):
             said = "The chain goes round and round: its law has no limit, only an average"
     else:
-        said = f"{recurrent} sets of states that nobody leaves: where it settles depends on the start"
+        said = f"{recurrent} sets of states that nobody leaves: what becomes of it depends on the start"
     lines.set(ylim=(-0.03, 1.03), xlabel="hour", ylabel="probability")
     lines.locator_params(axis="x", integer=True)
     lines.legend(fontsize=8, frameon=False, loc="upper right")
@@ -204,7 +204,7 @@ def noising_picture(t: int = 250, T: int = 1000, name: str = "linear") -> Figure
     ratio.set_title("signal-to-noise ratio", fontsize=9)
     kept = float(tables.alpha_bar[t].sqrt())
     end = float(tables.alpha_bar[T].sqrt())
-    figure.suptitle(f"{kept:.3f} of the image is left; at the end of this schedule {end:.3f}", fontsize=10)
+    figure.suptitle(f"{kept:.3f} of the image's amplitude is left; at the end of this schedule {end:.3f}", fontsize=10)
     return figure
 
 
@@ -261,7 +261,7 @@ def decoder_picture(mean: float = 0.1, sigma: float = 0.01, pixel: int = 140) ->
     near.set(xlim=(grid[0], grid[-1]), ylim=(0, 0.42 / sigma), xlabel="pixel value in [-1, 1]")
     near.set_title(f"bucket {pixel}, from {_edge(low)} to {_edge(high)}", fontsize=9)
     all_of_them.stairs(p, torch.arange(257) - 0.5, fill=True, color=plot.MODEL)
-    all_of_them.bar([pixel], [float(p[pixel])], width=3.0, color=plot.NOISE)
+    all_of_them.bar([pixel], [float(p[pixel])], width=1.0, color=plot.NOISE)
     all_of_them.set(xlim=(-3, 258), ylim=(0, max(1.15 * float(p.max()), 0.02)), xlabel="grey level")
     all_of_them.set_title(f"all buckets together: {float(p.sum()):.4f}", fontsize=9)
     figure.suptitle(f"p(pixel = {pixel}) = {float(p[pixel]):.4g}", fontsize=10)
@@ -327,7 +327,7 @@ def network_picture(
     return figure
 
 
-WIDTHS = ((64,), (32, 64), (48, 128), (64, 128), (96, 192), (32, 64, 128), (64, 128, 256), (32, 64, 128, 256))
+WIDTHS = ((64,), (32, 64), (48, 128), (48, 192), (64, 128), (96, 192), (32, 64, 128), (64, 128, 256), (32, 64, 128, 256))
 
 
 def network() -> VBox:
@@ -415,8 +415,8 @@ def reverse_picture(
     """Images on their way back from noise, and the spread of their pixels beside that of the forward process."""
     pictures, spread = recorded[steps, variance, clip]
     figure, (images, line) = _panels(1.5, 1)
-    _show(images, pictures[moment, seed], 3, f"{moment * 10} % of the way back")
     taken = [round(k * steps / MOMENTS) for k in range(MOMENTS + 1)]
+    _show(images, pictures[moment, seed], 3, f"after {taken[moment]} of {steps} steps")
     tau = schedule.even_tau(tables.T, steps).flip(0)  # T first
     times = tau[taken]
     x_0 = data.to_model(data.load("embedded", "test").pixels[:500])

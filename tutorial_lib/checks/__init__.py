@@ -54,6 +54,10 @@ def same(got: Any, expected: Any, what: str, slips: dict[str, Any] | None = None
         got = torch.as_tensor(got)
     except (TypeError, ValueError, RuntimeError):
         raise Wrong(f"{what} should be numbers, got {type(got).__name__}.") from None
+    if expected.ndim == 0 and got.numel() == 1:
+        got = got.reshape(())
+    if got.shape != expected.shape and expected.ndim == 0:
+        raise Wrong(f"{what} should be a single number, got {got.numel()} of them.")
     if got.shape != expected.shape:
         raise Wrong(f"{what} should have shape {tuple(expected.shape)}, got {tuple(got.shape)}.")
     got = got.detach().double()
@@ -74,6 +78,13 @@ def true(holds: bool | Tensor, said: str) -> None:
     """Raise Wrong with these words unless it holds."""
     if not holds:
         raise Wrong(said)
+
+
+def pair(got: Any, what: str) -> tuple[Any, Any]:
+    """The two things that came back.  Raises Wrong if there are not two; what: their names."""
+    true(got is not None, "Nothing came back. Is a `return` missing?")
+    true(isinstance(got, (tuple, list)) and len(got) == 2, f"It should return two things, {what}.")
+    return got[0], got[1]
 
 
 def between(low: float, high: float, z: torch.Generator, *shape: int) -> Tensor:

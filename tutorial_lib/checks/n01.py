@@ -4,7 +4,10 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import markov
-from tutorial_lib.checks import between, exercise, same, some_chain, true
+from tutorial_lib.checks import Wrong, between, exercise, same, some_chain, true
+
+POWERS = (Tensor.matrix_power, torch.matrix_power, torch.linalg.matrix_power, torch.linalg.multi_dot)
+PRODUCTS = (Tensor.__matmul__, Tensor.matmul, Tensor.mm, torch.matmul, torch.mm)
 
 
 @exercise(
@@ -12,7 +15,7 @@ from tutorial_lib.checks import between, exercise, same, some_chain, true
     "The sum over the state in between is one entry of the matrix product P P.",
     "Where can the chain be after the first of the two steps? Any of these ways leads there.",
     "For one state k in between, the two steps have probability P[i, k] * P[k, j]. The ways exclude each other.",
-    forbidden=(markov.laws, Tensor.matrix_power, torch.matrix_power, torch.linalg.matrix_power),
+    forbidden=(markov.laws, *POWERS, *PRODUCTS),
 )
 def two_steps(answer, z):
     """(P, i, j) -> the probability of going from i to j in exactly two steps."""
@@ -62,18 +65,21 @@ def two_states(answer, z):
     "One of the equations is superfluous, because each row of P sums to 1; the normalisation takes its place.",
     "pi = pi P are S equations for S unknowns, but they only say pi up to a factor.",
     "Write them as (P^T - I) pi = 0, and replace the last equation by: all entries of pi sum to 1.",
-    "A = P.T - torch.eye(S); A[-1] = 1; the right side is zero but for a last entry 1; torch.linalg.solve.",
-    forbidden=(markov.stationary, torch.linalg.eig, markov.laws),
+    "A = P.T - torch.eye(S); A[-1] = 1; the right side is zero but for a last entry 1, with dtype=P.dtype like P; "
+    "torch.linalg.solve.",
+    forbidden=(markov.stationary, torch.linalg.eig, torch.linalg.eigh, markov.laws, *POWERS),
 )
 def stationary(answer, z):
     """(P) -> the stationary law, by solving linear equations."""
-    for size in (2, 5):
-        P = some_chain(z, size)
-        law = markov.stationary(P)
+    back_and_forth = torch.zeros(4, 4, dtype=torch.float64)  # never settles, whatever one starts with
+    back_and_forth[:2, 2:], back_and_forth[2:, :2] = some_chain(z, 2), some_chain(z, 2)
+    of_halves = "4 states, of which each step leads from one half to the other"
+    for P, said in ((some_chain(z, 2), "2 states"), (some_chain(z, 5), "5 states"), (back_and_forth, of_halves)):
+        size, law = len(P), markov.stationary(P)
         same(
             answer(P),
             law,
-            f"The law for {size} states",
+            f"The law for {said}",
             {
                 "It is stationary, but does not sum to 1.": law / law[-1],
                 "It is an eigenvector of P, not of P^T.": torch.full((size,), 1 / size),
@@ -101,6 +107,7 @@ def reverse(answer, z):
             "Rows and columns are swapped: R[j, i] starts from j.": R.T,
             "That is P read backwards, without Bayes.": P.T,
             "Each row must be divided by its sum.": (law[:, None] * P).T,
+            "That is P again: what has to sum to 1, seen from the state after the step?": P,
         },
     )
 
@@ -115,20 +122,28 @@ def reverse(answer, z):
 )
 def made_to_measure(answer, z):
     """(pi) -> the Metropolis chain with uniform proposals that has this stationary law."""
-    pi = between(0.1, 1, z, 5)
-    pi = pi / pi.sum()
+    for size in (3, 5):
+        _metropolis(answer, between(0.1, 1, z, size))
+
+
+def _metropolis(answer, pi: Tensor) -> None:
+    pi, size = pi / pi.sum(), len(pi)
     P = answer(pi)
-    true(isinstance(P, Tensor) and P.shape == (5, 5), "It should return a matrix, (S, S), one row for each state.")
-    P = P.double()
+    true(P is not None, "Nothing came back. Is a `return` missing?")
+    shape = "It should return a matrix, (S, S), one row for each state."
+    try:
+        P = torch.as_tensor(P, dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise Wrong(shape) from None
+    true(P.shape == (size, size), shape)
     true((P >= 0).all(), "There is a negative probability.")
-    true(
-        torch.allclose(P.sum(1), torch.ones(5).double()), "Not every row sums to 1: what happens to refused proposals?"
-    )
+    rows = P.sum(1)
+    true(torch.allclose(rows, torch.ones_like(rows)), "Not every row sums to 1: what happens to refused proposals?")
     true(torch.allclose(pi @ P, pi, atol=1e-6), "The law pi is not stationary: pi P is not pi.")
     flow = pi[:, None] * P
     true(torch.allclose(flow, flow.T, atol=1e-6), "pi is stationary, but there is no detailed balance.")
-    ratio = (pi[None] / pi[:, None]).clamp(max=1) / 4
-    away = ~torch.eye(5, dtype=torch.bool)
+    ratio = (pi[None] / pi[:, None]).clamp(max=1) / (size - 1)
+    away = ~torch.eye(size, dtype=torch.bool)
     true(
         torch.allclose(P[away], ratio[away], atol=1e-6),
         "A fine chain for pi, but not that of Metropolis with uniform proposals.",

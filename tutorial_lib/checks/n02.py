@@ -28,12 +28,12 @@ def left_of_it(answer, z):
     "beta is a variance; the dice must be multiplied by its root.",
     "Start from x_prev of variance 1. Which variance does x_t have, in the code as it is?",
     "The variance of a * x is a^2 times that of x. Here (1 - beta) + beta^2 comes out, and not 1.",
-    forbidden=(diffusion.q_step,),
+    forbidden=(diffusion.q_step, diffusion.q_sample, diffusion.q_walk),
 )
 def one_step(answer, z):
     """(x_prev, beta, eps) -> x_t, with the slip mended."""
     x_prev, eps = some_images(z)
-    beta = float(between(0.05, 0.5, z))
+    beta = between(0.05, 0.5, z)
     right = (1 - beta) ** 0.5 * x_prev + beta**0.5 * eps
     same(
         answer(x_prev, beta, eps),
@@ -54,7 +54,7 @@ def one_step(answer, z):
     "tables.alpha_bar[t] has shape (B,); an image has (B, C, H, W). `.view(-1, 1, 1, 1)` makes them fit.",
     forbidden=(diffusion.q_sample, diffusion.q_walk, diffusion.q_step, schedule.NoiseSchedule.signal_and_noise),
 )
-def q_sample(answer, z):
+def jump(answer, z):
     """(tables, x_0, t, eps) -> x_t."""
     tables, (x_0, eps), t = some_schedule(z), some_images(z), some_t(z)
     kept, before = (tables.alpha_bar[i].view(-1, 1, 1, 1) for i in (t, t - 1))
@@ -74,13 +74,14 @@ def q_sample(answer, z):
 
 @exercise(
     "02.4",
-    "With a constant beta the signal falls by the same factor at each step: noise grows on a logarithmic scale.",
+    "Once noise prevails, each tenfold loss of signal takes the same number of steps: the time grows with the logarithm "
+    "of 1 / s.",
     "alpha_bar = (1 - beta)^t, and the signal-to-noise ratio is alpha_bar / (1 - alpha_bar). Solve for t.",
     "snr < s means alpha_bar < s / (1 + s). Take logarithms, divide, round up; beware of an exact hit.",
 )
 def steps_to_noise(answer, z):
     """(beta, s) -> the first t at which the signal-to-noise ratio is below s, for a constant beta."""
-    for beta, s in ((0.01, 1.0), (float(between(0.005, 0.2, z)), float(between(0.001, 0.5, z))), (0.5, 0.9)):
+    for beta, s in ((0.01, 1.0), (float(between(0.005, 0.2, z)), float(between(0.001, 0.5, z))), (0.5, 1.0)):
         t, kept = 1, 1 - beta
         while kept / (1 - kept) >= s:
             t, kept = t + 1, kept * (1 - beta)
@@ -94,10 +95,12 @@ def steps_to_noise(answer, z):
 
 @exercise(
     "02.5",
-    "It may be a schedule that nobody has tried yet. Train with it: notebook 05 says how.",
+    "It may be a schedule that nobody has tried yet. To train with it, give it a name: schedule.NAMED['mine'] = lambda T: "
+    "schedule.from_betas(own_schedule(T)), and then TrainConfig(schedule='mine') in notebook 05.",
     "Any T numbers between 0 and 1 make a schedule; the question is whether they destroy the image, and not too fast.",
     "Think of alpha_bar first, a curve from nearly 1 to nearly 0. Then beta_t = 1 - alpha_bar_t / alpha_bar_(t-1).",
-    "For example alpha_bar_t = (1 - t / T)^2 with the last one set to 1e-4; then the betas as above.",
+    "For example alpha_bar_t = (1 - t / T)^2, where the last one, which would be 0, becomes a tenth of the one before; "
+    "then the betas as above.",
     forbidden=(*schedule.NAMED.values(), schedule.named),
 )
 def own_schedule(answer, z):
@@ -105,6 +108,7 @@ def own_schedule(answer, z):
     for T in (100, 1000):
         beta = answer(T)
         true(beta is not None, "Nothing came back. Is a `return` missing?")
+        true(not isinstance(beta, schedule.NoiseSchedule), "It should return the betas alone, not a whole schedule.")
         beta = torch.as_tensor(beta, dtype=torch.float64)
         true(
             beta.shape == (T,),
@@ -113,8 +117,8 @@ def own_schedule(answer, z):
         true(((beta > 0) & (beta < 1)).all(), "Each beta must lie between 0 and 1, both excluded.")
         kept = (1 - beta).cumprod(0)
         true(
-            kept[-1].sqrt() < 0.05,
-            f"It does not end in noise: for T = {T}, {float(kept[-1].sqrt()):.2f} of the image is left.",
+            kept[-1] <= 1e-3,
+            f"It does not end in noise: for T = {T}, alpha_bar is {float(kept[-1]):.2g} at the end.",
         )
         true(
             kept[0].sqrt() > 0.9,

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tutorial_lib import blocks, unet
-from tutorial_lib.checks import exercise, same
+from tutorial_lib.checks import exercise, same, true
 
 
 @exercise(
@@ -13,6 +13,7 @@ from tutorial_lib.checks import exercise, same
     "The picture's size does not occur: that is why convolutions are cheap, and at home in every place.",
     "Each filter has a weight for each channel and each of k x k places, and one bias.",
     "There are as many filters as channels come out.",
+    forbidden=(nn.Conv2d.__init__,),
 )
 def convolution_parameters(answer, z):
     """(channels_in, channels_out, k) -> the number of parameters of a k x k convolution with bias."""
@@ -35,6 +36,7 @@ def convolution_parameters(answer, z):
     "A 3 x 3 filter with padding 1 keeps the size; with stride 2 it halves it, rounding up.",
     "The filter's first place is at -padding, its last at size + padding - k. How many steps of `stride` fit between?",
     "(size + 2 * padding - k) // stride + 1.",
+    forbidden=(nn.Conv2d.__init__, F.conv2d, torch.conv2d, F.max_pool2d, F.unfold),
 )
 def convolution_size(answer, z):
     """(size, k, stride, padding) -> the size of what comes out."""
@@ -42,7 +44,8 @@ def convolution_size(answer, z):
         (28, 3, 2, 1),
         (27, 3, 2, 1),
         (14, 4, 2, 1),
-        (int(torch.randint(9, 40, (), generator=z)), 5, 3, 2),
+        (28, 5, 1, 0),
+        *((int(s) + 9, int(k) + 2, int(step) + 1, int(pad)) for s, k, step, pad in _drawn(z, 31, 5, 3, 3)),
     ):
         right = nn.Conv2d(1, 1, k, stride, padding)(torch.zeros(1, 1, size, size)).shape[-1]
         same(
@@ -53,11 +56,17 @@ def convolution_size(answer, z):
         )
 
 
+def _drawn(z: torch.Generator, *below: int) -> list[list[int]]:
+    """Three rows of whole numbers, each from 0 to below its own limit."""
+    return [[int(torch.randint(0, limit, (), generator=z)) for limit in below] for _ in range(3)]
+
+
 @exercise(
     "04.3",
     "Each column is a clock hand of another speed; together they tell every t from every other.",
     "Half of the columns are sines, half cosines, of t times a frequency. Frequencies fall from 1 to 1 / longest.",
-    "frequency_i = longest ** (-i / (width / 2 - 1)), for i from 0. The sines come first.",
+    "t[:, None] * frequency is a table, (B, width / 2), if frequency is a row of width / 2 numbers.",
+    "frequency = longest ** (-torch.arange(width // 2) / (width // 2 - 1)); torch.cat puts sines and cosines side by side.",
     forbidden=(blocks.time_embedding,),
 )
 def time_embedding(answer, z):
@@ -71,7 +80,7 @@ def time_embedding(answer, z):
         "The embedding",
         {
             "Cosines come first; sines are asked for.": right.roll(4, 1),
-            "Sines and cosines alternate; all sines come first.": right.view(5, 2, 4).transpose(1, 2).flatten(1),
+            "Sines and cosines alternate; all sines should come first.": right.view(5, 2, 4).transpose(1, 2).flatten(1),
             "The lowest frequency is not 1 / longest: divide by width / 2 - 1.": torch.cat(
                 [angle.sin(), angle.cos()], 1
             ),
@@ -85,10 +94,12 @@ def time_embedding(answer, z):
     "Without the root the weights become all or nothing, and nothing can be learned from nothing.",
     "There are two slips. Look at the axis of the softmax: what should sum to 1?",
     "For each query (row) the weights of all keys sum to 1. And the scores are divided by sqrt(channels).",
+    forbidden=(F.scaled_dot_product_attention,),
 )
 def attention(answer, z):
     """(q, k, v), each (N, c) -> (N, c), with the slips mended."""
-    q, k, v = torch.randn(3, 6, 4, generator=z, dtype=torch.float64).unbind()
+    c = (3, 5, 9)[int(torch.randint(3, (), generator=z))]
+    q, k, v = torch.randn(3, 6, c, generator=z, dtype=torch.float64).unbind()
     right = F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]
     same(
         answer(q, k, v),
@@ -97,8 +108,8 @@ def attention(answer, z):
         {
             "It is as it was.": (q @ k.T).softmax(0) @ v,
             "The scores are not divided by sqrt(channels) yet.": (q @ k.T).softmax(1) @ v,
-            "The softmax still runs over the queries.": (q @ k.T / 2).softmax(0) @ v,
-            "Divided by channels, not by their root.": (q @ k.T / 4).softmax(1) @ v,
+            "The softmax still runs over the queries.": (q @ k.T / c**0.5).softmax(0) @ v,
+            "Divided by channels, not by their root.": (q @ k.T / c).softmax(1) @ v,
         },
     )
 
@@ -144,11 +155,12 @@ def fits(answer, z):
         (28, 1, 3),
         (32, 4, 4),
         (30, 2, 1),
-        *torch.randint(1, 5, (4, 3), generator=z).tolist(),
+        (29, 2, 2),
+        (30, 4, 1),
+        *((4 * (size + 1), patch + 1, levels + 1) for size, patch, levels in _drawn(z, 12, 4, 4)),
     ):
-        size = size if size > 5 else 4 * size
-        same(
-            int(bool(answer(size, patch, levels))),
-            int(size % (patch * 2 ** (levels - 1)) == 0),
-            f"The answer for size {size}, patch {patch}, {levels} levels",
-        )
+        said = answer(size, patch, levels)
+        true(said is not None, "Nothing came back. Is a `return` missing?")
+        fit = size % (patch * 2 ** (levels - 1)) == 0
+        told = f"Size {size} with patch {patch} and {levels} levels: {'this fits' if fit else 'this does not fit'}."
+        true(said in (True, False) and bool(said) == fit, told)

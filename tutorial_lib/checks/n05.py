@@ -1,5 +1,7 @@
 """Checks of the exercises of notebook 05: training on Fashion-MNIST."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,8 @@ from tutorial_lib.checks import between, exercise, same, some_images, some_sched
 
 @exercise(
     "05.1",
-    "Black is -1 and white is 1, exactly; and no grey level is lost on the way there and back.",
+    "Black is -1 and white is 1, exactly; 128 becomes 0.004, and no level exactly 0. Nothing is lost on the way there and "
+    "back.",
     "0 to 255 must become -1 to 1: divide, then shift.",
     "x / 127.5 - 1. Back: (x + 1) * 127.5, rounded, clamped to 0..255, uint8.",
     forbidden=(data.to_model, data.to_pixels),
@@ -21,14 +24,21 @@ def there_and_back(answer, z):
     )
     there, back = answer
     every = torch.arange(256).to(torch.uint8)
-    true(there(every) is not None and back(data.to_model(every)) is not None, "One of the two returns nothing.")
+    got = there(every)
+    true(got is not None, "`to_model` returns nothing yet.")
+    true(torch.as_tensor(got).dtype == torch.float32, f"What goes in should be float32, got {got.dtype}.")
     same(
-        there(every),
+        got,
         data.to_model(every),
         "What goes in",
-        {"That is [0, 1].": every / 255, "White is not 1: divide by 127.5.": every / 128.0 - 1},
+        {
+            "That is [0, 1].": every / 255,
+            "White is not 1. What must become of 255?": every / 128.0 - 1,
+            "Bytes have wrapped around: make floats of them first.": every * 2 / 255 - 1,
+        },
     )
     got = back(data.to_model(every))
+    true(got is not None, "`to_pixels` returns nothing yet.")
     true(got.dtype == torch.uint8, f"What comes out should be uint8, got {got.dtype}.")
     same(
         got,
@@ -40,7 +50,7 @@ def there_and_back(answer, z):
             )
         },
     )
-    same(back(torch.tensor([-1.2, 1.3])), torch.tensor([0, 255]), "Values outside [-1, 1]")
+    same(back(torch.tensor([-1.2, 1.3])), torch.tensor([0, 255]), "What becomes of values outside [-1, 1]")
 
 
 @exercise(
@@ -86,16 +96,17 @@ def training_step(answer, z):
 def ema(answer, z):
     """(weights, decay) -> the average after all steps; weights[0] is the start, weights[k] that after step k."""
     weights = torch.randn(40, generator=z, dtype=torch.float64).cumsum(0)
+    decay = float(between(0.5, 0.75, z))  # reached after ten to thirty steps
 
     def averaged(warm: bool) -> float:
         value = float(weights[0])
         for k in range(1, 40):
-            d = min(0.95, (1 + k) / (10 + k)) if warm else 0.95
+            d = min(decay, (1 + k) / (10 + k)) if warm else decay
             value = d * value + (1 - d) * float(weights[k])
         return value
 
     same(
-        answer(weights.tolist(), 0.95),
+        answer(weights.tolist(), decay),
         averaged(True),
         "The average",
         {"The warm-up of the decay is missing.": averaged(False), "That is the last weight.": float(weights[-1])},
@@ -145,11 +156,13 @@ def learning_rate(answer, z):
     config = train.TrainConfig(steps=steps, warmup=warmup, lr=lr, lr_end=0)
     for step in (1, 10, 20, 21, 40, steps):
         right = train.learning_rate(step, config)
-        same(
-            answer(step, steps, warmup, lr) / lr,
-            right / lr,
-            f"The rate at step {step} of {steps} (warm-up {warmup}), as a share of lr",
-        )
+        early = lr * (1 + math.cos(math.pi * step / steps)) / 2
+        slips = {
+            "The cosine should begin where the warm-up ends.": early if step > warmup else lr * 2,
+            "That is a straight line down; half a cosine is asked for.": lr * (steps - step) / (steps - warmup),
+        }
+        what = f"The rate at step {step} of {steps} (warm-up {warmup}, lr {lr:.4f})"
+        same(answer(step, steps, warmup, lr), right, what, slips, 1e-7)
 
 
 @exercise(
@@ -160,7 +173,7 @@ def learning_rate(answer, z):
 )
 def baseline(answer, z):
     """(alpha_bar, mean_square) -> the expected loss, under v, of a network that always says zero."""
-    kept, square = float(between(0.1, 0.9, z)), float(between(0.2, 0.7, z))
+    kept, square = between(0.1, 0.9, z), between(0.2, 0.7, z)
     same(
         answer(kept, square),
         kept + (1 - kept) * square,
