@@ -83,7 +83,8 @@ def quality(found: dict) -> str:
             low, high = value["interval"]
             rows.append([name, f"{minutes}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
     floor = next((value["floor"] for key, value in found.items() if key.startswith("quality/")), 0.0)
-    return table(["", "minutes of training", f"distance (floor {floor:.2f})", "95 % interval"], rows)
+    head = ["", "minutes of training", f"distance (floor {floor:.2f})", "95 % interval"]
+    return table(head, rows) + "\n\n![Lines of falling distance for each of the four](figures/quality.png)"
 
 
 def native(found: dict) -> str:
@@ -135,7 +136,8 @@ def ablation_quality(found: dict) -> str:
         value = found[f"ablation quality/{name}"]
         low, high = value["interval"]
         rows.append([name, f"{value['steps']:,}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
-    return table(["", "steps in that time", "distance", "95 % interval"], rows)
+    filled = table(["", "steps in that time", "distance", "95 % interval"], rows)
+    return filled + "\n\n![A bar of distance for each row, with its interval](figures/ablation.png)"
 
 
 def cost(found: dict) -> str:
@@ -195,26 +197,41 @@ def page(found: dict) -> str:
 
 
 def draw(found: dict, folder: Path) -> None:
-    """The picture of the page."""
+    """The pictures of the page, of whatever has been measured."""
     folder.mkdir(parents=True, exist_ok=True)
-    colours = dict(zip(names(found, "quality"), (plot.MODEL, plot.NOISE, plot.DATA, plot.QUIET), strict=False))
-    figure, axes = plot.plt.subplots(figsize=(7, 3.5))
-    for name, colour in colours.items():
+    for name, kind, fill in (("quality", "quality", _lines), ("ablation", "ablation quality", _bars)):
+        if names(found, kind):
+            figure, axes = plot.plt.subplots(figsize=(7, 3.5))
+            fill(found, axes)
+            axes.spines[["top", "right"]].set_visible(False)
+            figure.tight_layout()
+            figure.savefig(folder / f"{name}.png", dpi=110)
+            plot.plt.close(figure)
+
+
+def _lines(found: dict, axes) -> None:
+    """Distance against minutes of training."""
+    colours = zip(names(found, "quality"), (plot.MODEL, plot.NOISE, plot.DATA, plot.QUIET), strict=True)
+    for name, colour in colours:
         points = [(minutes, value["feature_distance"]) for minutes, value in curve(found, name)]
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
-    labels = {
-        "xlabel": "minutes of training",
-        "ylabel": "distance",
-        "title": "Distance to real images after equal time",
-    }
-    axes.set(xscale="log", yscale="log", **labels)
+    axes.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="distance")
+    axes.set_title("Distance to real images after equal time")
     axes.set_xticks([1, 2, 5, 20], ["1", "2", "5", "20"])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(folder / "quality.png", dpi=110)
-    plot.plt.close(figure)
+
+
+def _bars(found: dict, axes) -> None:
+    """Distance with one thing changed, and its interval."""
+    rows = {name: found[f"ablation quality/{name}"] for name in reversed(names(found, "ablation quality"))}
+    distances = [value["feature_distance"] for value in rows.values()]
+    below = [value["feature_distance"] - value["interval"][0] for value in rows.values()]
+    above = [value["interval"][1] - value["feature_distance"] for value in rows.values()]
+    colours = [plot.MODEL if name == "the recipe" else plot.QUIET for name in rows]
+    axes.barh(list(rows), distances, xerr=[below, above], color=colours, ecolor="black", error_kw={"lw": 0.8})
+    axes.set(xlabel="distance after two minutes of training")
+    axes.set_title("One thing changed, all others as they are")
 
 
 def main() -> None:
@@ -222,8 +239,7 @@ def main() -> None:
     found = results(Path(sys.argv[1])) if own else results()
     out = Path(sys.argv[1]).with_name("benchmarks.md") if own else PAGE
     out.write_text(page(found), encoding="utf-8")
-    if names(found, "quality"):
-        draw(found, out.with_name("figures"))
+    draw(found, out.with_name("figures"))
     print(f"Wrote {out}")
 
 
