@@ -59,6 +59,16 @@ def test_tables_and_medians():
     assert pages.table(["", "x"], [["a", "1"]]) == "| | x |\n|---|--:|\n| a | 1 |".replace("| | x |", "|  | x |")
 
 
+def test_pictures_are_drawn_of_what_was_measured(tmp_path):
+    value = {"feature_distance": 3.0, "interval": [2.5, 3.75], "floor": 0.2, "steps": 300}
+    found = {"machine": "a machine", "ablation quality/the recipe": value, "ablation quality/one less": value}
+    pages.draw(found, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["ablation.png"]
+    pages.draw(found | {f"quality/{name}/5": value for name in contestants.CONTESTANTS}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ablation.png", "quality.png"]
+    assert "| one less | 300 | 3.0 | 2.5 to 3.8 |" in pages.ablation_quality(found)
+
+
 @pytest.mark.parametrize("name", ["ours", "b: diffusers", "c: annotated recipe"])
 def test_contestants_train_and_sample(name, images):
     """One step changes the weights; what is sampled from follows; samples are images, the same each time."""
