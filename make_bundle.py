@@ -1,10 +1,10 @@
 """Put the course and every package it needs into one folder, for a room without internet: `make bundle`.
 
 build/bundle/ is the repository as git knows it, with `wheels/` and two scripts that install from there alone.  Wheels
-are for machines of the same kind as this one: operating system, processor, version of Python.
+are for machines of the same kind as this one: operating system, processor, version of Python.  What only `make bench`
+and `make test-browser` need is not among them.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,20 +13,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 BUNDLE = ROOT / "build" / "bundle"
-INSTALL_SH = """#!/bin/sh
-# Set up .venv from wheels/, without a network; then `make run`, `make lab` and all others work as the README says.
+VERSION = "{}.{}".format(*sys.version_info)
+INSTALL_SH = f"""#!/bin/sh
+# Set up .venv from wheels/, without a network; then `make run`, `make lab` and `make test` work as the README says.
 set -e
 cd "$(dirname "$0")"
-PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels "${PYTHON:-python3}" make_venv.py
-touch .venv/.ready
+python="${{PYTHON:-python3}}"
+"$python" -c 'import sys; sys.exit("{{}}.{{}}".format(*sys.version_info) != "{VERSION}")' || {{
+    echo "These wheels are for Python {VERSION}. Name one: PYTHON=python{VERSION} sh install.sh"; exit 1; }}
+export PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels
+"$python" make_venv.py
+.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[grading]"
+touch .venv/.ready && touch .venv/.grading
 echo "Ready: make lab"
 """
-INSTALL_BAT = """@echo off
+INSTALL_BAT = f"""@echo off
 rem Set up .venv from wheels\\, without a network.
 cd /d "%~dp0"
 set PIP_NO_INDEX=1
 set PIP_FIND_LINKS=wheels
-py make_venv.py || exit /b 1
+py -{VERSION} make_venv.py || exit /b 1
 echo Ready: .venv\\Scripts\\python notebooks\\execute.py lab
 """
 
@@ -40,44 +46,36 @@ def tracked() -> list[str]:
 
 
 def requirements() -> list[str]:
-    """Everything that setting up installs, PyTorch first, and what building the package itself needs."""
+    """Everything that setting up and grading install, PyTorch first, and what building the package itself needs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
-    needed = [*project["project"]["dependencies"], *extras["notebooks"], *extras["tests"]]
+    needed = [*project["project"]["dependencies"], *extras["notebooks"], *extras["tests"], *extras["grading"]]
     torch = next(line for line in needed if line.startswith("torch>"))
-    return [torch, *(line for line in needed if line != torch), *project["build-system"]["requires"], "wheel"]
+    return [torch, *(line for line in needed if line != torch), *project["build-system"]["requires"]]
 
 
 def main() -> None:
     """Write the bundle anew; the wheels that are there already are kept."""
+    files = tracked()
     for path in BUNDLE.iterdir() if BUNDLE.exists() else ():
         if path.name != "wheels":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in tracked():
+    for name in files:
         target = BUNDLE / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
     for name, text, end in (("install.sh", INSTALL_SH, "\n"), ("install.bat", INSTALL_BAT, "\r\n")):
         (BUNDLE / name).write_text(text, encoding="utf-8", newline=end)
     (BUNDLE / "install.sh").chmod(0o755)
-    download = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "-c",
-        "constraints.txt",
-        "-d",
-        str(BUNDLE / "wheels"),
-    ]
+    wheels = str(BUNDLE / "wheels")
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "-c", "constraints.txt"]
     torch, *others = requirements()
     for wanted in ([torch], [torch, *others]):  # PyTorch first and alone, so that nothing pulls another build
-        print(f"Fetching {wanted[0]} and {len(wanted) - 1} others ...", flush=True)
-        environment = os.environ | {
-            "PIP_FIND_LINKS": f"{os.environ.get('PIP_FIND_LINKS', '')} {BUNDLE / 'wheels'}".strip()
-        }
-        subprocess.run([*download, *wanted], cwd=ROOT, env=environment, check=True)
+        print(
+            f"Fetching {wanted[0]} and what it needs ..." if wanted == [torch] else "Fetching all others ...",
+            flush=True,
+        )
+        subprocess.run([*download, "-d", wheels, "--find-links", wheels, *wanted], cwd=ROOT, check=True)
     size = sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file())
     print(f"{BUNDLE}: {size / 1e6:,.0f} MB. In the room, inside a copy of it: sh install.sh (Windows: install.bat)")
 

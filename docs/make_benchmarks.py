@@ -57,17 +57,30 @@ def front_door(found: dict) -> str:
 
 def speed(found: dict) -> str:
     rows, ours = [], median(found, "speed", OURS, "images_per_second")
-    ours_64 = found[f"calls/{OURS}"]["seconds_for_64"]
     for name in names(found, "speed"):
+        rates = [value["images_per_second"] for key, value in found.items() if key.startswith(f"speed/{name}/")]
         rate, calls = median(found, "speed", name, "images_per_second"), found[f"calls/{name}"]
         rows.append([
-            name, f"{found[f'speed/{name}/0']['parameters']:,}", f"{rate:.0f}", f"{ours / rate:.1f}",
+            name, f"{found[f'speed/{name}/0']['parameters']:,}", f"{calls['GFLOP_an_image']:.2f}",
+            f"{min(rates):.0f} to {max(rates):.0f}", f"{rate / ours:.2f}",
             f"{median(found, 'speed', name, 'peak_MB'):,.0f}", f"{1000 * calls['seconds_a_call']:.0f}",
-            f"{calls['calls']:,}", f"{calls['seconds_for_64']:.1f}", f"{calls['seconds_for_64'] / ours_64:.0f}",
         ])  # fmt: skip
-    head = ["", "parameters", "training, images/s", "ours is faster by", "peak memory, MB", "one call on 64 images, ms",
-            "calls of its own sampler", "64 images, s", "ours is faster by"]  # fmt: skip
+    head = ["", "parameters", "GFLOP an image and call", "training, images/s", "times ours", "peak memory, MB",
+            "one call on 64 images, ms"]  # fmt: skip
     return table(head, rows)
+
+
+def precision(found: dict) -> str:
+    """Images a second in both precisions, whatever a contestant's own is."""
+    rows = []
+    for name in names(found, "other precision"):
+        pair = [
+            median(found, "speed", name, "images_per_second"),
+            found[f"other precision/{name}"]["images_per_second"],
+        ]
+        float32, bfloat16 = pair[::-1] if name == OURS else pair
+        rows.append([name, f"{float32:.0f}", f"{bfloat16:.0f}"])
+    return table(["images/s in training", "float32", "bfloat16, channels last"], rows)
 
 
 def curve(found: dict, name: str) -> list[tuple[int, dict]]:
@@ -80,20 +93,31 @@ def quality(found: dict) -> str:
     rows = []
     for name in names(found, "quality"):
         for minutes, value in curve(found, name):
-            low, high = value["interval"]
-            rows.append([name, f"{minutes}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
+            trained = found.get(f"training/{name}/{minutes}")  # a constant rate passes 5 minutes on its way to 20
+            steps = f"{trained['steps']:,}" if trained else ""
+            rows.append([name, f"{minutes}", steps, f"{value['feature_distance']:.1f}", _interval(value)])
     floor = next((value["floor"] for key, value in found.items() if key.startswith("quality/")), 0.0)
-    head = ["", "minutes of training", f"distance (floor {floor:.2f})", "95 % interval"]
+    head = ["", "minutes of training", "steps", f"distance (floor {floor:.2f})", "95 % interval"]
     return table(head, rows) + "\n\n![Lines of falling distance for each of the four](figures/quality.png)"
+
+
+def _interval(value: dict) -> str:
+    low, high = value["interval"]
+    return f"{low:.1f} to {high:.1f}"
 
 
 def native(found: dict) -> str:
     rows = []
-    for name in names(found, "native"):
-        value = found[f"native/{name}"]
-        rows.append([name, value["native"], f"{value['seconds_for_64']:.1f}", f"{value['feature_distance']:.1f}"])
+    for key in sorted((key for key in found if key.startswith("native/")), key=lambda key: (OURS not in key, key)):
+        value, (_, name, minutes) = found[key], key.split("/")
+        rows.append([
+            name, minutes, value["native"], f"{value['seconds_for_64']:.2f}", f"{value['feature_distance']:.1f}",
+            _interval(value),
+        ])  # fmt: skip
     floor = next((value["floor"] for key, value in found.items() if key.startswith("native/")), 0.0)
-    return table(["", "its own sampler", "64 images, s", f"distance (floor {floor:.1f})"], rows)
+    head = ["", "minutes of training", "its own sampler", "64 images, s", f"distance (floor {floor:.1f})",
+            "95 % interval"]  # fmt: skip
+    return table(head, rows)
 
 
 def summary(found: dict) -> str:
@@ -104,29 +128,30 @@ def summary(found: dict) -> str:
     ends = {name: curve(found, name)[-1] for name in others if curve(found, name)}
     if others and len(ends) == len(others):
         best = min(ends, key=lambda name: ends[name][1]["feature_distance"])
-        reached = ends[best][1]["feature_distance"]
-        rows += [
-            [f"distance after {minutes} min, ours", f"{v['feature_distance']:.1f}"] for minutes, v in curve(found, OURS)
-        ]
-        rows.append([f"distance after {ends[best][0]} min, the best of the others ({best})", f"{reached:.1f}"])
-        soon = next((str(m) for m, v in curve(found, OURS) if v["feature_distance"] <= reached), "not reached")
-        rows.append(["minutes after which ours is as good (of those measured)", soon])
+        minutes, value = ends[best]
+        rows += [[f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"] for m, v in curve(found, OURS)]
+        reached = f"distance after {minutes} min, the best of the others ({best})"
+        rows.append([reached, f"{value['feature_distance']:.1f}"])
+        soon = (str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0])
+        rows.append(["minutes after which ours is better, intervals apart", next(soon, "not reached")])
     for name in names(found, "native"):
-        value = found[f"native/{name}"]
-        rows.append([f"64 images by {value['native']} ({name}), s", f"{value['seconds_for_64']:.2f}"])
-        rows.append(
-            ["... times as long as ours", f"{value['seconds_for_64'] / found[f'native/{OURS}']['seconds_for_64']:.0f}"]
-        )
-        rows.append(["... their distance (256 images)", f"{value['feature_distance']:.1f}"])
+        value, ours = (found.get(f"native/{which}/20") for which in (name, OURS))
+        if value and ours:
+            said = f"64 images, {name} by {value['native']}, s (times ours)"
+            rows.append(
+                [said, f"{value['seconds_for_64']:.1f} ({value['seconds_for_64'] / ours['seconds_for_64']:.0f})"]
+            )
     return table(["", ""], rows)
 
 
 def ablation_speed(found: dict) -> str:
-    base = found["ablation speed/the recipe"]["seconds_a_step"]
-    rows = []
-    for name in names(found, "ablation speed"):
-        value = found[f"ablation speed/{name}"]
-        rows.append([name, f"{value['seconds_a_step']:.3f}", f"{value['seconds_a_step'] / base:.2f}"])
+    spent = found["ablation speed"]
+    rows = [[name, f"{seconds:.3f}", f"{seconds / spent['the recipe']:.2f}"] for name, seconds in spent.items()]
+    if "compiled" in found:
+        value = found["compiled"]
+        name = f"torch.compile (after {value['first_step']:.0f} s of compiling)"
+        faster = value["seconds_a_step"] / value["seconds_a_step_without"]
+        rows.append([name, f"{faster * spent['the recipe']:.3f}", f"{faster:.2f}"])
     return table(["", "seconds a step", "times the recipe's"], rows)
 
 
@@ -134,8 +159,7 @@ def ablation_quality(found: dict) -> str:
     rows = []
     for name in names(found, "ablation quality"):
         value = found[f"ablation quality/{name}"]
-        low, high = value["interval"]
-        rows.append([name, f"{value['steps']:,}", f"{value['feature_distance']:.1f}", f"{low:.1f} to {high:.1f}"])
+        rows.append([name, f"{value['steps']:,}", f"{value['feature_distance']:.1f}", _interval(value)])
     filled = table(["", "steps in that time", "distance", "95 % interval"], rows)
     return filled + "\n\n![A bar of distance for each row, with its interval](figures/ablation.png)"
 
@@ -143,10 +167,9 @@ def ablation_quality(found: dict) -> str:
 def cost(found: dict) -> str:
     rows = []
     for c in found["cost"]["table"]:
-        measured = f"{1000 * c['seconds']:.2f}" if c["seconds"] else "not run"
         rows.append([
-            c["name"], f"{c['parameters'] / 1e6:.1f}", f"{c['flops'] / 1e9:.2f}", f"{c['bytes'] / 1e6:.0f}", measured,
-            f"{1000 * c['model_seconds']:.2f}",
+            c["name"], f"{c['parameters'] / 1e6:.1f}", f"{c['flops'] / 1e9:.2f}", f"{c['bytes'] / 1e6:.0f}",
+            f"{1000 * c['seconds']:.2f}", f"{1000 * c['model_seconds']:.2f}",
         ])  # fmt: skip
     head = ["", "parameters, M", "GFLOP an image and step", "MB an image and step", "ms measured", "ms by the model"]
     return table(head, rows)
@@ -175,7 +198,7 @@ def machine(found: dict) -> str:
 
 BLOCKS: dict[str, Callable[[dict], str]] = {
     "machine": machine, "summary": summary, "front door": front_door, "speed": speed,
-    "quality": quality, "native": native,
+    "precision": precision, "quality": quality, "native": native,
     "ablation speed": ablation_speed, "ablation quality": ablation_quality, "cost": cost, "limits": limits,
     "shipped": shipped,
 }  # fmt: skip
@@ -215,6 +238,8 @@ def _lines(found: dict, axes) -> None:
     for name, colour in colours:
         points = [(minutes, value["feature_distance"]) for minutes, value in curve(found, name)]
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
+        for minutes, value in curve(found, name):
+            axes.vlines(minutes, *value["interval"], color=colour, lw=0.8)
     axes.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="distance")
     axes.set_title("Distance to real images after equal time")
     axes.set_xticks([1, 2, 5, 20], ["1", "2", "5", "20"])

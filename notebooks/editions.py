@@ -13,6 +13,7 @@ import argparse
 import ast
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -79,6 +80,10 @@ def assignment(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
             statement = cell.source if cell.cell_type == "markdown" else statement
             continue
         name = number.replace(".", "-")
+        if f"**{number}" not in statement:
+            raise ValueError(
+                f"the cell above exercise {number} of {title!r} should state it, beginning with **{number}"
+            )
         said = statement[statement.index(f"**{number}") :]
         cells.append(new_markdown_cell(said))
         cells.append(_marked(new_code_cell(together(cell.source, found[number].source)), name, solution=True))
@@ -139,7 +144,12 @@ def _marked(cell: NotebookNode, name: str, solution: bool = False, locked: bool 
 
 
 def assemble(out: Path) -> None:
-    """Write all three editions, each in a folder of its own; what was there before goes."""
+    """Write all three editions, each in a folder of its own; what was there before goes.
+
+    Raises SystemExit, before anything is touched, where the course folder holds submissions or marks.
+    """
+    if any((out / "nbgrader" / kept).exists() for kept in ("gradebook.db", "submitted", "autograded")):
+        sys.exit(f"{out / 'nbgrader'} holds submissions or marks: move that folder away, or choose another with --out")
     for edition in ("students", "teachers", "nbgrader"):
         shutil.rmtree(out / edition, ignore_errors=True)
     students, teachers, source = out / "students", out / "teachers", out / "nbgrader" / "source"

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notebook": set(),
     "widgets": ALL - ON_TOP,
     "checks": ALL - ON_TOP,
-    "exercises": {"checks"},
+    "exercises": {"checks", "schedule"},
     "recipes": ALL - ON_TOP,
     "cli": ALL - {"cli"},
     "__main__": {"cli"},

@@ -72,7 +72,7 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path):
 @pytest.mark.parametrize("name", ["ours", "b: diffusers", "c: annotated recipe"])
 def test_contestants_train_and_sample(name, images):
     """One step changes the weights; what is sampled from follows; samples are images, the same each time."""
-    contestant = contestants.CONTESTANTS[name](images)
+    contestant = contestants.CONTESTANTS[name](images, batch=16)
     before = [p.detach().clone() for p in contestant.network.parameters()]
     next(contestant.steps)
     next(contestant.steps)
@@ -148,7 +148,7 @@ def test_results_of_another_machine_are_not_mixed_with_ours(small_run, monkeypat
 
 
 def test_images_decoded_from_png_are_the_images(images):
-    batch = next(contestants._decoded(images))
+    batch = next(contestants._decoded(images, 128))
     plain = data.to_model(images.pixels)
     known = {tuple(image.flatten().tolist()) for image in torch.cat([plain, plain.flip(-1)])}
     assert all(tuple(image.flatten().tolist()) in known for image in batch)

@@ -69,7 +69,11 @@ def test_teachers_get_every_solution_with_what_it_prints(out):
 def test_links_hold_in_both_editions(out):
     for edition in ("students", "teachers"):
         pages = [*(out / edition).rglob("*.md"), *(out / edition).rglob("*.ipynb")]
-        found = [(page, to) for page in pages for to in re.findall(r"\]\(((?!http|#)[^)\s]+\.\w+)[^)\s]*\)", page.read_text())]
+        found = [
+            (page, to)
+            for page in pages
+            for to in re.findall(r"\]\(((?!http|#)[^)\s]+\.\w+)[^)\s]*\)", page.read_text())
+        ]
         assert len(found) > 20
         assert [(page.name, to) for page, to in found if not (page.parent / to).exists()] == []
 
@@ -115,6 +119,16 @@ def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
             exec(left, scope)
         assert given.keys() == numbered(path).keys()
         assert not any(exercises.verdict(number, answer).right for number, answer in given.items())
+
+
+def test_marks_are_never_overwritten(tmp_path):
+    """Not even when somebody has graded where the course folder was made."""
+    submitted = tmp_path / "nbgrader" / "submitted" / "ada"
+    submitted.mkdir(parents=True)
+    with pytest.raises(SystemExit, match="holds submissions or marks"):
+        editions.assemble(tmp_path)
+    assert submitted.exists()
+    assert not (tmp_path / "students").exists()
 
 
 def test_a_notebook_without_solutions_is_said(tmp_path):

@@ -92,23 +92,26 @@ def third_party(folder: str, *ours: str) -> set[str]:
 
 def test_what_the_package_imports_is_declared():
     imported = third_party("tutorial_lib")
-    assert imported - set(CORE) <= {"ipython"}, "only what a notebook calls may need the notebooks extra"
+    assert imported - set(CORE) <= {"ipython", "ipywidgets", "traitlets"}, (
+        "only what a notebook calls may need the notebooks extra"
+    )
     assert imported <= set(EVERYTHING)
     assert set(CORE) <= imported, "and nothing is declared that it does not use"
 
 
 def test_what_notebooks_and_tests_import_is_declared():
-    declared = set(EVERYTHING) | {"denoising-diffusion-pytorch", "ema-pytorch"}  # which `make bench` installs apart
+    apart = set(requirements(EXTRAS["browser"], EXTRAS["grading"])) | {"denoising-diffusion-pytorch", "ema-pytorch"}
+    declared = set(EVERYTHING) | apart  # `make test-browser`, `make test` and `make bench` install these
     makefile = (ROOT / "Makefile").read_text()
     assert "denoising_diffusion_pytorch==" in makefile and "ema_pytorch==" in makefile
     assert third_party("notebooks") <= set(requirements(PROJECT["dependencies"], EXTRAS["notebooks"]))
-    assert third_party("tests", "execute", "make_venv") <= declared
+    assert third_party("tests", "editions", "execute", "make_bundle", "make_venv") <= declared
 
 
 def test_the_constraints_cover_and_satisfy_every_requirement():
-    pins = constraints()
-    assert set(EVERYTHING) <= set(pins)
-    outside = {name: str(pins[name]) for name, versions in EVERYTHING.items() if pins[name] not in versions}
+    pins, asked = constraints(), EVERYTHING | requirements(EXTRAS["browser"], EXTRAS["grading"])
+    assert set(asked) <= set(pins)
+    outside = {name: str(pins[name]) for name, versions in asked.items() if pins[name] not in versions}
     assert outside == {}
 
 

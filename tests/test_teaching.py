@@ -24,6 +24,10 @@ def sections() -> set[str]:
     return found
 
 
+def test_nothing_is_left_to_be_filled_in():
+    assert not re.findall(r"\b[A-Z]{5,}\b(?<!FOLDER)", GUIDE)
+
+
 def test_every_section_it_names_exists():
     named = set()
     for words in re.findall(r"[Ss]ections? ([\d., and to]+)", GUIDE):

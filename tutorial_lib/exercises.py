@@ -7,12 +7,15 @@ work over to the function it is about.
 
 import copy
 import dis
+import io
 import secrets
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -52,8 +55,13 @@ def hint(number: str, which: int = 1) -> None:
 
 
 def mark(number: str, answer: Any) -> None:
-    """Raise AssertionError, in words, unless `answer` is right: what a cell that gives marks calls."""
-    found = verdict(number, answer)
+    """Raise AssertionError, in words, unless `answer` is right: what a cell that gives marks calls.
+
+    What the answer writes to the error stream, a progress bar for example, is dropped: nbgrader would take it for a
+    failure.
+    """
+    with redirect_stderr(io.StringIO()):
+        found = verdict(number, answer)
     if not found.right:
         raise AssertionError(found.message)
 
@@ -68,6 +76,9 @@ def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
         return Verdict(
             "not attempted", f'{number}: not attempted yet. Your work goes where the dots are; hint("{number}") helps.'
         )
+    if not all(map(callable, answer if isinstance(answer, tuple) else (answer,))):
+        said = "hand in the function itself, by its name and without brackets"
+        return Verdict("wrong", f'{number}: not yet. Please {said}, as in check("{number}", name).')
     z = torch.Generator().manual_seed(secrets.randbits(31) if seed is None else seed)
     watch = _Watch(exercise.forbidden)
     try:
@@ -78,7 +89,7 @@ def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
             raise Wrong(f"It calls `{watch.seen[0]}`, which is what this exercise is about. Write it out yourself.")
     except Wrong as wrong:
         return Verdict("wrong", f"{number}: not yet. {wrong}")
-    except Exception as error:  # whatever a reader's code may raise
+    except (Exception, SystemExit) as error:  # whatever a reader's code may raise
         return Verdict("wrong", f"{number}: not yet. {_told(error)}")
     return Verdict("right", f"{number}: right! {exercise.praise}")
 
@@ -102,12 +113,16 @@ def _is_stub(answer: Any) -> bool:
 
 
 class _Watch(TorchFunctionMode):
-    """Notes each call of a forbidden function while an answer is at work, whoever makes it; `seen` has their names."""
+    """Notes each call of a forbidden function while an answer is at work, whoever makes it; `seen` has their names.
+
+    It keeps an honest answer honest; whoever starts a thread to escape it has understood enough.
+    """
 
     def __init__(self, forbidden: tuple[Callable, ...]):
         super().__init__()
         self.codes = {one.__code__: one.__name__ for one in forbidden if hasattr(one, "__code__")}
-        self.torch = {one: one.__name__ for one in forbidden if not hasattr(one, "__code__")}
+        names = {one: one.__name__ for one in forbidden if not hasattr(one, "__code__")}
+        self.torch = {one: "@" if name == "__matmul__" else name for one, name in names.items()}
         self.seen: list[str] = []
 
     def over(self, answer: Any) -> Any:
@@ -149,7 +164,7 @@ def _copied(value: Any) -> Any:
 def _told(error: Exception) -> str:
     """An error of the reader's code in a sentence, with the line on which it happened."""
     calls = traceback.extract_tb(error.__traceback__)
-    others = ("tutorial_lib", "site-packages", "dist-packages")
-    own = [call for call in calls if not any(name in call.filename for name in others)]
+    library = str(Path(__file__).parent)
+    own = [call for call in calls if not call.filename.startswith(library) and "-packages" not in call.filename]
     where = f" in the line `{own[-1].line}`" if own and own[-1].line else ""
     return f"It stops with {type(error).__name__}: {error}{where}."

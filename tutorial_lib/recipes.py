@@ -211,7 +211,7 @@ def replay(count: int = 12) -> None:
     model, config = UNet(UNetConfig()), train.TrainConfig(steps=REPLAYED[-1], report_every=1)
     x_0, t, eps = train.draw(load("embedded", "test"), 1, train.TrainConfig(batch=1000, seed=1))
     tables, found = named(config.schedule, config.T), {"steps": [], "losses": [], "by_t": [], "samples": []}
-    for last in train.train(model, _full("train"), config):
+    for last in train.train(model, _full("train"), config, device="cpu"):
         found["losses"] += last.losses
         if last.step in REPLAYED:
             networks = (model, last.ema_model)

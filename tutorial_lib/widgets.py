@@ -37,6 +37,10 @@ def explorer(draw: Callable[..., Figure], controls: dict[str, Widget], rows: Seq
     by default each has a row of its own.
     """
     import ipywidgets
+    import traitlets
+
+    class Picture(ipywidgets.Image):
+        description = traitlets.Unicode("").tag(sync=True)  # without it, a tooltip is an error in the browser
 
     class Explorer(ipywidgets.VBox):
         def __repr__(self) -> str:  # what a page shows that has no kernel
@@ -44,9 +48,10 @@ def explorer(draw: Callable[..., Figure], controls: dict[str, Widget], rows: Seq
 
     def redraw(_=None) -> None:
         figure = draw(**{name: control.value for name, control in controls.items()})
-        image.value, image.tooltip = png(figure), figure.get_suptitle() or figure.axes[0].get_title()
+        with image.hold_sync():  # one message, so that the picture is loaded once
+            image.value, image.tooltip = png(figure), figure.get_suptitle() or figure.axes[0].get_title()
 
-    image = ipywidgets.Image(format="png")
+    image = Picture(format="png")
     redraw()
     width, height = (int.from_bytes(image.value[at : at + 4], "big") for at in (16, 20))  # as PNG says
     image.layout = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", flex="0 0 auto", max_width="none")
@@ -67,8 +72,8 @@ def _slider(label: str, value: float, low: float, high: float, step: float = 1, 
     """A slider of whole numbers, or of others where `step` is no whole number."""
     import ipywidgets
 
-    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, **_labelled(label, width))
+    kind, shown = (ipywidgets.IntSlider, "d") if isinstance(step, int) else (ipywidgets.FloatSlider, ".3f")
+    return kind(value=value, min=low, max=high, step=step, readout_format=shown, **_labelled(label, width))
 
 
 def _choice(label: str, options: Sequence, value: object, width: int = 400) -> Widget:
@@ -96,7 +101,8 @@ def _labelled(label: str, width: int) -> dict:
 
 def _panels(*widths: float, height: float = 2.9, bottom: float = 0.18) -> tuple[Figure, list]:
     """A figure and its pairs of axes side by side, as wide as the numbers say; always at the same places."""
-    figure = plot.plt.Figure(figsize=(7.5, height))
+    figure = plot.plt.figure(figsize=(7.5, height))
+    plot.plt.close(figure)  # it is shown as a value, and not once more by the notebook
     axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     figure.subplots_adjust(left=0.09, right=0.98, bottom=bottom, top=0.84, wspace=0.3)
     for axis in axes:
@@ -327,7 +333,17 @@ def network_picture(
     return figure
 
 
-WIDTHS = ((64,), (32, 64), (48, 128), (48, 192), (64, 128), (96, 192), (32, 64, 128), (64, 128, 256), (32, 64, 128, 256))
+WIDTHS = (
+    (64,),
+    (32, 64),
+    (48, 128),
+    (48, 192),
+    (64, 128),
+    (96, 192),
+    (32, 64, 128),
+    (64, 128, 256),
+    (32, 64, 128, 256),
+)
 
 
 def network() -> VBox:
@@ -354,11 +370,13 @@ def recorded() -> dict[str, Tensor]:
 def replay_picture(step: int = 300, averaged: bool = True) -> Figure:
     """A training run as it stood at one of the recorded steps: its losses, the loss by t, and samples."""
     record = recorded()
+    if not 1 <= step <= len(record["losses"]):
+        raise ValueError(f"step must lie in 1..{len(record['losses'])}, got {step}")
     moment = int((record["steps"] <= step).sum()) - 1
     figure, (losses, by_t, images) = _panels(1, 1, 1.1)
     losses.plot(range(1, len(record["losses"]) + 1), record["losses"], color=plot.QUIET, lw=0.4, alpha=0.5)
     losses.plot(range(1, step + 1), record["losses"][:step], color=plot.MODEL, lw=0.8)
-    losses.axvline(max(step, 1), color=plot.NOISE, lw=1)
+    losses.axvline(step, color=plot.NOISE, lw=1)
     losses.set(xscale="log", ylim=(0, 1), xlabel="step")
     losses.set_title("loss of each batch", fontsize=9)
     middles = range(50, 1000, 100)

@@ -1,14 +1,17 @@
 """What does each ingredient of the training bring?  Leave one out, keep all others, measure again.
 
-    python tests/benchmarks/ablation.py speed      seconds a step
-    python tests/benchmarks/ablation.py quality    distance after equal time of training
+    python tests/benchmarks/ablation.py speed           seconds a step, all rows in turns
+    python tests/benchmarks/ablation.py compiled        the same with torch.compile, and how long that takes first
+    python tests/benchmarks/ablation.py quality NAME    distance after equal time of training
 
 The first row of each table is the recipe as it stands; every other row changes one thing in it.
 """
 
 import copy
 import json
+import statistics
 import sys
+from collections.abc import Callable
 
 import torch
 from common import BFLOAT16, ddim, median_seconds
@@ -19,8 +22,9 @@ from tutorial_lib import blocks, data, evaluate, train
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig
 
-SECONDS = 120  # of training, for each row of the table of quality
+SECONDS = 90  # of training, for each row of the table of quality
 COUNT = 2000
+ROUNDS = 3
 RECIPE = "the recipe"
 
 SPEED = {
@@ -31,7 +35,6 @@ SPEED = {
     "no folding of pixels: a stem at 28 x 28": {"patch": 1},
     "Adam alone": {"optimizer": "adam"},
     "Adam alone, neither fused nor batched": {"optimizer": "adam", "fused": False},
-    "torch.compile": {"compile": True},
 }
 QUALITY = {
     RECIPE: {},
@@ -40,7 +43,8 @@ QUALITY = {
     "predicts x_0": {"target": "x_0"},
     "linear schedule": {"schedule": "linear"},
     "min-SNR weights": {"min_snr": 5.0},
-    "batch 64": {"batch": 64},
+    "float32 throughout": {"precision": "no"},
+    "no folding of pixels: a stem at 28 x 28": {"patch": 1},
     "constant learning rate": {"constant": True},
     "no averaged weights": {"averaged": False},
 }
@@ -55,11 +59,11 @@ class _Fused(blocks.Attention):
         return x + self.out(attended.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:]))
 
 
-def seconds_a_step(
+def training_step(
     bf16: bool = BFLOAT16, layout: torch.memory_format = torch.channels_last, fused_attention: bool = False,
     patch: int = 2, optimizer: str = "muon", fused: bool = True, compile: bool = False,
-) -> dict[str, float]:  # fmt: skip
-    """The median time of a training step on 128 random images, written out so that each part can be changed."""
+) -> Callable[[], None]:  # fmt: skip
+    """A training step on 128 random images, written out so that each part can be changed."""
     torch.manual_seed(0)
     model = UNet(UNetConfig(patch=patch))
     if fused_attention:
@@ -82,13 +86,33 @@ def seconds_a_step(
             one.zero_grad()
         train.update_ema(averaged, model, 1000, 0.998)
 
-    first = median_seconds(step, 1, uncounted=0)
-    return {"seconds_a_step": median_seconds(step, 10, uncounted=3), "first_step": first}
+    return step
+
+
+def speed() -> dict[str, float]:
+    """Seconds a step of all rows, measured in turns so that a slow minute of the machine hits all alike: medians."""
+    steps = {name: training_step(**row) for name, row in SPEED.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(ROUNDS):
+        for name, step in steps.items():
+            step()
+            times[name] += [median_seconds(step, 1, uncounted=0) for _ in range(5)]
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def compiled() -> dict[str, float]:
+    """Seconds a step with torch.compile and without, in turns, and those of the first step, which compiles."""
+    plain, quick = training_step(), training_step(compile=True)
+    first = median_seconds(quick, 1, uncounted=0)
+    pairs = [[median_seconds(step, 5) for step in (plain, quick)] for _ in range(ROUNDS)]
+    without, with_it = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return {"first_step": first, "seconds_a_step": with_it, "seconds_a_step_without": without}
 
 
 def quality(row: dict) -> dict[str, float]:
     """The distance after a training of that many seconds."""
     row, plain = dict(row), train.training_step
+    patch = row.pop("patch", 2)
     averaged, constant, gamma = row.pop("averaged", True), row.pop("constant", False), row.pop("min_snr", None)
     config = train.TrainConfig(**row)
     if constant:
@@ -101,7 +125,7 @@ def quality(row: dict) -> dict[str, float]:
         return plain(network, schedule, x_0, t, eps, config) * (weight / weight.mean())[t - 1].float()
 
     torch.manual_seed(0)
-    model = UNet(UNetConfig())
+    model = UNet(UNetConfig(patch=patch))
     train.training_step = weighted if gamma else plain
     try:
         for last in train.train(model, data.load("auto", "train"), config, minutes=SECONDS / 60, device="cpu"):
@@ -114,5 +138,6 @@ def quality(row: dict) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    what, name = sys.argv[1:]
-    print(json.dumps(seconds_a_step(**SPEED[name]) if what == "speed" else quality(QUALITY[name])))
+    what, *names = sys.argv[1:]
+    found = {"speed": speed, "compiled": compiled}[what]() if not names else quality(QUALITY[names[0]])
+    print(json.dumps(found))

@@ -64,7 +64,7 @@ def grade() -> dict[str, float]:
             "cwd": course,
             "env": os.environ | {"PATH": os.pathsep.join(paths)},
             "check": True,
-            "capture_output": True,
+            "stdout": subprocess.DEVNULL,
         }
         subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", "02", "--create"], **run)
         (released,) = (course / "release" / "02").glob("*.ipynb")

@@ -4,9 +4,10 @@
     python tests/benchmarks/compare.py full      quality after equal time of training as well: hours, resumable
     python tests/benchmarks/compare.py publish   make these results the ones that ship with the package
 
-Every measurement is a process of its own, alone on the machine, and contestants take turns (A B A B).  `full` measures
-nothing again that build/benchmarks holds of this machine, so that an interrupted run goes on where it was; `speed`
-begins afresh.  docs/benchmarks.md and notebook 05 are made from the results that ship.
+Every measurement is a process of its own, alone on the machine; speed is measured in turns (A B C D A B C D).  `full`
+measures nothing again that build/benchmarks holds of this machine, so that an interrupted run goes on where it was;
+`speed` begins afresh.  After a change to a contestant, delete its results.  docs/benchmarks.md and notebook 05 are
+made from the results that ship.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import ablation
 import torch
 from common import ddim, machine, median_seconds
 from contestants import CONTESTANTS, Contestant
+from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib import checkpoint, data, evaluate, files
 from tutorial_lib.unet import count_parameters
@@ -31,11 +33,11 @@ from tutorial_lib.unet import count_parameters
 FOLDER = Path("build/benchmarks")
 RESULTS = FOLDER / "results.json"
 ROUNDS = 2
+TIMED = 10  # seconds of training steps that are timed at least, and no fewer than five steps
 MINUTES = (5, 20)
 OURS_TOO = (1, 2)  # how soon do ours reach what the others have after 20 minutes?
 COUNT, NATIVE = 2000, 256
-QUICK = ("front door", "speed/", "calls/", "ablation speed/", "cost")  # what `speed` measures
-SLOW = "ablation speed/torch.compile"  # but not this one
+QUICK = ("front door", "speed/", "calls/", "ablation speed", "cost")  # what `speed` measures
 
 
 def measure(key: str, *command: str) -> None:
@@ -70,9 +72,7 @@ def speed() -> None:
             measure(f"speed/{name}/{number}", "compare.py", "train-speed", name)
     for name in CONTESTANTS:
         measure(f"calls/{name}", "compare.py", "call-speed", name)
-    for name in ablation.SPEED:
-        if f"ablation speed/{name}" != SLOW:
-            measure(f"ablation speed/{name}", "ablation.py", "speed", name)
+    measure("ablation speed", "ablation.py", "speed")
     measure("cost", "cost.py")
 
 
@@ -81,15 +81,19 @@ def full() -> None:
     speed()
     for name in CONTESTANTS:
         for minutes in _budgets(name):
-            if not _weights(name, 60 * minutes).exists():  # perhaps cleaned away
-                save({key: value for key, value in load().items() if key != f"training/{name}/{minutes}"})
+            if not _weights(name, 60 * minutes).exists():  # perhaps cleaned away: then what was made of them goes, too
+                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "native")}
+                save({key: value for key, value in load().items() if key not in gone})
             measure(f"training/{name}/{minutes}", "compare.py", "train", name, str(60 * minutes))
     for name in CONTESTANTS:
         for minutes in (*OURS_TOO, *MINUTES) if name == "ours" else MINUTES:
             measure(f"quality/{name}/{minutes}", "compare.py", "judge", name, str(60 * minutes))
     for name in CONTESTANTS:
-        measure(f"native/{name}", "compare.py", "native", name, str(60 * MINUTES[-1]))
-    measure(SLOW, "ablation.py", "speed", "torch.compile")
+        for minutes in MINUTES if name == "ours" else MINUTES[-1:]:
+            measure(f"native/{name}/{minutes}", "compare.py", "native", name, str(60 * minutes))
+    for name in CONTESTANTS:
+        measure(f"other precision/{name}", "compare.py", "train-speed", name, "other")
+    measure("compiled", "ablation.py", "compiled")
     for name in ablation.QUALITY:
         measure(f"ablation quality/{name}", "ablation.py", "quality", name)
 
@@ -102,12 +106,26 @@ def _budgets(name: str) -> tuple[int, ...]:
 # --- what runs in processes of its own; each prints one line of JSON
 
 
-def train_speed(name: str) -> dict:
-    """Images a second over some steps after the first two, and the largest memory of the process."""
-    contestant = CONTESTANTS[name](data.load("auto", "train"))
-    next(contestant.steps)
+def train_speed(name: str, precision: str = "its own") -> dict:
+    """Images a second over some steps of 128 after the first two, and the largest memory of the process.
+
+    precision: "other" is float32 for ours, and for the others bfloat16 with channels last, as ours has it.
+    """
+    other, mine = precision == "other", name == "ours"
+    options = {"precision": "no"} if other and mine else {}
+    contestant = CONTESTANTS[name](data.load("auto", "train"), batch=128, **options)
+    if other and not mine:
+        contestant.network.to(memory_format=torch.channels_last)
+    steps = 0
+    with torch.autocast("cpu", torch.bfloat16, enabled=other and not mine):
+        next(contestant.steps)
+        next(contestant.steps)
+        began = time.perf_counter()
+        while steps < 5 or time.perf_counter() - began < TIMED:
+            next(contestant.steps)
+            steps += 1
     return {
-        "images_per_second": 128 / median_seconds(lambda: next(contestant.steps), 5),
+        "images_per_second": 128 * steps / (time.perf_counter() - began),
         "peak_MB": _peak(),
         "parameters": count_parameters(contestant.network),
         "about": contestant.about,
@@ -122,7 +140,14 @@ def call_speed(name: str) -> dict:
     x, t = torch.randn(64, 1, 28, 28), torch.full((64,), 5)
     with torch.no_grad():
         call = median_seconds(lambda: contestant.predict(x, t), 10, uncounted=2)
-    return {"seconds_a_call": call, "calls": contestant.native_calls, "seconds_for_64": call * contestant.native_calls}
+        with FlopCounterMode(display=False) as counted:
+            contestant.predict(x[:1], t[:1])
+    return {
+        "seconds_a_call": call,
+        "calls": contestant.native_calls,
+        "seconds_for_64": call * contestant.native_calls,
+        "GFLOP_an_image": counted.get_total_flops() / 1e9,
+    }
 
 
 def train(name: str, seconds: str) -> dict:
@@ -212,7 +237,7 @@ def main() -> None:
         print(json.dumps(WORK[options.what](*options.arguments)))
         return
     if options.what == "speed":
-        save({key: value for key, value in load().items() if key == SLOW or not key.startswith(QUICK)})
+        save({key: value for key, value in load().items() if not key.startswith(QUICK)})
     {"speed": speed, "full": full, "publish": publish}[options.what]()
 
 

@@ -1,8 +1,9 @@
 """What a reader would use instead: three other ways to train a diffusion model on Fashion-MNIST, beside ours.
 
-Each is set up as its own documentation shows it, with kindnesses: a rate of 1e-3 in place of 1e-4 and below, which are
-meant for days on a GPU, averaged weights where the package offers them, no mirror images, which harm shoes, but for the
-recipe that has them in its text, and all data in memory.
+Each begins with what its own documentation shows, which is meant for days on a GPU, and gets kindnesses for minutes on
+a CPU: a learning rate of 1e-3, averages over the last tenth or so of the steps where the package offers averages, no
+mirror images, which harm shoes (but for the recipe that has them in its text), and all data in memory.  Weights are
+float32, as the packages have them; ours computes in bfloat16 where the CPU has it, and that is measured apart, too.
 """
 
 import copy
@@ -25,7 +26,6 @@ from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, linear
 from tutorial_lib.unet import UNet, UNetConfig
 
 PEERS = Path("build/peers")  # where `make bench` installs what must not stand in the project's own environment
-BATCH = 128
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Contestant:
     """A way to train and to sample.
 
     about: one line.  network: what is trained.  sampled: whose weights samples come from (averaged, if any are).
-    steps: an endless run of training steps; each `next` takes 128 images, its data work included.
+    steps: an endless run of training steps; each `next` takes a batch of images, its data work included.
     schedule, target: what `predict` means in our terms.  predict: (x_t, t in 1..T) to the prediction.
     native: (count, seed) to uint8 images (N, 1, 28, 28), by the sampler that the package itself comes with.
     native_about: that sampler in words.  native_calls: how often it asks the network.
@@ -57,12 +57,12 @@ def _pixels(parts: Iterator[Tensor]) -> Tensor:
     return torch.cat([data.to_pixels(part) for part in parts])
 
 
-def _batches(images: data.Images) -> Iterator[Tensor]:
+def _batches(images: data.Images, size: int) -> Iterator[Tensor]:
     """Endless batches in [-1, 1], in a new order each epoch."""
     generator = torch.Generator().manual_seed(0)
     while True:
-        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
-            if len(chosen) == BATCH:
+        for chosen in torch.randperm(len(images), generator=generator).split(size):
+            if len(chosen) == size:
                 yield data.batch(images, chosen)
 
 
@@ -79,10 +79,10 @@ def _train(network: nn.Module, optimizer, loss, batches, after=lambda: None, cli
         yield
 
 
-def ours(images: data.Images, seconds: float = 300) -> Contestant:
+def ours(images: data.Images, seconds: float = 300, batch: int = 128, precision: str = "auto") -> Contestant:
     """This project, with its defaults; `seconds` decides how fast the learning rate falls."""
     torch.manual_seed(0)
-    config = train.TrainConfig(report_every=1)
+    config = train.TrainConfig(report_every=1, batch=batch, precision=precision)
     network = UNet(UNetConfig())
     run = train.train(network, images, config, minutes=0.99 * seconds / 60, device="cpu")
     first = next(run)  # the averaged network exists from here on
@@ -103,7 +103,7 @@ def ours(images: data.Images, seconds: float = 300) -> Contestant:
     )  # fmt: skip
 
 
-def annotated(images: data.Images, seconds: float = 0) -> Contestant:
+def annotated(images: data.Images, seconds: float = 0, batch: int = 128) -> Contestant:
     """The popular annotated recipe: T = 300 linear, Huber, Adam 1e-3, mirror images, each batch decoded from PNG."""
     torch.manual_seed(0)
     network, schedule = published.annotated_unet(), linear(300)
@@ -111,7 +111,7 @@ def annotated(images: data.Images, seconds: float = 0) -> Contestant:
     noises = torch.Generator().manual_seed(1)
 
     def loss(x_0: Tensor) -> Tensor:
-        t, noise = torch.randint(0, 300, (BATCH,), generator=noises), torch.randn(x_0.shape, generator=noises)
+        t, noise = torch.randint(0, 300, (batch,), generator=noises), torch.randn(x_0.shape, generator=noises)
         kept = schedule.alpha_bar[1:][t].float().view(-1, 1, 1, 1)
         return F.smooth_l1_loss(network(kept.sqrt() * x_0 + (1 - kept).sqrt() * noise, t), noise)
 
@@ -124,11 +124,11 @@ def annotated(images: data.Images, seconds: float = 0) -> Contestant:
         return network(x, t - 1)
 
     about = "the annotated recipe: its U-Net (28; 1, 2, 4), T = 300 linear, eps, Huber, Adam 1e-3, no EMA"
-    run = _train(network, optimizer, loss, _decoded(images))
+    run = _train(network, optimizer, loss, _decoded(images, batch))
     return Contestant(about, network, network, run, schedule, "eps", predict, native, "DDPM, all 300 steps", 300)
 
 
-def _decoded(images: data.Images) -> Iterator[Tensor]:
+def _decoded(images: data.Images, size: int) -> Iterator[Tensor]:
     """Batches as `datasets` and torchvision's transforms make them: PNG to PIL, mirrored, to a tensor, one by one."""
     import numpy as np
     from PIL import Image, ImageOps
@@ -147,16 +147,18 @@ def _decoded(images: data.Images) -> Iterator[Tensor]:
 
     def batches() -> Iterator[Tensor]:
         while True:
-            for chosen in torch.randperm(len(files), generator=generator).split(BATCH):
-                if len(chosen) == BATCH:
-                    flips = (torch.rand(BATCH, generator=generator) < 0.5).tolist()
+            for chosen in torch.randperm(len(files), generator=generator).split(size):
+                if len(chosen) == size:
+                    flips = (torch.rand(size, generator=generator) < 0.5).tolist()
                     yield torch.stack([transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)])
 
     return batches()
 
 
-def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
-    """denoising_diffusion_pytorch: Unet(dim=28, dim_mults=(1, 2, 4), channels=1) and GaussianDiffusion's defaults."""
+def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32) -> Contestant:
+    """denoising_diffusion_pytorch: Unet(dim=28, dim_mults=(1, 2, 4), channels=1), GaussianDiffusion's defaults, and the
+    batch of its example.
+    """
     _without_torchvision()
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
@@ -164,7 +166,8 @@ def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
     torch.manual_seed(0)
     network = Unet(dim=28, dim_mults=(1, 2, 4), channels=1)
     diffusion = GaussianDiffusion(network, image_size=28, sampling_timesteps=250)
-    averaged = EMA(diffusion, beta=0.995, update_every=10)  # its Trainer's
+    # its Trainer averages every tenth step and not before the 100th; in a run this short that would stay far behind
+    averaged = EMA(diffusion, beta=0.995, update_every=1, update_after_step=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -175,7 +178,9 @@ def denoising_diffusion(images: data.Images, seconds: float = 0) -> Contestant:
         return data.to_pixels(averaged.ema_model.sample(batch_size=count) * 2 - 1)
 
     about = "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
-    run = _train(network, optimizer, lambda x_0: diffusion((x_0 + 1) / 2), _batches(images), averaged.update, clip=1.0)
+    run = _train(
+        network, optimizer, lambda x_0: diffusion((x_0 + 1) / 2), _batches(images, batch), averaged.update, 1.0
+    )
     return Contestant(
         about,
         network,
@@ -201,8 +206,10 @@ def _without_torchvision() -> None:
     sys.modules["torchvision"].utils = sys.modules["torchvision.utils"]
 
 
-def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
-    """diffusers: UNet2DModel of like size, DDPMScheduler, AdamW and EMA as in its unconditional training example."""
+def diffusers(images: data.Images, seconds: float = 300, batch: int = 32) -> Contestant:
+    """diffusers: a UNet2DModel of like size (our choice of widths), with DDPMScheduler, AdamW, EMA, warm-up and cosine
+    as in its example of unconditional training.
+    """
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
 
@@ -213,16 +220,14 @@ def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=8,
     )  # fmt: skip
     scheduler = DDPMScheduler(1000)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.95, 0.999), weight_decay=1e-6)
-    averaged, shadow = (
-        EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75),
-        copy.deepcopy(network),
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6)
+    averaged = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
+    shadow = copy.deepcopy(network)
     noises, total = torch.Generator().manual_seed(1), max(1.0, seconds)
     began: list[float] = []
 
     def loss(x_0: Tensor) -> Tensor:
-        t, noise = torch.randint(0, 1000, (BATCH,), generator=noises), torch.randn(x_0.shape, generator=noises)
+        t, noise = torch.randint(0, 1000, (batch,), generator=noises), torch.randn(x_0.shape, generator=noises)
         return F.mse_loss(network(scheduler.add_noise(x_0, noise, t), t).sample, noise)
 
     def after() -> None:
@@ -230,7 +235,7 @@ def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
         began.append(time.perf_counter())
         done = min(1.0, (began[-1] - began[0]) / total)
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, len(began) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+            group["lr"] = 1e-3 * min(1.0, (1 + len(began)) / 100) * 0.5 * (1 + math.cos(math.pi * done))
         averaged.step(network.parameters())
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -245,7 +250,7 @@ def diffusers(images: data.Images, seconds: float = 300) -> Contestant:
         return data.to_pixels(x)
 
     about = "diffusers: UNet2DModel(32, 64, 96), T = 1000 linear, eps, AdamW 1e-3, EMA"
-    run = _train(network, optimizer, loss, _batches(images), after, clip=1.0)
+    run = _train(network, optimizer, loss, _batches(images, batch), after, clip=1.0)
     return Contestant(
         about, network, shadow, run, linear(1000), "eps", predict, native, "DDPM, all 1,000 steps", 1000,
         lambda: averaged.copy_to(shadow.parameters()), decays=True,

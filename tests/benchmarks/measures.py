@@ -2,7 +2,7 @@
 
     python tests/benchmarks/measures.py
 
-Every figure is the median of some repetitions on an idle machine; what starts Python is timed in a process of its own.
+Times are medians of some repetitions on an idle machine; what starts Python is timed in a process of its own.
 """
 
 import json
@@ -39,7 +39,9 @@ def loading() -> dict[str, float]:
     found["import torch, s"], _ = python("import torch")
     modules = sorted(path.stem for path in Path(tutorial_lib.__file__).parent.glob("*.py") if path.stem[0] != "_")
     everything, _ = python(f"import torch; from tutorial_lib import {', '.join(modules)}")
-    found["import of all modules of tutorial_lib on top of torch, s"] = everything - found["import torch, s"]
+    found["import of all modules of tutorial_lib on top of torch, s (a difference of medians)"] = (
+        everything - found["import torch, s"]
+    )
     load = "from tutorial_lib import data; data.load({!r})"
     seconds, peak = python(load.format("embedded"))
     found |= {"embedded data with all imports, s": seconds, "embedded data, peak memory, MB": peak}

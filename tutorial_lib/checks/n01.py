@@ -7,7 +7,7 @@ from tutorial_lib import markov
 from tutorial_lib.checks import Wrong, between, exercise, same, some_chain, true
 
 POWERS = (Tensor.matrix_power, torch.matrix_power, torch.linalg.matrix_power, torch.linalg.multi_dot)
-PRODUCTS = (Tensor.__matmul__, Tensor.matmul, Tensor.mm, torch.matmul, torch.mm)
+PRODUCTS = (Tensor.__matmul__, Tensor.matmul, Tensor.mm, Tensor.mv, torch.matmul, torch.mm, torch.mv, torch.einsum)
 
 
 @exercise(

@@ -74,8 +74,8 @@ def jump(answer, z):
 
 @exercise(
     "02.4",
-    "Once noise prevails, each tenfold loss of signal takes the same number of steps: the time grows with the logarithm "
-    "of 1 / s.",
+    "Once noise prevails, each tenfold loss of signal takes the same number of steps: the time grows with the "
+    "logarithm of 1 / s.",
     "alpha_bar = (1 - beta)^t, and the signal-to-noise ratio is alpha_bar / (1 - alpha_bar). Solve for t.",
     "snr < s means alpha_bar < s / (1 + s). Take logarithms, divide, round up; beware of an exact hit.",
 )
@@ -95,8 +95,8 @@ def steps_to_noise(answer, z):
 
 @exercise(
     "02.5",
-    "It may be a schedule that nobody has tried yet. To train with it, give it a name: schedule.NAMED['mine'] = lambda T: "
-    "schedule.from_betas(own_schedule(T)), and then TrainConfig(schedule='mine') in notebook 05.",
+    "It may be a schedule that nobody has tried yet. To train with it, give it a name: schedule.NAMED['mine'] = "
+    "lambda T: schedule.from_betas(own_schedule(T)), and then TrainConfig(schedule='mine') in notebook 05.",
     "Any T numbers between 0 and 1 make a schedule; the question is whether they destroy the image, and not too fast.",
     "Think of alpha_bar first, a curve from nearly 1 to nearly 0. Then beta_t = 1 - alpha_bar_t / alpha_bar_(t-1).",
     "For example alpha_bar_t = (1 - t / T)^2, where the last one, which would be 0, becomes a tenth of the one before; "

@@ -12,8 +12,8 @@ from tutorial_lib.checks import between, exercise, pair, same, some_images, some
 
 @exercise(
     "03.1",
-    "Twice as far apart is four times the divergence: between Gaussians of one variance it is a squared error. From here the "
-    "whole loss will follow.",
+    "Twice as far apart is four times the divergence: between Gaussians of one variance it is a squared error. From "
+    "here the whole loss will follow.",
     "With equal variances the logarithm is 0, and the fraction of variances is 1. What is left?",
     "(m_q - m_p)^2 / (2 * variance).",
     forbidden=(gaussian.kl, kl_divergence),
@@ -71,9 +71,11 @@ def kl_of_tables(answer, z):
 @exercise(
     "03.3",
     "A weighted mean of what we know about x_0 and of where we are, and a variance that depends on t alone.",
-    "Three tables are needed: tables.beta, tables.alpha and tables.alpha_bar, each at [t]. And one of them at the step before.",
+    "Three tables are needed: tables.beta, tables.alpha and tables.alpha_bar, each at [t]. And one of them at the step "
+    "before.",
     "tables.alpha_bar[t - 1] is alpha_bar of the step before. All are numbers, so nothing need be reshaped.",
-    "`return mean, variance`, where mean = (a * x_0 + b * x_t) / (1 - tables.alpha_bar[t]); Eq. 7 says what a and b are.",
+    "`return mean, variance`, where mean = (a * x_0 + b * x_t) / (1 - tables.alpha_bar[t]); Eq. 7 says what a and b "
+    "are.",
     forbidden=(diffusion.q_posterior, gaussian.product),
 )
 def where_from(answer, z):

@@ -66,7 +66,8 @@ def _drawn(z: torch.Generator, *below: int) -> list[list[int]]:
     "Each column is a clock hand of another speed; together they tell every t from every other.",
     "Half of the columns are sines, half cosines, of t times a frequency. Frequencies fall from 1 to 1 / longest.",
     "t[:, None] * frequency is a table, (B, width / 2), if frequency is a row of width / 2 numbers.",
-    "frequency = longest ** (-torch.arange(width // 2) / (width // 2 - 1)); torch.cat puts sines and cosines side by side.",
+    "frequency = longest ** (-torch.arange(width // 2) / (width // 2 - 1)); torch.cat puts sines and cosines side by "
+    "side.",
     forbidden=(blocks.time_embedding,),
 )
 def time_embedding(answer, z):

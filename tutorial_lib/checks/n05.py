@@ -11,8 +11,8 @@ from tutorial_lib.checks import between, exercise, same, some_images, some_sched
 
 @exercise(
     "05.1",
-    "Black is -1 and white is 1, exactly; 128 becomes 0.004, and no level exactly 0. Nothing is lost on the way there and "
-    "back.",
+    "Black is -1 and white is 1, exactly; 128 becomes 0.004, and no level exactly 0. Nothing is lost on the way there "
+    "and back.",
     "0 to 255 must become -1 to 1: divide, then shift.",
     "x / 127.5 - 1. Back: (x + 1) * 127.5, rounded, clamped to 0..255, uint8.",
     forbidden=(data.to_model, data.to_pixels),

@@ -11,8 +11,8 @@ from tutorial_lib.checks import between, exercise, same, some_images, some_sched
 
 @exercise(
     "06.1",
-    "Only alpha_bar at the places we visit matters; the betas follow. Ten small steps in one: less than ten times as large, "
-    "1 - (1 - beta)^10.",
+    "Only alpha_bar at the places we visit matters; the betas follow. Ten small steps in one: less than ten times as "
+    "large, 1 - (1 - beta)^10.",
     "Going from `before` to `now` in one step multiplies the image by sqrt(now / before).",
     "And sqrt(1 - beta) is that factor.",
 )
@@ -186,6 +186,7 @@ def ddim_step(answer, z):
         "x",
         {
             "That is x_0_hat: noise it again, to `before`.": x_0_hat,
-            "Its noise is still that of `now`; the picture is at `before` by then.": before**0.5 * x_0_hat + (1 - now) ** 0.5 * eps,
+            "Its noise is still that of `now`; the picture is at `before` by then.": before**0.5 * x_0_hat
+            + (1 - now) ** 0.5 * eps,
         },
     )
