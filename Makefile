@@ -46,8 +46,8 @@ editions: $(READY)  ## assemble the folders for students, for teachers and for n
 bundle: $(READY)  ## put the course and all its packages into build/bundle/, to install without internet
 	$(PY) make_bundle.py
 
-retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (nearly three hours)
-	@echo "About 3 minutes for the classifier and 145 for the U-Net, 10 for a recorded run, on 2 CPU cores; Ctrl-C is safe, the U-Net resumes."
+retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (over two hours and a half)
+	@echo "On 2 CPU cores: 3 minutes for the classifier, 145 for the U-Net, 10 for a recorded run. The U-Net resumes."
 	$(PY) -m tutorial_lib.recipes classifier
 	$(PY) -m tutorial_lib.recipes unet
 	$(PY) -m tutorial_lib.recipes replay
@@ -64,7 +64,7 @@ clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay
 	rm -rf build dist tutorial_lib.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find tutorial_lib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One of the packages that we compare with asks for torchvision, which it does not need here; so without what it asks for.
+# denoising_diffusion_pytorch asks for torchvision but runs without it here, hence --no-deps.
 $(PEERS): $(READY)
 	$(PY) -m pip install --quiet --no-deps --target build/peers denoising_diffusion_pytorch==2.3.4 ema_pytorch==0.8.3
 	@touch $@

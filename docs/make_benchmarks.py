@@ -124,7 +124,7 @@ def summary(found: dict) -> str:
     """The figures that matter most, side by side."""
     rate = {name: median(found, "speed", name, "images_per_second") for name in names(found, "speed")}
     others = [name for name in rate if name != OURS]
-    rows = [[f"training, times the images a second of {name}", f"{rate[OURS] / rate[name]:.1f}"] for name in others]
+    rows = [[f"training speed, as a multiple of {name}", f"{rate[OURS] / rate[name]:.1f}"] for name in others]
     ends = {name: curve(found, name)[-1] for name in others if curve(found, name)}
     if others and len(ends) == len(others):
         best = min(ends, key=lambda name: ends[name][1]["feature_distance"])

@@ -97,7 +97,7 @@ SAYS = {
 HEAD = """\
 # Equations
 
-Every numbered equation of Ho, Jain & Abbeel 2020 ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239)) and its two
+Equations 1 to 15 of Ho, Jain & Abbeel 2020 ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239)) and its two
 algorithms: the sections in which they are taught, beside code that runs; the functions that compute them; and the tests
 that check them. Symbols are those of the [notation page](notation.md).
 

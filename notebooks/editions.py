@@ -29,7 +29,7 @@ TAG = "exercise-"
 CONFIGURATION = '''"""How nbgrader runs this course.
 
     nbgrader generate_assignment 02 --create
-    nbgrader autograde 02
+    nbgrader autograde 02 --create
     nbgrader export
 """
 

@@ -164,7 +164,8 @@ def lab(arguments: list[str]) -> int:
     print(f"Your copy of the notebooks is in {target}; edit it as you like, the originals stay as they are.")
     if kept:
         print(f"Kept as you left them: {', '.join(kept)}. To start one afresh, delete it and run this again.")
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(target), *arguments])
+    here = [f"--ServerApp.root_dir={HERE.parent}", "--LabApp.default_url=/lab/tree/work"]  # so that links to docs/ hold
+    return subprocess.call([sys.executable, "-m", "jupyterlab", *here, *arguments])
 
 
 def main() -> int:

@@ -71,6 +71,13 @@ def test_the_readme_says_what_the_command_line_understands():
     assert {options.run for options in parsed} == {cli._data, cli._weights, cli._sample, cli._train, cli._evaluate}
 
 
+def test_the_readmes_program_runs():
+    (program,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    scope: dict = {}
+    exec(program, scope)
+    assert f"# {tuple(scope['images'].shape)}, {str(scope['images'].dtype).removeprefix('torch.')}" in program
+
+
 def test_the_map_of_the_series_links_the_notebooks_that_exist():
     rows = re.findall(r"^\| (\d\d) \| (.*?) \|", README, re.MULTILINE)
     assert [number for number, _ in rows] == [f"{number:02}" for number in range(1, 19)]

@@ -28,6 +28,16 @@ CHUNK = 250  # images sampled at once
 GIF_FRAMES = 40
 FAST_STEPS = 25  # of samplers that need not follow the whole chain
 METRICS = ("fd", "copies", "bpd")
+HELP = {  # of each option of TrainConfig
+    "steps": "optimiser steps", "batch": "images a step", "optimizer": "muon or adam", "lr": "Adam's learning rate",
+    "lr_muon": "Muon's learning rate", "lr_end": "learning rate at the end",
+    "warmup": "steps in which the learning rate rises", "ema": "decay of the averaged weights",
+    "clip": "largest norm of the gradient", "accumulation": "pieces a batch is cut into, to save memory",
+    "precision": "auto, bf16, fp16 or no", "flip": "mirror half of the images (wrong for shoes)",
+    "target": "what the network predicts: eps, x_0, v or mu", "loss": "l2, l1 or huber",
+    "schedule": "a noise schedule, linear or cosine for example", "T": "number of noising steps",
+    "report_every": "steps between reports", "save_every": "steps between checkpoints",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,15 +68,28 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     command("data", _data, "list the sources of Fashion-MNIST found here, with counts and checksums")
-    command("weights", _weights, "list the weights that ship, with their configuration and figures")
+    command("weights", _weights, "list the weights and records that ship, with their configuration and figures")
     _train_arguments(command("train", _train, "train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on"))
-    for name, run, count, what in (
-        ("sample", _sample, 64, "draw images and write them as .png (grid), .gif (the way from noise) or .npy (uint8)"),
-        ("evaluate", _evaluate, 2000, "judge weights: distance of samples to real images, copies, bits per dimension"),
+    for name, run, count, sampler, what in (
+        (
+            "sample",
+            _sample,
+            64,
+            "ddpm",
+            "draw images and write them as .png (grid), .gif (the way from noise) or .npy (uint8)",
+        ),
+        (
+            "evaluate",
+            _evaluate,
+            2000,
+            "dpm++",
+            "judge weights: distance of samples to real images, copies, bits per dimension",
+        ),
     ):
         added = command(name, run, what)
         added.add_argument("--weights", default=SHIPPED, help="a shipped name, a file, or a folder that train wrote")
-        added.add_argument("--sampler", default="ddpm", help=f"one of {', '.join(sample.SAMPLERS)}")
+        known = ", ".join(sample.SAMPLERS)
+        added.add_argument("--sampler", default=sampler, help=f"one of {known} (default {sampler}; ddpm takes minutes)")
         added.add_argument(
             "--steps",
             type=int,
@@ -96,10 +119,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         if field.name == "seed":
             continue
         name = "--" + field.name.replace("_", "-")
+        said = f"{HELP[field.name]} (default {field.default})"
         if field.type is bool:
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=said)
         else:
-            parser.add_argument(name, type=field.type, help=f"default {field.default}")
+            parser.add_argument(name, type=field.type, help=said)
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ def load_classifier() -> Classifier:
 
 @torch.no_grad()
 def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Tensor, Tensor]:
-    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28)."""
+    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28); ValueError for any others."""
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (1, 28, 28):
         raise ValueError(
             f"the classifier takes uint8 images of shape (N, 1, 28, 28), got {pixels.dtype} {tuple(pixels.shape)}"
@@ -69,7 +69,7 @@ def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Ten
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of features (N, D), in float64."""
+    """Mean (D,) and covariance (D, D) of features (N, D), in float64.  Raises ValueError for fewer than two."""
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 samples, got {len(features)}")
     return features.double().mean(0), torch.atleast_2d(features.double().T.cov())
@@ -79,7 +79,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     r"""$|\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})$ (Dowson & Landau 1982).
 
     The trace of the root is the sum of the roots of the eigenvalues of $\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2}$,
-    which is symmetric.  All float64.
+    which is symmetric.  Means (D,), covariances (D, D), all float64; returns 0 for equal clouds.
     """
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -181,6 +181,8 @@ def report(samples: Tensor) -> dict:
     The reference is 10,000 training images, the embedded ones; the moments of their features ship with the package.
     The floor is the distance of other real images from that reference: as many as there are samples from among the
     embedded test images, or, where these do not suffice, the 10,000 of the full test set, whose moments ship too.
+    Returns count, feature_distance and its interval, floor, floor_count, reference_count and class_shares.
+    Raises ValueError for images of another kind, and for fewer than two.
     """
     model, (shipped, about) = load_classifier(), checkpoint.load("reference")
     features, classes = predictions(model, samples)

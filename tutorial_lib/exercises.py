@@ -41,7 +41,11 @@ class Verdict:
 
 
 def check(number: str, answer: Any) -> None:
-    """Print whether `answer` solves the exercise of that number, and if not, what is wrong first."""
+    """Print whether `answer` solves the exercise of that number, and if not, what is wrong first.
+
+    number: "02.3", for example.  answer: the function itself, or a tuple of them.  Raises ValueError for a number that
+    does not exist.
+    """
     print(verdict(number, answer).message)
 
 

@@ -176,7 +176,10 @@ def final(frames: Iterator[Frame]) -> Tensor:
 
 
 def start(count: int, shape: tuple[int, int, int], generator: torch.Generator, device: str = "cpu") -> Tensor:
-    """`count` images of pure noise, (count, C, H, W): where every sampler begins (Eq. 1; Algorithm 2, line 1)."""
+    """`count` images of pure noise, (count, C, H, W): where every sampler begins (Eq. 1; Algorithm 2, line 1).
+
+    Raises ValueError for a count below 1.
+    """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     return torch.randn(count, *shape, generator=generator).to(device)

@@ -126,6 +126,7 @@ def chain_picture(weights: Sequence[Sequence[int]] = STUDENT, start: str = "play
     """A transition matrix, and the law of the state on its way to where it settles.
 
     weights: (3, 3) whole numbers; each row divided by its sum is a row of P, and a row of zeros stays where it is.
+    start: one of STATES.  steps: hours, at least 0.
     """
     rows = torch.tensor(weights, dtype=torch.float64)
     rows = torch.where(rows.sum(1, keepdim=True) == 0, torch.eye(3, dtype=torch.float64), rows)
@@ -189,7 +190,10 @@ def _named(name: str, T: int) -> schedule.NoiseSchedule:
 
 
 def noising_picture(t: int = 250, T: int = 1000, name: str = "linear") -> Figure:
-    """Four images after t of T steps of a schedule, the histogram of their pixels, and the signal-to-noise ratio."""
+    """Four images after t of T steps of a schedule, the histogram of their pixels, and the signal-to-noise ratio.
+
+    Eq. 4.  t: 0..T, and what is larger counts as T.  name: one of schedule.NAMED; others raise ValueError.
+    """
     tables, (x_0, eps) = _named(name, T), _four()
     t = min(t, T)
     x_t = diffusion.q_sample(tables, x_0, schedule.steps(t, 4), eps) if t else x_0
@@ -228,7 +232,7 @@ def noising() -> VBox:
 
 
 def kl_picture(mean_q: float = 0.0, spread_q: float = 1.0, mean_p: float = 1.0, spread_p: float = 0.7) -> Figure:
-    """Two Gaussians, and the integrand of KL(q || p) with its signed area."""
+    """Two Gaussians, and the integrand of KL(q || p) with its signed area.  spreads: standard deviations above 0."""
     grid = torch.linspace(-8, 8, 801, dtype=torch.float64)
     log_q, log_p = (gaussian.log_density(grid, m, s**2) for m, s in ((mean_q, spread_q), (mean_p, spread_p)))
     q, p = ((torch.tensor(m), torch.tensor(s**2)) for m, s in ((mean_q, spread_q), (mean_p, spread_p)))
@@ -250,7 +254,10 @@ def kl() -> VBox:
 
 
 def decoder_picture(mean: float = 0.1, sigma: float = 0.01, pixel: int = 140) -> Figure:
-    """The Gaussian of the last step, cut into 256 buckets: one bucket from close by, and the probability of each."""
+    """The Gaussian of the last step, cut into 256 buckets: one bucket from close by, and the probability of each.
+
+    Eq. 13.  mean: on the scale [-1, 1].  sigma: in (0, 1).  pixel: a grey level, 0..255.
+    """
     levels = torch.arange(256, dtype=torch.float64)[:, None] / 127.5 - 1  # (256, 1): one pixel each
     tables = _one_step(sigma)
     p = (-diffusion.L_0(tables, levels, torch.full_like(levels, mean))).exp()
@@ -368,7 +375,10 @@ def recorded() -> dict[str, Tensor]:
 
 
 def replay_picture(step: int = 300, averaged: bool = True) -> Figure:
-    """A training run as it stood at one of the recorded steps: its losses, the loss by t, and samples."""
+    """A training run as it stood at one of the recorded steps: its losses, the loss by t, and samples.
+
+    Raises ValueError for a step that was not run.
+    """
     record = recorded()
     if not 1 <= step <= len(record["losses"]):
         raise ValueError(f"step must lie in 1..{len(record['losses'])}, got {step}")
@@ -430,7 +440,10 @@ def reverse_picture(
     recorded: Recorded, tables: schedule.NoiseSchedule, seed: int = 0, steps: int = 20, variance: str = "beta_tilde",
     clip: bool = True, moment: int = MOMENTS,
 ) -> Figure:  # fmt: skip
-    """Images on their way back from noise, and the spread of their pixels beside that of the forward process."""
+    """Images on their way back from noise (Algorithm 2), and the spread of their pixels beside the forward process's.
+
+    recorded: of `reverse_frames`; steps, variance and clip name one of its ways (KeyError).  moment: 0..MOMENTS.
+    """
     pictures, spread = recorded[steps, variance, clip]
     figure, (images, line) = _panels(1.5, 1)
     taken = [round(k * steps / MOMENTS) for k in range(MOMENTS + 1)]

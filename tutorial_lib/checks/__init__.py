@@ -46,7 +46,10 @@ def exercise(number: str, praise: str, *hints: str, forbidden: tuple[Callable, .
 
 
 def same(got: Any, expected: Any, what: str, slips: dict[str, Any] | None = None, tolerance: float = 1e-5) -> None:
-    """Raise Wrong unless got equals expected: by kind, shape and numbers.  slips: what known mistakes would give."""
+    """Raise Wrong unless got equals expected: by kind, shape and numbers.  slips: what known mistakes would give.
+
+    tolerance: relative and absolute.
+    """
     if got is None:
         raise Wrong(f"{what}: nothing came back. Is a `return` missing?")
     expected = torch.as_tensor(expected)
@@ -88,7 +91,7 @@ def pair(got: Any, what: str) -> tuple[Any, Any]:
 
 
 def between(low: float, high: float, z: torch.Generator, *shape: int) -> Tensor:
-    """Uniform random numbers, float64."""
+    """Uniform random numbers in [low, high), float64, of the given shape."""
     return low + (high - low) * torch.rand(shape, dtype=torch.float64, generator=z)
 
 
