@@ -10,7 +10,7 @@ GRADING := .venv/.grading
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help run run-all lab notebooks test test-browser lint editions bundle retrain bench bench-full clean
+.PHONY: help run run-all lab notebooks test test-browser lint editions bundle retrain bench bench-full bench-more clean
 
 help:  ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,10 @@ bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on 
 
 bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; goes on after an interruption)
 	$(PY) tests/benchmarks/compare.py full
+	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
+
+bench-more: $(PEERS)  ## measure what each ingredient of training brings to quality, too (another hour)
+	$(PY) tests/benchmarks/compare.py more
 	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
 
 clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay

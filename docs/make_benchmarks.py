@@ -1,4 +1,4 @@
-"""Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench-full` stores.
+"""Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench` and its sisters store.
 
     python docs/make_benchmarks.py                                     the page of the project
     python docs/make_benchmarks.py build/benchmarks/results.json       the same page from your own results, in build/
@@ -101,9 +101,9 @@ def quality(found: dict) -> str:
     return table(head, rows) + "\n\n![Lines of falling distance for each of the four](figures/quality.png)"
 
 
-def _interval(value: dict) -> str:
+def _interval(value: dict, digits: int = 1) -> str:
     low, high = value["interval"]
-    return f"{low:.1f} to {high:.1f}"
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def native(found: dict) -> str:
@@ -132,6 +132,10 @@ def summary(found: dict) -> str:
         rows += [[f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"] for m, v in curve(found, OURS)]
         reached = f"distance after {minutes} min, the best of the others ({best})"
         rows.append([reached, f"{value['feature_distance']:.1f}"])
+        for key in sorted((key for key in found if key.startswith("close/")), key=lambda key: (OURS not in key, key)):
+            again, (_, name, after) = found[key], key.split("/")
+            said = f"the same of {again['count']:,} samples: {name} after {after} min"
+            rows.append([said, f"{again['feature_distance']:.2f} ({_interval(again, 2)})"])
         soon = (str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0])
         rows.append(["minutes after which ours is better, intervals apart", next(soon, "not reached")])
     for name in names(found, "native"):
@@ -255,7 +259,7 @@ def _bars(found: dict, axes) -> None:
     above = [value["interval"][1] - value["feature_distance"] for value in rows.values()]
     colours = [plot.MODEL if name == "the recipe" else plot.QUIET for name in rows]
     axes.barh(list(rows), distances, xerr=[below, above], color=colours, ecolor="black", error_kw={"lw": 0.8})
-    axes.set(xlabel="distance after two minutes of training")
+    axes.set(xlabel="distance after a minute and a half of training")
     axes.set_title("One thing changed, all others as they are")
 
 

@@ -117,6 +117,7 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
     monkeypatch.setitem(compare.CONTESTANTS, name, shortened)
     monkeypatch.setattr(compare.evaluate, "report", lambda pixels: {"count": len(pixels), "class_shares": {}})
     assert compare.judge(name, "1")["count"] == 4
+    assert compare.judge(name, "1", "6")["count"] == 6
     found = compare.native(name, "1")
     assert found["count"] == 64 and found["seconds_for_64"] >= 0
     calls = compare.call_speed(name)
@@ -145,6 +146,33 @@ def test_results_of_another_machine_are_not_mixed_with_ours(small_run, monkeypat
     assert compare.load()["cost"] == {"a": 1}
     monkeypatch.setattr(compare.subprocess, "run", None)  # what is there is not measured again
     compare.measure("cost", "cost.py")
+
+
+def test_a_second_look_goes_to_ours_early_and_the_best_of_the_others_late(small_run, monkeypatch):
+    late = {"a: denoising_diffusion_pytorch": 10.5, "b: diffusers": 6.9, "c: annotated recipe": 30.0}
+    compare.save({"machine": common.machine()} | {f"quality/{k}/20": {"feature_distance": v} for k, v in late.items()})
+    measured = []
+    monkeypatch.setattr(compare, "full", lambda: None)
+    monkeypatch.setattr(compare, "measure", lambda key, *command: measured.append((key, command)))
+    compare.more()
+    assert measured[0][0] == "compiled" and len(measured) == 3 + len(ablation.QUALITY)
+    assert measured[-2:] == [
+        ("close/ours/5", ("compare.py", "judge", "ours", "300", "10000")),
+        ("close/b: diffusers/20", ("compare.py", "judge", "b: diffusers", "1200", "10000")),
+    ]
+
+
+def test_summary_sets_the_closest_two_side_by_side():
+    value = {"feature_distance": 6.0, "interval": [5.5, 6.5], "floor": 0.2, "count": 2000}
+    found = {f"speed/{name}/0": {"images_per_second": 100.0} for name in ("ours", "b: other")}
+    found |= {"quality/ours/5": value, "quality/b: other/20": value | {"feature_distance": 6.75}}
+    assert "| minutes after which ours is better, intervals apart | not reached |" in pages.summary(found)
+    found |= {"close/b: other/20": value | {"count": 10_000}, "close/ours/5": value | {"count": 10_000}}
+    lines = [line for line in pages.summary(found).splitlines() if "10,000" in line]
+    assert lines == [
+        "| the same of 10,000 samples: ours after 5 min | 6.00 (5.50 to 6.50) |",
+        "| the same of 10,000 samples: b: other after 20 min | 6.00 (5.50 to 6.50) |",
+    ]
 
 
 def test_images_decoded_from_png_are_the_images(images):

@@ -396,14 +396,31 @@ def test_resuming_from_nothing(tiny, tiny_images, tmp_path):
 
 
 def test_minutes_choose_the_number_of_steps(tiny_images, tmp_path):
-    """With half a second a step, 1 minute is 120 steps, counted after the 20 that were timed."""
-    assert train._fit(SMALL, 20, 0.5, 1.0).steps == 120
-    assert train._fit(SMALL, 120, 0.5, 1.0).steps == 220  # resumed at 100
-    assert train._fit(SMALL, 20, 0.5, 0.01).steps == 21  # too late already
+    """With half a second a step, 1 minute is 120 steps."""
+    assert train._fit(SMALL, 20, 20, 10.0, 1.0).steps == 120
+    assert train._fit(SMALL, 120, 20, 10.0, 1.0).steps == 220  # resumed at 100
+    assert train._fit(SMALL, 20, 20, 10.0, 0.01).steps == 20  # too late already
     config = replace(SMALL, steps=10_000_000)
     *_, last = train.train(Spoiled(0), tiny_images, config, tmp_path, device="cpu", minutes=1e-6)
-    assert last.step == last.config.steps == 21
-    assert checkpoint.load(tmp_path)[1]["train"]["steps"] == 21
+    assert last.step == last.config.steps == 20
+    assert checkpoint.load(tmp_path)[1]["train"]["steps"] == 20
+
+
+@pytest.mark.parametrize("report_every", [1, 7, 1000])
+def test_minutes_end_in_time_and_with_the_last_learning_rate(tiny_images, monkeypatch, report_every):
+    """A clock of our own: half a second a step, a second later on, and the caller takes time as well."""
+    now, network = [0.0], Spoiled(0)
+
+    def tick(module, inputs):
+        now[0] += 0.5 if now[0] < 60 else 1.0
+
+    network.register_forward_pre_hook(tick)
+    monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
+    config = replace(SMALL, steps=10_000_000, report_every=report_every, save_every=10_000_000)
+    for last in train.train(network, tiny_images, config, device="cpu", minutes=3):
+        now[0] += 0.25
+    assert 170 < now[0] < 190  # not the 90 or 360 of a clock that starts anew at each report
+    assert last.step == last.config.steps and last.lr < 0.01 * config.lr
 
 
 @pytest.mark.parametrize("precision", ["bf16", "auto"])

@@ -121,7 +121,8 @@ def train(
     out: folder for the checkpoint (network, EMA, optimiser, configuration), written every `save_every` steps,
     at the end, and when the caller stops iterating.  about: what else its JSON should say ("model": ...).
     resume: go on from that checkpoint; the configuration must be the same, but for the number of steps.
-    minutes: choose the number of steps so that the run takes about as long as this, from the speed of its start.
+    minutes: choose the number of steps so that the run takes about as long as this, whatever the caller does in
+    between included; chosen from the speed so far and corrected on the way, so that lr_end is reached in time.
     device: "cpu" keeps off an accelerator; None takes the best there is.
     Raises ValueError when the loss stops being a number: the last good checkpoint stays.
     """
@@ -139,6 +140,7 @@ def train(
     )
     losses: list[Tensor] = []
     began, seen, step = time.perf_counter(), start, start
+    started = began
     try:
         while step < config.steps:
             step += 1
@@ -147,8 +149,10 @@ def train(
                 group["lr"] = group["initial_lr"] * lr / config.lr
             losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
             update_ema(ema_model, model, step, config.ema)
-            if minutes and step - start == MEASURED:
-                config = _fit(config, step, (time.perf_counter() - began) / MEASURED, minutes)
+            if minutes and (step - start) % MEASURED == 0:
+                elapsed = torch.tensor(time.perf_counter() - started, device=accelerator.device)
+                elapsed = float(accelerator.reduce(elapsed, reduction="mean"))  # all processes agree
+                config = _fit(config, step, step - start, elapsed, minutes)
             due = step == config.steps or step % config.save_every == 0
             if due or step % config.report_every == 0:
                 values = _finite(torch.stack(losses).tolist(), step, out)
@@ -167,7 +171,7 @@ def train(
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # mixed precision had wrapped its forward
 
 
-MEASURED = 20  # steps from which `minutes` are turned into a number of steps
+MEASURED = 20  # after so many steps, again and again, `minutes` are turned into a number of steps
 
 
 def training_step(
@@ -281,8 +285,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr_end + (config.lr - config.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _fit(config: TrainConfig, step: int, seconds: float, minutes: float) -> TrainConfig:
-    return replace(config, steps=max(step + 1, step + round((60 * minutes - seconds * MEASURED) / seconds)))
+def _fit(config: TrainConfig, step: int, done: int, seconds: float, minutes: float) -> TrainConfig:
+    """As many steps as fit, if those that are left take as long as the `done` ones, which took `seconds` together."""
+    left = round((60 * minutes - seconds) * done / seconds)
+    return replace(config, steps=step + max(left, 0))
 
 
 def _finite(values: list[float], step: int, out: Path | str | None) -> list[float]:

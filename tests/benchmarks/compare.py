@@ -2,12 +2,13 @@
 
     python tests/benchmarks/compare.py speed     speed and memory, what each ingredient brings, costs: minutes
     python tests/benchmarks/compare.py full      quality after equal time of training as well: hours, resumable
+    python tests/benchmarks/compare.py more      then what each ingredient brings to quality: another hour
     python tests/benchmarks/compare.py publish   make these results the ones that ship with the package
 
 Every measurement is a process of its own, alone on the machine; speed is measured in turns (A B C D A B C D).  `full`
-measures nothing again that build/benchmarks holds of this machine, so that an interrupted run goes on where it was;
-`speed` begins afresh.  After a change to a contestant, delete its results.  docs/benchmarks.md and notebook 05 are
-made from the results that ship.
+and `more` measure nothing again that build/benchmarks holds of this machine, so that an interrupted run goes on where
+it was; `speed` begins afresh.  After a change to a contestant, delete its results.  docs/benchmarks.md and notebook 05
+are made from the results that ship.
 """
 
 import argparse
@@ -37,6 +38,7 @@ TIMED = 10  # seconds of training steps that are timed at least, and no fewer th
 MINUTES = (5, 20)
 OURS_TOO = (1, 2)  # how soon do ours reach what the others have after 20 minutes?
 COUNT, NATIVE = 2000, 256
+CLOSE = 10_000  # samples of those two that the main question is about: ours early, the best of the others late
 QUICK = ("front door", "speed/", "calls/", "ablation speed", "cost")  # what `speed` measures
 
 
@@ -82,7 +84,7 @@ def full() -> None:
     for name in CONTESTANTS:
         for minutes in _budgets(name):
             if not _weights(name, 60 * minutes).exists():  # perhaps cleaned away: then what was made of them goes, too
-                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "native")}
+                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "close", "native")}
                 save({key: value for key, value in load().items() if key not in gone})
             measure(f"training/{name}/{minutes}", "compare.py", "train", name, str(60 * minutes))
     for name in CONTESTANTS:
@@ -93,9 +95,18 @@ def full() -> None:
             measure(f"native/{name}/{minutes}", "compare.py", "native", name, str(60 * minutes))
     for name in CONTESTANTS:
         measure(f"other precision/{name}", "compare.py", "train-speed", name, "other")
+
+
+def more() -> None:
+    """What each ingredient brings to quality; and more samples of the two that the main question is about."""
+    full()
     measure("compiled", "ablation.py", "compiled")
     for name in ablation.QUALITY:
         measure(f"ablation quality/{name}", "ablation.py", "quality", name)
+    early, late = MINUTES
+    others = {name: load()[f"quality/{name}/{late}"]["feature_distance"] for name in CONTESTANTS if name != "ours"}
+    for name, minutes in (("ours", early), (min(others, key=others.__getitem__), late)):
+        measure(f"close/{name}/{minutes}", "compare.py", "judge", name, str(60 * minutes), str(CLOSE))
 
 
 def _budgets(name: str) -> tuple[int, ...]:
@@ -184,11 +195,11 @@ def _restored(name: str, seconds: str) -> Contestant:
     return contestant
 
 
-def judge(name: str, seconds: str) -> dict:
-    """2,000 samples by 25 steps of DDIM, the same for all."""
+def judge(name: str, seconds: str, count: str = "") -> dict:
+    """2,000 samples, or that many, by 25 steps of DDIM, the same for all."""
     began = time.perf_counter()
     contestant = _restored(name, seconds)
-    found = evaluate.report(ddim(contestant.predict, contestant.schedule, contestant.target, COUNT))
+    found = evaluate.report(ddim(contestant.predict, contestant.schedule, contestant.target, int(count or COUNT)))
     return {key: value for key, value in found.items() if key != "class_shares"} | {
         "seconds": time.perf_counter() - began
     }
@@ -230,7 +241,7 @@ def publish() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "full", "publish", *WORK])
+    parser.add_argument("what", choices=["speed", "full", "more", "publish", *WORK])
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     if options.what in WORK:
@@ -238,7 +249,7 @@ def main() -> None:
         return
     if options.what == "speed":
         save({key: value for key, value in load().items() if not key.startswith(QUICK)})
-    {"speed": speed, "full": full, "publish": publish}[options.what]()
+    {"speed": speed, "full": full, "more": more, "publish": publish}[options.what]()
 
 
 if __name__ == "__main__":
