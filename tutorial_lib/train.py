@@ -74,12 +74,8 @@ class TrainConfig:
             raise ValueError(f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}")
         if self.batch % self.accumulation:
             raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces")
-        for name, legal in (
-            ("target", TARGETS),
-            ("loss", LOSSES),
-            ("precision", PRECISIONS),
-            ("optimizer", OPTIMIZERS),
-        ):
+        legal_names = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        for name, legal in legal_names.items():
             if getattr(self, name) not in legal:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}")
         named(self.schedule, self.T)  # raises for an unknown schedule or T
@@ -139,8 +135,8 @@ def train(
         partial(_save, out, model, ema_model, optimizers, about or {}) if out and accelerator.is_main_process else None
     )
     losses: list[Tensor] = []
-    began, seen, step = time.perf_counter(), start, start
-    started = began
+    started = began = time.perf_counter()
+    seen = step = start
     try:
         while step < config.steps:
             step += 1
