@@ -199,7 +199,7 @@ def test_evaluate_reports_distance_floor_and_shares(untrained, capsys):
     capsys.readouterr()
     assert cli("evaluate", "--weights", untrained, "--steps", 2, "--count", 12, "--device", "cpu", "--seed", 3) == 0
     out = capsys.readouterr().out
-    assert "12 samples (ddpm, 2 steps)" in out and "seed 3" in out
+    assert "12 samples (dpm++, 2 steps)" in out and "seed 3" in out
     assert "distance to 10,000 real images" in out and "the floor, 12 other real images" in out
     assert "95 % interval" in out and "bits" not in out and "nearest" not in out
     shares = [
