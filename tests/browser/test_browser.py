@@ -159,8 +159,9 @@ RUN_ALL = """async seconds => {
     const late = new Promise((_, no) => setTimeout(() => no(new Error('it takes too long')), 1000 * seconds));
     await Promise.race([app.commands.execute('notebook:run-all-cells'), late]);
     const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code').map(cell => cell.toJSON());
-    const wrong = cell => !cell.execution_count || cell.outputs.some(output => output.output_type === 'error');
-    return cells.filter(wrong).map(cell => cell.source);
+    const said = cell => cell.outputs.filter(output => output.output_type === 'error').map(output => output.evalue);
+    const wrong = cells.filter(cell => !cell.execution_count || said(cell).length);
+    return wrong.slice(0, 1).map(cell => [cell.source, said(cell)]);
 }"""
 
 
