@@ -150,7 +150,8 @@ def summary(found: dict) -> str:
 
 def ablation_speed(found: dict) -> str:
     spent = found["ablation speed"]
-    rows = [[name, f"{seconds:.3f}", f"{seconds / spent['the recipe']:.2f}"] for name, seconds in spent.items()]
+    first = sorted(spent.items(), key=lambda item: (item[0] != "the recipe", item[1]))
+    rows = [[name, f"{seconds:.3f}", f"{seconds / spent['the recipe']:.2f}"] for name, seconds in first]
     if "compiled" in found:
         value = found["compiled"]
         name = f"torch.compile (after {value['first_step']:.0f} s of compiling)"

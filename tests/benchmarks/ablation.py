@@ -10,6 +10,7 @@ The first row of each table is the recipe as it stands; every other row changes 
 import copy
 import json
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -90,21 +91,24 @@ def training_step(
 
 
 def speed() -> dict[str, float]:
-    """Seconds a step of all rows, measured in turns so that a slow minute of the machine hits all alike: medians."""
-    steps = {name: training_step(**row) for name, row in SPEED.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            step()
-            times[name] += [median_seconds(step, 1, uncounted=0) for _ in range(5)]
-    return {name: statistics.median(found) for name, found in times.items()}
+    """Seconds a step of all rows, each in a process of its own, in turns: a row's median ratio to the recipe of its
+    round, so that slow minutes of the machine do not count, times the recipe's median."""
+    rounds = [{name: _alone("step", name) for name in SPEED} for _ in range(ROUNDS)]
+    recipe = statistics.median(times[RECIPE] for times in rounds)
+    return {name: recipe * statistics.median(times[name] / times[RECIPE] for times in rounds) for name in SPEED}
+
+
+def _alone(*command: str) -> float:
+    done = subprocess.run([sys.executable, __file__, *command], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def compiled() -> dict[str, float]:
     """Seconds a step with torch.compile and without, in turns, and those of the first step, which compiles."""
+    torch.compiler.config.force_disable_caches = True  # or else the first step is that of an earlier run
     plain, quick = training_step(), training_step(compile=True)
     first = median_seconds(quick, 1, uncounted=0)
-    pairs = [[median_seconds(step, 5) for step in (plain, quick)] for _ in range(ROUNDS)]
+    pairs = [[median_seconds(step, 3) for step in (plain, quick)] for _ in range(ROUNDS)]
     without, with_it = (statistics.median(times) for times in zip(*pairs, strict=True))
     return {"first_step": first, "seconds_a_step": with_it, "seconds_a_step_without": without}
 
@@ -139,5 +143,10 @@ def quality(row: dict) -> dict[str, float]:
 
 if __name__ == "__main__":
     what, *names = sys.argv[1:]
-    found = {"speed": speed, "compiled": compiled}[what]() if not names else quality(QUALITY[names[0]])
-    print(json.dumps(found))
+    work: dict[str, Callable] = {
+        "speed": speed,
+        "step": lambda name: median_seconds(training_step(**SPEED[name]), 8, uncounted=2),
+        "compiled": compiled,
+        "quality": lambda name: quality(QUALITY[name]),
+    }
+    print(json.dumps(work[what](*names)))

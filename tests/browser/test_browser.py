@@ -136,6 +136,7 @@ def move_by_keyboard(page: Page, path: Path, where: str) -> None:
         box.scroll_into_view_if_needed()
         image, handle = box.locator("img").first, box.locator(".noUi-handle").first
         readout = box.locator(".widget-readout").first
+        expect(readout).not_to_be_empty()
         before, said = image.evaluate(HASH), readout.inner_text()
         handle.focus()
         page.keyboard.press("ArrowRight")
