@@ -25,7 +25,7 @@ def sections() -> set[str]:
 
 
 def test_nothing_is_left_to_be_filled_in():
-    assert not re.findall(r"\b(?!FOLDER\b|README\b)[A-Z]{5,}\b", GUIDE)
+    assert not re.findall(r"\b(?!FOLDER\b|README\b|MNIST\b)[A-Z]{5,}\b", GUIDE)
 
 
 def test_every_section_it_names_exists():
