@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import ipywidgets
 import nbformat
 import torch
 from common import machine, median_seconds
@@ -33,9 +34,13 @@ def redraw() -> dict[str, float]:
 
 
 def _controls(box) -> list:
+    """All that can be moved: not the picture."""
     found = []
     for child in box.children:
-        found += _controls(child) if hasattr(child, "children") else [child] if hasattr(child, "description") else []
+        found += _controls(child) if hasattr(child, "children") else []
+        found += (
+            [child] if isinstance(child, ipywidgets.ValueWidget) and not isinstance(child, ipywidgets.Image) else []
+        )
     return found
 
 

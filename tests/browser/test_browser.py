@@ -137,10 +137,10 @@ def move_by_keyboard(page: Page, path: Path, where: str) -> None:
         image, handle = box.locator("img").first, box.locator(".noUi-handle").first
         readout = box.locator(".widget-readout").first
         expect(readout).not_to_be_empty()
-        before, said = image.evaluate(HASH), readout.inner_text()
+        before, said = image.evaluate(HASH), readout.text_content()
         handle.focus()
         page.keyboard.press("ArrowRight")
-        if readout.inner_text() == said:
+        if readout.text_content() == said:
             page.keyboard.press("ArrowLeft")  # it stood at its right end
         expect(readout).not_to_have_text(said)
         for _ in range(100):
