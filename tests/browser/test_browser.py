@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+FOLLOWS = dict(pairwise(NOTEBOOKS))
 SECONDS = 150  # the longest that one notebook may take to run
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
@@ -153,6 +156,19 @@ def move_by_keyboard(page: Page, path: Path, where: str) -> None:
         box.screenshot(path=SHOTS / f"{path.stem[:2]}_{i + 1}_{where}.png")
 
 
+@pytest.fixture(scope="module")
+def begun(voila, browser) -> Callable[[Path], tuple[Page, list[str]]]:
+    """Opens a notebook under Voila, which runs it at once; asked again, gives the same page."""
+
+    @cache
+    def begin(path: Path) -> tuple[Page, list[str]]:
+        page, errors = opened(browser)
+        page.goto(f"{voila}/voila/render/{path.name}", wait_until="commit", timeout=1000 * SECONDS)
+        return page, errors
+
+    return begin
+
+
 RUN_ALL = """async seconds => {
     const app = window.jupyterapp, panel = app.shell.currentWidget, context = panel.sessionContext;
     await context.ready;
@@ -167,14 +183,15 @@ RUN_ALL = """async seconds => {
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_in_jupyterlab_and_under_voila(path, lab, voila, browser):
-    """Voila works on its page while JupyterLab runs the notebook in the other."""
-    page_voila, errors_voila = opened(browser)
-    page_voila.goto(f"{voila}/voila/render/{path.name}", wait_until="commit", timeout=1000 * SECONDS)
+def test_notebook_in_jupyterlab_and_under_voila(path, lab, begun, browser):
+    """Voila works on its page while JupyterLab runs the notebook in the other, and then goes on to the next one."""
+    page_voila, errors_voila = begun(path)
     page, errors = opened(browser)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
     assert page.evaluate(RUN_ALL, SECONDS) == []
+    if path in FOLLOWS:
+        begun(FOLLOWS[path])
     move_by_keyboard(page, path, "lab")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.close()
