@@ -144,7 +144,7 @@ def test_results_of_another_machine_are_not_mixed_with_ours(small_run, monkeypat
     assert compare.load() == {"machine": common.machine()}
     compare.save({"machine": common.machine(), "cost": {"a": 1}})
     assert compare.load()["cost"] == {"a": 1}
-    monkeypatch.setattr(compare.subprocess, "run", None)  # what is there is not measured again
+    monkeypatch.setattr(compare, "alone", None)  # what is there is not measured again
     compare.measure("cost", "cost.py")
 
 
@@ -203,6 +203,20 @@ def test_denoising_diffusion_pytorch_counts_steps_from_0_and_its_v_is_ours(image
     assert_close(theirs, diffusion.q_sample(contestant.schedule, x_0, t, eps), rtol=0, atol=1e-5)
     v = diffusion_object.predict_v(x_0, t - 1, eps)
     assert_close(v, diffusion.target_from(contestant.schedule, "v", x_0, eps, t), rtol=0, atol=1e-5)
+
+
+def test_a_slow_minute_of_the_machine_does_not_count(monkeypatch):
+    """Each round has a machine of its own speed; reported are ratios to the recipe, in the median's seconds."""
+    calls = []
+
+    def took(script, what, name):
+        calls.append(name)
+        machine = (1.0, 5.0, 2.0)[(len(calls) - 1) // len(ablation.SPEED)]
+        return machine * (1.0 if name == ablation.RECIPE else 3.0)
+
+    monkeypatch.setattr(ablation, "alone", took)
+    assert ablation.speed() == {name: 2.0 if name == ablation.RECIPE else 6.0 for name in ablation.SPEED}
+    assert calls == [*ablation.SPEED] * 3
 
 
 def test_fused_attention_of_the_ablation_is_the_same_attention():

@@ -212,7 +212,7 @@ def noising_picture(t: int = 250, T: int = 1000, name: str = "linear") -> Figure
         ratio.plot([t], [snr[t - 1]], "o", color=plot.NOISE)
     ratio.axhline(1, color=plot.QUIET, lw=0.7)
     ratio.set(yscale="log", ylim=(1e-6, 1e5), xlim=(0, T), xlabel="t")
-    ratio.set_yticks([1e-4, 1, 1e4], ["0.0001", "1", "10,000"], minor=False)
+    ratio.set_yticks([1e-4, 1, 1e4], ["0.0001", "1", "10,000"])
     ratio.minorticks_off()
     ratio.set_title("signal-to-noise ratio", fontsize=9)
     kept = float(tables.alpha_bar[t].sqrt())

@@ -37,10 +37,10 @@ def _controls(box) -> list:
     """All that can be moved: not the picture."""
     found = []
     for child in box.children:
-        found += _controls(child) if hasattr(child, "children") else []
-        found += (
-            [child] if isinstance(child, ipywidgets.ValueWidget) and not isinstance(child, ipywidgets.Image) else []
-        )
+        if hasattr(child, "children"):
+            found += _controls(child)
+        elif not isinstance(child, ipywidgets.Image):
+            found.append(child)
     return found
 
 

@@ -1,11 +1,15 @@
 """What the benchmarks share: the machine in words, the clock, and how samples are drawn for judging."""
 
+import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +27,13 @@ def machine() -> str:
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     threads = torch.get_num_threads()
     return f"{model}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
+
+
+def alone(script: str, *arguments: str) -> Any:
+    """What a script of this folder prints as its last line, in JSON, run in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int = 1) -> float:

@@ -16,15 +16,13 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import ablation
 import torch
-from common import ddim, machine, median_seconds
+from common import alone, ddim, machine, median_seconds
 from contestants import CONTESTANTS, Contestant
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,9 +46,7 @@ def measure(key: str, *command: str) -> None:
         return
     print(f"{key} ...", flush=True)
     began = time.perf_counter()
-    command = [sys.executable, str(Path(__file__).with_name(command[0])), *command[1:]]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = alone(*command)
     save(load() | {key: found})
     print(f"  {json.dumps(found)[:200]}  ({time.perf_counter() - began:.0f} s)", flush=True)
 
