@@ -132,12 +132,10 @@ def summary(found: dict) -> str:
         rows += [[f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"] for m, v in curve(found, OURS)]
         reached = f"distance after {minutes} min, the best of the others ({best})"
         rows.append([reached, f"{value['feature_distance']:.1f}"])
-        for key in sorted((key for key in found if key.startswith("close/")), key=lambda key: (OURS not in key, key)):
-            again, (_, name, after) = found[key], key.split("/")
-            said = f"the same of {again['count']:,} samples: {name} after {after} min"
-            rows.append([said, f"{again['feature_distance']:.2f} ({_interval(again, 2)})"])
-        soon = (str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0])
-        rows.append(["minutes after which ours is better, intervals apart", next(soon, "not reached")])
+        for name, (late, value) in ends.items():
+            soon = (str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0])
+            said = f"minutes of ours until better than {name} after {late}, intervals apart"
+            rows.append([said, next(soon, "not reached")])
     for name in names(found, "native"):
         value, ours = (found.get(f"native/{which}/20") for which in (name, OURS))
         if value and ours:
@@ -248,13 +246,15 @@ def _lines(found: dict, axes) -> None:
     axes.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="distance")
     axes.set_title("Distance to real images after equal time")
     axes.set_xticks([1, 2, 5, 20], ["1", "2", "5", "20"])
+    axes.set_yticks([3, 5, 10, 20, 40], ["3", "5", "10", "20", "40"])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
 
 
 def _bars(found: dict, axes) -> None:
     """Distance with one thing changed, and its interval."""
-    rows = {name: found[f"ablation quality/{name}"] for name in reversed(names(found, "ablation quality"))}
+    rows = {name: found[f"ablation quality/{name}"] for name in names(found, "ablation quality")}
+    rows = dict(sorted(rows.items(), key=lambda item: -item[1]["feature_distance"]))
     distances = [value["feature_distance"] for value in rows.values()]
     below = [value["feature_distance"] - value["interval"][0] for value in rows.values()]
     above = [value["interval"][1] - value["feature_distance"] for value in rows.values()]

@@ -46,6 +46,7 @@ QUALITY = {
     "float32 throughout": {"precision": "no"},
     "no folding of pixels: a stem at 28 x 28": {"patch": 1},
     "constant learning rate": {"constant": True},
+    "batches of 64": {"batch": 64},
     "no averaged weights": {"averaged": False},
 }
 

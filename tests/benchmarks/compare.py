@@ -36,7 +36,6 @@ TIMED = 10  # seconds of training steps that are timed at least, and no fewer th
 MINUTES = (5, 20)
 OURS_TOO = (1, 2)  # how soon do ours reach what the others have after 20 minutes?
 COUNT, NATIVE = 2000, 256
-CLOSE = 10_000  # samples of those two that the main question is about: ours early, the best of the others late
 QUICK = ("front door", "speed/", "calls/", "ablation speed", "cost")  # what `speed` measures
 
 
@@ -80,7 +79,7 @@ def full() -> None:
     for name in CONTESTANTS:
         for minutes in _budgets(name):
             if not _weights(name, 60 * minutes).exists():  # perhaps cleaned away: then what was made of them goes, too
-                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "close", "native")}
+                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "native")}
                 save({key: value for key, value in load().items() if key not in gone})
             measure(f"training/{name}/{minutes}", "compare.py", "train", name, str(60 * minutes))
     for name in CONTESTANTS:
@@ -94,15 +93,11 @@ def full() -> None:
 
 
 def more() -> None:
-    """What each ingredient brings to quality; and more samples of the two that the main question is about."""
+    """What each ingredient brings to quality, too."""
     full()
     measure("compiled", "ablation.py", "compiled")
     for name in ablation.QUALITY:
         measure(f"ablation quality/{name}", "ablation.py", "quality", name)
-    early, late = MINUTES
-    others = {name: load()[f"quality/{name}/{late}"]["feature_distance"] for name in CONTESTANTS if name != "ours"}
-    for name, minutes in (("ours", early), (min(others, key=others.__getitem__), late)):
-        measure(f"close/{name}/{minutes}", "compare.py", "judge", name, str(60 * minutes), str(CLOSE))
 
 
 def _budgets(name: str) -> tuple[int, ...]:
@@ -191,11 +186,11 @@ def _restored(name: str, seconds: str) -> Contestant:
     return contestant
 
 
-def judge(name: str, seconds: str, count: str = "") -> dict:
-    """2,000 samples, or that many, by 25 steps of DDIM, the same for all."""
+def judge(name: str, seconds: str) -> dict:
+    """2,000 samples by 25 steps of DDIM, the same for all."""
     began = time.perf_counter()
     contestant = _restored(name, seconds)
-    found = evaluate.report(ddim(contestant.predict, contestant.schedule, contestant.target, int(count or COUNT)))
+    found = evaluate.report(ddim(contestant.predict, contestant.schedule, contestant.target, COUNT))
     return {key: value for key, value in found.items() if key != "class_shares"} | {
         "seconds": time.perf_counter() - began
     }
