@@ -34,7 +34,7 @@ test: $(GRADING)  ## check everything: style, the package, and each output of ea
 	$(STEADY) $(PY) -m pytest $(NBVAL) notebooks
 
 test-browser: $(BROWSER)  ## run every notebook in a real browser (Chromium), in JupyterLab and under Voila
-	$(PY) -m pytest tests/browser
+	$(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
 lint: $(READY)  ## check style and formatting of code and notebooks
 	$(PY) -m ruff check

@@ -1,7 +1,7 @@
 """A real browser: each notebook runs in JupyterLab and under Voila, and its picture follows the keyboard.
 
-`make test-browser` runs this.  It needs Chromium (Debian: `apt-get install chromium`; elsewhere the variable CHROMIUM
-says where it is) and keeps screenshots in build/browser.
+`make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get install chromium`;
+elsewhere the variable CHROMIUM says where it is) and keeps screenshots in build/browser.
 """
 
 import json
@@ -12,10 +12,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-FOLLOWS = dict(pairwise(NOTEBOOKS))
 SECONDS = 150  # the longest that one notebook may take to run
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
@@ -156,19 +153,6 @@ def move_by_keyboard(page: Page, path: Path, where: str) -> None:
         box.screenshot(path=SHOTS / f"{path.stem[:2]}_{i + 1}_{where}.png")
 
 
-@pytest.fixture(scope="module")
-def begun(voila, browser) -> Callable[[Path], tuple[Page, list[str]]]:
-    """Opens a notebook under Voila, which runs it at once; asked again, gives the same page."""
-
-    @cache
-    def begin(path: Path) -> tuple[Page, list[str]]:
-        page, errors = opened(browser)
-        page.goto(f"{voila}/voila/render/{path.name}", wait_until="commit", timeout=1000 * SECONDS)
-        return page, errors
-
-    return begin
-
-
 RUN_ALL = """async seconds => {
     const app = window.jupyterapp, panel = app.shell.currentWidget, context = panel.sessionContext;
     await context.ready;
@@ -182,21 +166,26 @@ RUN_ALL = """async seconds => {
 }"""
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_in_jupyterlab_and_under_voila(path, lab, begun, browser):
-    """Voila works on its page while JupyterLab runs the notebook in the other, and then goes on to the next one."""
-    page_voila, errors_voila = begun(path)
+EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@EACH
+def test_in_jupyterlab(path, lab, browser):
     page, errors = opened(browser)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
     assert page.evaluate(RUN_ALL, SECONDS) == []
-    if path in FOLLOWS:
-        begun(FOLLOWS[path])
     move_by_keyboard(page, path, "lab")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.close()
-    expect(page_voila.locator(".widget-vbox").first).to_be_visible(timeout=1000 * SECONDS)
-    move_by_keyboard(page_voila, path, "voila")
-    page_voila.close(run_before_unload=True)
     assert errors == []
-    assert errors_voila == []
+
+
+@EACH
+def test_under_voila(path, voila, browser):
+    page, errors = opened(browser)
+    page.goto(f"{voila}/voila/render/{path.name}", wait_until="commit", timeout=1000 * SECONDS)
+    expect(page.locator(".widget-vbox").first).to_be_visible(timeout=1000 * SECONDS)
+    move_by_keyboard(page, path, "voila")
+    page.close(run_before_unload=True)
+    assert errors == []
