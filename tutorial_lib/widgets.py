@@ -421,8 +421,8 @@ Recorded = dict[tuple[int, str, bool], tuple[Tensor, Tensor]]
 
 
 def reverse_frames(
-    model: sample.Network, tables: schedule.NoiseSchedule, target: str, seeds: int = 4, count: int = 6,
-    steps: Sequence[int] = (5, 20, 50),
+    model: sample.Network, tables: schedule.NoiseSchedule, target: str, seeds: int = 3, count: int = 6,
+    steps: Sequence[int] = (5, 20, 40),
 ) -> Iterator[Recorded]:  # fmt: skip
     """Walk back in every way that `reverse` lets one choose; yields what there is so far, one way more each time.
 
