@@ -109,7 +109,8 @@ def _interval(value: dict, digits: int = 1) -> str:
 def native(found: dict) -> str:
     rows = []
     for key in sorted((key for key in found if key.startswith("native/")), key=lambda key: (OURS not in key, key)):
-        value, (_, name, minutes) = found[key], key.split("/")
+        _, name, minutes = key.split("/")
+        value = found[key] | found[f"native time/{name}/{minutes}"]
         rows.append([
             name, minutes, value["native"], f"{value['seconds_for_64']:.2f}", f"{value['feature_distance']:.1f}",
             _interval(value),
@@ -136,8 +137,8 @@ def summary(found: dict) -> str:
             soon = (str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0])
             said = f"minutes of ours until better than {name} after {late}, intervals apart"
             rows.append([said, next(soon, "not reached")])
-    for name in names(found, "native"):
-        value, ours = (found.get(f"native/{which}/20") for which in (name, OURS))
+    for name in names(found, "native time"):
+        value, ours = (found.get(f"native time/{which}/20") for which in (name, OURS))
         if value and ours:
             said = f"64 images, {name} by {value['native']}, s (times ours)"
             rows.append(

@@ -2,7 +2,9 @@
 
 import importlib.util
 import sys
+import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,7 +108,7 @@ def small_run(images, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "FOLDER", tmp_path)
     monkeypatch.setattr(compare, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(compare, "COUNT", 4)
-    monkeypatch.setattr(compare, "NATIVE", 64)
+    monkeypatch.setattr(compare, "NATIVE", 128)
     monkeypatch.setattr(compare.data, "load", lambda source, split: images)
     return tmp_path
 
@@ -131,8 +133,9 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
     monkeypatch.setitem(compare.CONTESTANTS, name, shortened)
     monkeypatch.setattr(compare.evaluate, "report", lambda pixels: {"count": len(pixels), "class_shares": {}})
     assert compare.judge(name, "1")["count"] == 4
-    found = compare.native(name, "1")
-    assert found["count"] == 64 and found["seconds_for_64"] >= 0
+    assert compare.native_time(name, "1")["seconds_for_64"] >= 0
+    assert [len(part) for part in checkpoint.load(small_run / "c_1_samples.safetensors")[0].values()] == [64]
+    assert compare.native(name, "1")["count"] == 128
     calls = compare.call_speed(name)
     assert calls["seconds_for_64"] == 300 * calls["seconds_a_call"]
 
@@ -157,8 +160,36 @@ def test_results_of_another_machine_are_not_mixed_with_ours(small_run, monkeypat
     assert compare.load() == {"machine": common.machine()}
     compare.save({"machine": common.machine(), "cost": {"a": 1}})
     assert compare.load()["cost"] == {"a": 1}
-    monkeypatch.setattr(compare, "alone", None)  # what is there is not measured again
+    monkeypatch.setattr(compare, "process", None)  # what is there is not measured again
     compare.measure("cost", "cost.py")
+
+
+def test_what_no_clock_decides_runs_side_by_side(small_run, monkeypatch):
+    """Two at a time, a thread each, and no result lost when two are saved at once."""
+    running, most = set(), []
+
+    def process(*command, threads):
+        running.add(command)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.discard(command)
+        return {"threads": threads}
+
+    monkeypatch.setattr(compare, "process", process)
+    monkeypatch.setattr(compare.torch, "get_num_threads", lambda: 2)
+    compare.side_by_side([(f"quality/{i}", "compare.py", str(i)) for i in range(20)])
+    found = compare.load()
+    assert [found[f"quality/{i}"] for i in range(20)] == [{"threads": 1}] * 20
+    assert max(most) == 2
+
+
+def test_a_process_computes_with_the_threads_it_is_given(monkeypatch):
+    seen = []
+    done = SimpleNamespace(stdout="chatter\n[1]\n")
+    monkeypatch.setattr(common.subprocess, "run", lambda *_, env, **__: seen.append(env.get("OMP_NUM_THREADS")) or done)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert common.process("cost.py") == common.process("cost.py", threads=1) == [1]
+    assert seen == ["7", "1"]
 
 
 def test_more_measures_each_ingredient(monkeypatch):

@@ -422,7 +422,7 @@ Recorded = dict[tuple[int, str, bool], tuple[Tensor, Tensor]]
 
 def reverse_frames(
     model: sample.Network, tables: schedule.NoiseSchedule, target: str, seeds: int = 3, count: int = 6,
-    steps: Sequence[int] = (5, 20, 40),
+    steps: Sequence[int] = (5, 15, 30),
 ) -> Iterator[Recorded]:  # fmt: skip
     """Walk back in every way that `reverse` lets one choose; yields what there is so far, one way more each time.
 
@@ -444,7 +444,7 @@ def reverse_frames(
 
 
 def reverse_picture(
-    recorded: Recorded, tables: schedule.NoiseSchedule, seed: int = 0, steps: int = 20, variance: str = "beta_tilde",
+    recorded: Recorded, tables: schedule.NoiseSchedule, seed: int = 0, steps: int = 15, variance: str = "beta_tilde",
     clip: bool = True, moment: int = MOMENTS,
 ) -> Figure:  # fmt: skip
     """Images on their way back from noise (Algorithm 2), and the spread of their pixels beside the forward process's.

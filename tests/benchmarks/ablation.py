@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from common import BFLOAT16, alone, ddim, median_seconds
+from common import BFLOAT16, ddim, median_seconds, process
 from torch import nn
 from torch.nn import functional as F
 
@@ -93,7 +93,7 @@ def training_step(
 def speed() -> dict[str, float]:
     """Seconds a step of all rows, each in a process of its own, in turns: a row's median ratio to the recipe of its
     round, so that slow minutes of the machine do not count, times the recipe's median."""
-    rounds = [{name: alone("ablation.py", "step", name) for name in SPEED} for _ in range(ROUNDS)]
+    rounds = [{name: process("ablation.py", "step", name) for name in SPEED} for _ in range(ROUNDS)]
     recipe = statistics.median(times[RECIPE] for times in rounds)
     return {name: recipe * statistics.median(times[name] / times[RECIPE] for times in rounds) for name in SPEED}
 

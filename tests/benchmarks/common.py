@@ -29,10 +29,14 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
 
 
-def alone(script: str, *arguments: str) -> Any:
-    """What a script of this folder prints as its last line, in JSON, run in a process of its own."""
+def process(script: str, *arguments: str, threads: int | None = None) -> Any:
+    """What a script of this folder prints as its last line, in JSON, run in a process of its own.
+
+    threads: how many the process may compute with; None for all.
+    """
     command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 

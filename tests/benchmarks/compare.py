@@ -5,25 +5,28 @@
     python tests/benchmarks/compare.py more      then what each ingredient brings to quality: another hour
     python tests/benchmarks/compare.py publish   make these results the ones that ship with the package
 
-Every measurement is a process of its own, alone on the machine; speed is measured in turns (A B C D A B C D).  `full`
-and `more` measure nothing again that build/benchmarks holds of this machine, so that an interrupted run goes on where
-it was; `speed` begins afresh.  After a change to a contestant, delete its results.  docs/benchmarks.md and notebook 05
-are made from the results that ship.
+Every measurement is a process of its own.  Whatever a clock decides has the machine to itself, and speed is measured in
+turns (A B C D A B C D); what no clock decides runs side by side, each process with a thread of its own.  `full` and
+`more` measure nothing again that build/benchmarks holds of this machine, so that an interrupted run goes on where it
+was; `speed` begins afresh.  After a change to a contestant, delete its results.  docs/benchmarks.md and notebook 05 are
+made from the results that ship.
 """
 
 import argparse
 import json
 import platform
 import resource
-import statistics
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ablation
 import torch
-from common import alone, ddim, machine, median_seconds
+from common import ddim, machine, median_seconds, process
 from contestants import CONTESTANTS, Contestant
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib import checkpoint, data, evaluate, files
@@ -36,18 +39,26 @@ TIMED = 10  # seconds of training steps that are timed at least, and no fewer th
 MINUTES = (5, 20)
 OURS_TOO = (1, 2)  # how soon do ours reach what the others have after 20 minutes?
 COUNT, NATIVE = 2000, 256
+SAVING = threading.Lock()
 QUICK = ("front door", "speed/", "calls/", "ablation speed", "cost")  # what `speed` measures
 
 
-def measure(key: str, *command: str) -> None:
+def measure(key: str, *command: str, threads: int | None = None) -> None:
     """Unless there is a result of that name: the last line that a process of its own prints."""
     if key in load():
         return
     print(f"{key} ...", flush=True)
     began = time.perf_counter()
-    found = alone(*command)
-    save(load() | {key: found})
-    print(f"  {json.dumps(found)[:200]}  ({time.perf_counter() - began:.0f} s)", flush=True)
+    found = process(*command, threads=threads)
+    with SAVING:
+        save(load() | {key: found})
+    print(f"{key}: {json.dumps(found)[:200]}  ({time.perf_counter() - began:.0f} s)", flush=True)
+
+
+def side_by_side(works: list[tuple[str, ...]]) -> None:
+    """Measure what no clock decides: as many processes at a time as there are threads, each with one of its own."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(lambda work: measure(*work, threads=1), works))
 
 
 def load() -> dict:
@@ -79,17 +90,19 @@ def full() -> None:
     for name in CONTESTANTS:
         for minutes in _budgets(name):
             if not _weights(name, 60 * minutes).exists():  # perhaps cleaned away: then what was made of them goes, too
-                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "native")}
+                gone = {f"{kind}/{name}/{minutes}" for kind in ("training", "quality", "native", "native time")}
                 save({key: value for key, value in load().items() if key not in gone})
             measure(f"training/{name}/{minutes}", "compare.py", "train", name, str(60 * minutes))
-    for name in CONTESTANTS:
-        for minutes in (*OURS_TOO, *MINUTES) if name == "ours" else MINUTES:
-            measure(f"quality/{name}/{minutes}", "compare.py", "judge", name, str(60 * minutes))
-    for name in CONTESTANTS:
-        for minutes in MINUTES if name == "ours" else MINUTES[-1:]:
-            measure(f"native/{name}/{minutes}", "compare.py", "native", name, str(60 * minutes))
+    drawing = [(name, minutes) for name in CONTESTANTS for minutes in (MINUTES if name == "ours" else MINUTES[-1:])]
+    for name, minutes in drawing:
+        measure(f"native time/{name}/{minutes}", "compare.py", "native-time", name, str(60 * minutes))
     for name in CONTESTANTS:
         measure(f"other precision/{name}", "compare.py", "train-speed", name, "other")
+    works = [(f"native/{name}/{m}", "compare.py", "native", name, str(60 * m)) for name, m in drawing]
+    for name in CONTESTANTS:
+        for m in (*OURS_TOO, *MINUTES) if name == "ours" else MINUTES:
+            works.append((f"quality/{name}/{m}", "compare.py", "judge", name, str(60 * m)))
+    side_by_side(works)
 
 
 def more() -> None:
@@ -188,27 +201,37 @@ def _restored(name: str, seconds: str) -> Contestant:
 
 def judge(name: str, seconds: str) -> dict:
     """2,000 samples by 25 steps of DDIM, the same for all."""
-    began = time.perf_counter()
     contestant = _restored(name, seconds)
-    found = evaluate.report(ddim(contestant.predict, contestant.schedule, contestant.target, COUNT))
-    return {key: value for key, value in found.items() if key != "class_shares"} | {
-        "seconds": time.perf_counter() - began
-    }
+    return _judged(ddim(contestant.predict, contestant.schedule, contestant.target, COUNT))
+
+
+def native_time(name: str, seconds: str) -> dict:
+    """Seconds for the first 64 samples by the contestant's own sampler, which stay in a file."""
+    contestant = _restored(name, seconds)
+    began = time.perf_counter()
+    with torch.no_grad():
+        images = contestant.native(64, 0)
+    took = time.perf_counter() - began
+    checkpoint.save(_samples(name, seconds), {"images": images}, {})
+    return {"seconds_for_64": took, "native": contestant.native_about}
+
+
+def _samples(name: str, seconds: str) -> Path:
+    weights = _weights(name, float(seconds))
+    return weights.with_stem(f"{weights.stem}_samples")
 
 
 def native(name: str, seconds: str) -> dict:
-    """Samples by the contestant's own sampler, 64 at a time."""
-    contestant, parts, times = _restored(name, seconds), [], []
-    for seed in range(NATIVE // 64):
-        began = time.perf_counter()
-        with torch.no_grad():
-            parts.append(contestant.native(64, seed))
-        times.append(time.perf_counter() - began)
-    found = evaluate.report(torch.cat(parts))
-    return {key: value for key, value in found.items() if key != "class_shares"} | {
-        "seconds_for_64": statistics.median(times),
-        "native": contestant.native_about,
-    }
+    """Those 64 and as many more as make it 256, judged."""
+    contestant = _restored(name, seconds)
+    parts = [checkpoint.load(_samples(name, seconds))[0]["images"]]
+    with torch.no_grad():
+        parts += [contestant.native(64, seed) for seed in range(1, NATIVE // 64)]
+    return _judged(torch.cat(parts))
+
+
+def _judged(images: Tensor) -> dict:
+    return {key: value for key, value in evaluate.report(images).items() if key != "class_shares"}
 
 
 def _peak() -> float:
@@ -221,6 +244,7 @@ WORK: dict[str, Callable[..., dict]] = {
     "call-speed": call_speed,
     "train": train,
     "judge": judge,
+    "native-time": native_time,
     "native": native,
 }
 
