@@ -56,7 +56,7 @@ bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on 
 	$(PY) tests/benchmarks/compare.py speed
 	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
 
-bench-full: $(PEERS)  ## measure quality after equal time of training, too (a good 3 hours; goes on after an interruption)
+bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; goes on after an interruption)
 	$(PY) tests/benchmarks/compare.py full
 	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
 
