@@ -249,7 +249,7 @@ def test_a_slow_minute_of_the_machine_does_not_count(monkeypatch):
         machine = (1.0, 5.0, 2.0)[(len(calls) - 1) // len(ablation.SPEED)]
         return machine * (1.0 if name == ablation.RECIPE else 3.0)
 
-    monkeypatch.setattr(ablation, "alone", took)
+    monkeypatch.setattr(ablation, "process", took)
     assert ablation.speed() == {name: 2.0 if name == ablation.RECIPE else 6.0 for name in ablation.SPEED}
     assert calls == [*ablation.SPEED] * 3
 
