@@ -53,7 +53,7 @@ def serving(folder: Path, *command: str) -> Iterator[str]:
         "JUPYTER_RUNTIME_DIR": str(private / "runtime"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         "TUTORIAL_LIB_QUIET": "1", "IPYTHONDIR": str(private / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as readers have it
-        "MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000",  # keep memory: a tenth faster
+        "MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000",  # fewer page faults
     }  # fmt: skip
     with (folder.parent / f"server-{port}.log").open("w") as log:
         server = subprocess.Popen(
