@@ -125,6 +125,12 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
         not torch.equal(a, b) for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True)
     )
 
+    x, t, unhurried = torch.randn(2, 1, 28, 28), torch.tensor([1, 300]), compare._unhurried(name, "1")
+    kernels = [weights for weights in unhurried.sampled.parameters() if weights.ndim == 4]
+    assert all(weights.is_contiguous(memory_format=torch.channels_last) for weights in kernels)
+    with torch.no_grad():
+        assert_close(unhurried.predict(x, t), second.predict(x, t), atol=1e-5, rtol=1e-5)
+
     def shortened(*arguments):
         contestant = make(*arguments)
         contestant.native = lambda count, seed: torch.zeros(count, 1, 28, 28, dtype=torch.uint8)

@@ -54,5 +54,5 @@ def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int
 def ddim(predict: Callable, schedule: NoiseSchedule, target: str, count: int, steps: int = STEPS) -> Tensor:
     """`count` images by deterministic DDIM, uint8, always from the same noise, in float32 for all."""
     noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
-    runs = (sample.ddim(predict, schedule, x_T, None, target, steps) for x_T in noise.split(64))
+    runs = (sample.ddim(predict, schedule, x_T, None, target, steps) for x_T in noise.split(32))
     return torch.cat([data.to_pixels(sample.final(run)) for run in runs])

@@ -199,9 +199,16 @@ def _restored(name: str, seconds: str) -> Contestant:
     return contestant
 
 
+def _unhurried(name: str, seconds: str) -> Contestant:
+    """The same where no clock decides: with channels last, which draws the same pictures in less time."""
+    contestant = _restored(name, seconds)
+    contestant.sampled.to(memory_format=torch.channels_last)
+    return contestant
+
+
 def judge(name: str, seconds: str) -> dict:
     """2,000 samples by 25 steps of DDIM, the same for all."""
-    contestant = _restored(name, seconds)
+    contestant = _unhurried(name, seconds)
     return _judged(ddim(contestant.predict, contestant.schedule, contestant.target, COUNT))
 
 
@@ -223,7 +230,7 @@ def _samples(name: str, seconds: str) -> Path:
 
 def native(name: str, seconds: str) -> dict:
     """Those 64 and as many more as make it 256, judged."""
-    contestant = _restored(name, seconds)
+    contestant = _unhurried(name, seconds)
     parts = [checkpoint.load(_samples(name, seconds))[0]["images"]]
     with torch.no_grad():
         parts += [contestant.native(64, seed) for seed in range(1, NATIVE // 64)]
