@@ -22,11 +22,14 @@ STEPS = 25  # of DDIM, for all
 
 
 def machine() -> str:
-    """The machine in words."""
+    """The machine in words.  Rented processors may share a name: their family tells them apart."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = cpu.get("model name", platform.processor())
+    if "cpu family" in cpu:
+        name += f" (family {cpu['cpu family']}, model {cpu['model']})"
     threads = torch.get_num_threads()
-    return f"{model}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
+    return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
 
 
 def process(script: str, *arguments: str, threads: int | None = None) -> Any:

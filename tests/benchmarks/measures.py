@@ -21,26 +21,29 @@ from tutorial_lib import data, plot, sample, schedule, train
 from tutorial_lib.unet import UNet, UNetConfig, count_parameters
 
 
+def timed(code: str) -> tuple[float, float]:
+    """Run code in a fresh interpreter: seconds, and the peak of memory in MB."""
+    began = time.perf_counter()
+    report = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return time.perf_counter() - began, int(done.stdout.split()[-1]) / 1024
+
+
 def python(code: str) -> tuple[float, float]:
-    """Run code in a fresh interpreter: median seconds of 3 runs, and the largest peak of memory in MB."""
-    times, peaks = [], []
-    for _ in range(4):  # the first one warms the disk's cache
-        began = time.perf_counter()
-        report = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - began)
-        peaks.append(int(done.stdout.split()[-1]) / 1024)
+    """The median seconds of 3 runs, after one that warms the disk's cache, and their largest peak of memory in MB."""
+    times, peaks = zip(*(timed(code) for _ in range(4)), strict=True)
     return statistics.median(times[1:]), max(peaks)
 
 
 def loading() -> dict[str, float]:
     """Data, with everything it imports; the bare import of torch beside it."""
     found = {}
-    found["import torch, s"], _ = python("import torch")
     modules = sorted(path.stem for path in Path(tutorial_lib.__file__).parent.glob("*.py") if path.stem[0] != "_")
-    everything, _ = python(f"import torch; from tutorial_lib import {', '.join(modules)}")
-    found["import of all modules of tutorial_lib on top of torch, s (a difference of medians)"] = (
-        everything - found["import torch, s"]
+    alone, more = "import torch", f"import torch; from tutorial_lib import {', '.join(modules)}"
+    pairs = [(timed(alone)[0], timed(more)[0]) for _ in range(6)][1:]  # in turns; the first pair warms the cache
+    found["import torch, s"] = statistics.median(torch_alone for torch_alone, _ in pairs)
+    found["import of all modules of tutorial_lib on top of torch, s (the median of five pairs)"] = statistics.median(
+        everything - torch_alone for torch_alone, everything in pairs
     )
     load = "from tutorial_lib import data; data.load({!r})"
     seconds, peak = python(load.format("embedded"))

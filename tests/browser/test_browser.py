@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
@@ -27,7 +27,8 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
 FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
+    "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # pages see nothing of the internet
 ]  # fmt: skip
 QUIET_LAB = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
@@ -102,23 +103,27 @@ def voila(folder) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def context() -> Iterator[BrowserContext]:
+    """A browser for all pages: what JupyterLab and Voila are made of is fetched and compiled once."""
     assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser.new_context(viewport={"width": 1250, "height": 1000})
+        browser.close()
 
 
-def opened(browser: Browser) -> tuple[Page, list[str]]:
-    """A page that sees nothing of the internet, and what goes wrong on it."""
-    page, errors = browser.new_page(viewport={"width": 1250, "height": 1000}), []
-    page.route(  # Voila asks for two style sheets that only the web has
-        lambda url: not url.startswith(("http://127.0.0.1", "blob:", "data:")),
-        lambda route: route.fulfill(status=200, content_type="text/css", body=""),
-    )
+def opened(context: BrowserContext) -> tuple[Page, list[str]]:
+    """A page, and what goes wrong on it."""
+    page, errors = context.new_page(), []
+
+    def listen(message: ConsoleMessage) -> None:
+        """Voila asks for two style sheets that only the web has, and does without."""
+        elsewhere = message.location["url"].startswith("https://")
+        if message.type == "error" and not elsewhere:
+            errors.append(message.text)
+
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("console", listen)
     return page, errors
 
 
@@ -171,8 +176,8 @@ EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @EACH
-def test_in_jupyterlab(path, lab, browser):
-    page, errors = opened(browser)
+def test_in_jupyterlab(path, lab, context):
+    page, errors = opened(context)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
     assert page.evaluate(RUN_ALL, SECONDS) == []
@@ -183,8 +188,8 @@ def test_in_jupyterlab(path, lab, browser):
 
 
 @EACH
-def test_under_voila(path, voila, browser):
-    page, errors = opened(browser)
+def test_under_voila(path, voila, context):
+    page, errors = opened(context)
     page.goto(f"{voila}/voila/render/{path.name}", wait_until="commit", timeout=1000 * SECONDS)
     expect(page.locator(".widget-vbox").first).to_be_visible(timeout=1000 * SECONDS)
     move_by_keyboard(page, path, "voila")
