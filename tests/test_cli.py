@@ -85,7 +85,7 @@ def test_every_field_of_the_configuration_is_an_option(small, tmp_path):
     given = {
         "lr": 0.01, "lr_end": 0.001, "warmup": 1, "ema": 0.5, "clip": 0.3, "accumulation": 2, "precision": "no",
         "target": "eps", "loss": "l1", "schedule": "linear", "T": 1001, "save_every": 2, "flip": True,
-        "optimizer": "adam", "lr_muon": 0.03,
+        "optimizer": "adam", "lr_muon": 0.03, "momentum": 0.5, "t_sampling": "uniform",
     }  # fmt: skip
     options = [
         word for name, value in given.items()

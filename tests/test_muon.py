@@ -47,7 +47,7 @@ def test_length_does_not_matter_and_zero_stays_zero():
 def test_steps_of_pytorchs_muon(rows, columns):
     ours, theirs = (nn.Parameter(matrices(1, rows, columns)[0].clone()) for _ in range(2))
     convolution = nn.Parameter(ours.detach().view(rows, columns, 1, 1).clone())
-    a = Muon([convolution], lr=0.1, dtype=torch.bfloat16)
+    a = Muon([convolution], lr=0.1, momentum=0.95, dtype=torch.bfloat16)
     b = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.0, momentum=0.95, nesterov=True)
     for step in range(4):
         gradient = matrices(1, rows, columns, seed=step)[0]

@@ -274,6 +274,11 @@ NOTICED = {
         ("train._order", "torch.randperm(count, ", "torch.randint(count, (count,), "),
         ("train._order", "torch.randperm(count, generator=_generator(seed, -1 - epoch))", "torch.arange(count)"),
     ],
+    ("05", "assert_close(tenths(steps), below.diff()"): [
+        ("train.draw", "SPREAD * torch.randn", "torch.randn"),
+        ("train.draw", "(config.T * way).ceil()", "(config.T * (1 - way**2)).ceil()"),
+        ("train.draw", 'config.t_sampling == "logit-normal"', 'config.t_sampling != "logit-normal"'),
+    ],
     ("05", "assert_close(muon.orthogonalize(G[None])[0], naive"): [
         ("muon.orthogonalize", "C * square @ square", "C * square"),
         ("muon.orthogonalize", "torch.linalg.matrix_norm(x, keepdim=True)", "x.abs().max()"),

@@ -69,13 +69,17 @@ def test_every_epoch_shows_each_image_once_in_a_new_order(tiny_images, batch):
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
-def test_steps_are_uniform_and_noise_is_normal(tiny_images):
-    config = replace(SMALL, batch=1000, T=20)
+@pytest.mark.parametrize("t_sampling", train.T_SAMPLING)
+def test_steps_follow_their_law_and_noise_is_normal(tiny_images, t_sampling):
+    config = replace(SMALL, batch=1000, T=10, t_sampling=t_sampling)
     draws = [train.draw(tiny_images, step, config) for step in range(1, 11)]
-    counts = torch.cat([t for _, t, _ in draws]).bincount(minlength=21)
-    assert counts[0] == 0 and len(counts) == 21
-    chi_square = float(((counts[1:] - 500.0) ** 2 / 500).sum())
-    assert chi_square < 43.8  # the 99.9th percentile of chi-square with 19 degrees of freedom
+    counts = torch.cat([t for _, t, _ in draws]).bincount(minlength=11)
+    assert counts[0] == 0 and len(counts) == 11
+    way = torch.linspace(0, 1, 11, dtype=torch.float64)
+    below = way if t_sampling == "uniform" else torch.special.ndtr(way.logit() / 1.2)  # P(t <= k)
+    expected = 10_000 * below.diff()
+    chi_square = float(((counts[1:] - expected) ** 2 / expected).sum())
+    assert chi_square < 27.9  # the 99.9th percentile of chi-square with 9 degrees of freedom
     eps = torch.cat([eps for _, _, eps in draws]).double()
     assert_close(float(eps.mean()), 0.0, rtol=0, atol=4 / math.sqrt(eps.numel()))
     assert_close(float(eps.var()), 1.0, rtol=4 * math.sqrt(2 / eps.numel()), atol=0)
@@ -168,6 +172,20 @@ def test_a_run_resumed_on_a_gpu_has_all_its_state_there(tiny, tiny_images, tmp_p
             break
     losses = [r.loss for r in train.train(network(tiny), tiny_images, config, tmp_path, resume=True, device="cuda")]
     assert len(losses) == 2
+
+
+def test_momentum_is_muons(tiny, tiny_images):
+    """Without momentum the first step is the same, and the second goes elsewhere."""
+    ways = []
+    for momentum in (0.9, 0.0):
+        config = replace(SMALL, steps=2, warmup=0, lr_end=1e-3, momentum=momentum)
+        model, weights = network(tiny), []
+        for _ in train.train(model, tiny_images, config, device="cpu"):
+            weights.append(model.out.weight.detach().clone())
+        ways.append(weights)
+    (first, second), (again, elsewhere) = ways
+    assert_close(first, again, rtol=1e-3, atol=1e-5)
+    assert float((second - elsewhere).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
@@ -365,8 +383,8 @@ def test_a_loss_that_is_not_a_number_without_a_folder(tiny_images):
     [
         ("steps", 0), ("steps", -1), ("batch", 0), ("lr", 0.0), ("lr", -1.0), ("clip", 0.0), ("accumulation", 0),
         ("report_every", 0), ("save_every", 0), ("ema", 1.0), ("ema", -0.1), ("warmup", -1), ("lr_end", -1.0),
-        ("accumulation", 3), ("target", "noise"), ("loss", "l3"), ("precision", "int4"),
-        ("schedule", "cosinus"), ("T", 0),
+        ("accumulation", 3), ("target", "noise"), ("loss", "l3"), ("precision", "int4"), ("momentum", 1.0),
+        ("schedule", "cosinus"), ("T", 0), ("t_sampling", "middle"),
     ],
 )  # fmt: skip
 def test_illegal_configurations(field, value):

@@ -30,12 +30,13 @@ FAST_STEPS = 25  # of samplers that need not follow the whole chain
 METRICS = ("fd", "copies", "bpd")
 HELP = {  # of each option of TrainConfig
     "steps": "optimiser steps", "batch": "images a step", "optimizer": "muon or adam", "lr": "Adam's learning rate",
-    "lr_muon": "Muon's learning rate", "lr_end": "learning rate at the end",
+    "lr_muon": "Muon's learning rate", "momentum": "Muon's momentum", "lr_end": "learning rate at the end",
     "warmup": "steps in which the learning rate rises", "ema": "decay of the averaged weights",
     "clip": "largest norm of the gradient", "accumulation": "pieces a batch is cut into, to save memory",
     "precision": "auto, bf16, fp16 or no", "flip": "mirror half of the images (wrong for shoes)",
     "target": "what the network predicts: eps, x_0, v or mu", "loss": "l2, l1 or huber",
     "schedule": "a noise schedule, linear or cosine for example", "T": "number of noising steps",
+    "t_sampling": "which steps the images get: logit-normal (the middle more often) or uniform",
     "report_every": "steps between reports", "save_every": "steps between checkpoints",
 }  # fmt: skip
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 A, B, C = 3.4445, -4.7750, 2.0315  # chosen by Jordan et al. to lift small singular values quickly
-MOMENTUM = 0.95
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -32,12 +31,14 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
 class Muon(torch.optim.Optimizer):
     """Muon for convolutions: each weight (out, in, height, width) counts as a matrix of out x (in height width).
 
-    lr: the length of a step along each direction; times the root of rows / columns where there are more rows.
-    The momentum is Nesterov's: the newest gradient counts once more.  dtype: of the products in `orthogonalize`.
+    weights: parameters, or groups of them as PyTorch's optimisers take.  lr: the length of a step along each
+    direction; times the root of rows / columns where there are more rows.
+    momentum: what stays of the average of gradients at each step; it is Nesterov's, the newest counts once more.
+    dtype: of the products in `orthogonalize`.
     """
 
-    def __init__(self, weights: list[nn.Parameter], lr: float, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(weights, {"lr": lr, "dtype": dtype})
+    def __init__(self, weights: list, lr: float, momentum: float = 0.9, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "dtype": dtype})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -48,13 +49,13 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     alike.setdefault(weight.shape, []).append(weight)
             for shape, weights in alike.items():
-                update = torch.stack([self._momentum(weight) for weight in weights])
+                update = torch.stack([self._momentum(weight, group["momentum"]) for weight in weights])
                 update = orthogonalize(update.flatten(2), dtype=group["dtype"])  # (N, out, in height width)
                 length = group["lr"] * max(1.0, update.shape[1] / update.shape[2]) ** 0.5
                 for weight, one in zip(weights, update, strict=True):
                     weight.sub_(one.view(shape), alpha=length)
 
-    def _momentum(self, weight: nn.Parameter) -> Tensor:
+    def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
         average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-        average.lerp_(weight.grad, 1 - MOMENTUM)
-        return weight.grad.lerp(average, MOMENTUM)
+        average.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(average, momentum)

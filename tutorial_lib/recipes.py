@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
-SHIPPED = train.TrainConfig(steps=25_000, ema=0.999)
+SHIPPED = train.TrainConfig(steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform")
 WEIGHTS = "fashion_mnist.safetensors"
 SEARCHED = 2000  # samples whose neighbours are looked for
 REPLAYED = (1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1300, 1600, 2000)
@@ -208,8 +208,8 @@ def replay(count: int = 12) -> None:
     Both for the weights as they are and for their average: see `widgets.recorded` for the shapes.
     """
     torch.manual_seed(SHIPPED.seed)  # the initial weights
-    model, config = UNet(UNetConfig()), train.TrainConfig(steps=REPLAYED[-1], report_every=1)
-    x_0, t, eps = train.draw(load("embedded", "test"), 1, train.TrainConfig(batch=1000, seed=1))
+    model, config = UNet(UNetConfig()), replace(SHIPPED, steps=REPLAYED[-1], ema=0.998, report_every=1)
+    x_0, t, eps = train.draw(load("embedded", "test"), 1, replace(config, batch=1000, seed=1))
     tables, found = named(config.schedule, config.T), {"steps": [], "losses": [], "by_t": [], "samples": []}
     for last in train.train(model, _full("train"), config, device="cpu"):
         found["losses"] += last.losses

@@ -26,6 +26,8 @@ from tutorial_lib.schedule import NoiseSchedule, named
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
+T_SAMPLING = ("logit-normal", "uniform")
+SPREAD = 1.2  # of the normal behind logit-normal steps; much less, and the ends of 1..T are never drawn
 FILE = "checkpoint.safetensors"
 
 
@@ -36,21 +38,23 @@ class TrainConfig:
     steps: optimiser steps.  batch: images a step, over all processes and accumulated pieces.
     optimizer: "muon" moves the weights of convolutions by Muon and all others by Adam, "adam" moves all by Adam.
     lr, lr_end: Adam's learning rate rises over `warmup` steps to lr and falls along half a cosine to lr_end.
-    lr_muon: Muon's, which rises and falls with it.
+    lr_muon: Muon's, which rises and falls with it.  momentum: Muon's.
     ema: decay of the averaged weights.  clip: largest norm of the gradient.  accumulation: pieces a batch is cut
     into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
     flip: mirror half of the images (wrong for shoes: notebook 05).  target: eps, x_0, v or mu.
-    loss: l2, l1 or huber.  schedule, T: the noise schedule.  report_every, save_every: in steps.
+    loss: l2, l1 or huber.  schedule, T: the noise schedule.  t_sampling: "logit-normal" draws steps t from the middle
+    more often (Esser et al. 2024, arXiv 2403.03206), "uniform" is Algorithm 1's.  report_every, save_every: in steps.
     Raises ValueError for anything out of range.
     """
 
     steps: int = 2000
-    batch: int = 128
+    batch: int = 64
     optimizer: str = "muon"
     lr: float = 2e-3
     lr_muon: float = 0.015
+    momentum: float = 0.9
     lr_end: float = 0.0
-    warmup: int = 100
+    warmup: int = 50
     ema: float = 0.998
     clip: float = 1.0
     accumulation: int = 1
@@ -60,6 +64,7 @@ class TrainConfig:
     loss: str = "l2"
     schedule: str = "cosine"
     T: int = 1000
+    t_sampling: str = "logit-normal"
     seed: int = 0
     report_every: int = 10
     save_every: int = 500
@@ -68,14 +73,14 @@ class TrainConfig:
         for name in ("steps", "batch", "lr", "lr_muon", "clip", "accumulation", "report_every", "save_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        if not (0 <= self.ema < 1 and 0 <= self.momentum < 1):
+            raise ValueError(f"ema and momentum must lie in [0, 1), got {self.ema} and {self.momentum}")
         if self.warmup < 0 or self.lr_end < 0:
             raise ValueError(f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}")
         if self.batch % self.accumulation:
             raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces")
-        legal_names = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
-        for name, legal in legal_names.items():
+        one_of = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        for name, legal in (one_of | {"t_sampling": T_SAMPLING}).items():
             if getattr(self, name) not in legal:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}")
         named(self.schedule, self.T)  # raises for an unknown schedule or T
@@ -103,15 +108,9 @@ class Progress:
 
 
 def train(
-    model: nn.Module,
-    images: Images,
-    config: TrainConfig,
-    out: Path | str | None = None,
-    about: dict[str, Any] | None = None,
-    resume: bool = False,
-    minutes: float | None = None,
-    device: str | None = None,
-) -> Iterator[Progress]:
+    model: nn.Module, images: Images, config: TrainConfig, out: Path | str | None = None,
+    about: dict[str, Any] | None = None, resume: bool = False, minutes: float | None = None, device: str | None = None,
+) -> Iterator[Progress]:  # fmt: skip
     """Train `model` in place by Algorithm 1; yield a `Progress` every `report_every` steps.
 
     out: folder for the checkpoint (network, EMA, optimiser, configuration), written every `save_every` steps,
@@ -185,7 +184,8 @@ def training_step(
 def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor, Tensor]:
     """What training step number `step` sees: x_0, t and eps, the same on every machine and in every process.
 
-    Images come in a new random order each epoch; t is uniform on 1..T; eps is standard normal.
+    Images come in a new random order each epoch; t is uniform on 1..T (Algorithm 1, line 3), or logit-normal: T / (1 +
+    exp(-z)), rounded up, where z is normal with standard deviation `SPREAD`; eps is standard normal.
     (Algorithm 1, lines 2 to 4; notebook 05)
     """
     generator = _generator(config.seed, step)
@@ -197,6 +197,9 @@ def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor
     flip = torch.rand(config.batch, generator=generator) < 0.5 if config.flip else None
     x_0 = batch(images, indices, flip)
     t = torch.randint(1, config.T + 1, (config.batch,), generator=generator)
+    if config.t_sampling == "logit-normal":
+        way = (SPREAD * torch.randn(config.batch, generator=generator)).sigmoid()
+        t = (config.T * way).ceil().long().clamp(1, config.T)
     return x_0, t, torch.randn(x_0.shape, generator=generator)
 
 
@@ -226,7 +229,7 @@ def _optimizers(model: nn.Module, config: TrainConfig, precision: str) -> dict[s
         made["adam"] = torch.optim.Adam([{"params": others, "initial_lr": config.lr}], betas=(0.9, 0.99), fused=True)
     if weights:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        made["muon"] = Muon([{"params": weights, "initial_lr": config.lr_muon}], lr=config.lr_muon, dtype=dtype)
+        made["muon"] = Muon([{"params": weights, "initial_lr": config.lr_muon}], config.lr_muon, config.momentum, dtype)
     return made
 
 

@@ -46,7 +46,8 @@ QUALITY = {
     "float32 throughout": {"precision": "no"},
     "no folding of pixels: a stem at 28 x 28": {"patch": 1},
     "constant learning rate": {"constant": True},
-    "batches of 64": {"batch": 64},
+    "batches of 128": {"batch": 128},
+    "all steps alike (uniform t)": {"t_sampling": "uniform"},
     "no averaged weights": {"averaged": False},
 }
 
@@ -64,18 +65,19 @@ def training_step(
     bf16: bool = BFLOAT16, layout: torch.memory_format = torch.channels_last, fused_attention: bool = False,
     patch: int = 2, optimizer: str = "muon", fused: bool = True, compile: bool = False,
 ) -> Callable[[], None]:  # fmt: skip
-    """A training step on 128 random images, written out so that each part can be changed."""
+    """A training step on a batch of random images, written out so that each part can be changed."""
     torch.manual_seed(0)
     model = UNet(UNetConfig(patch=patch))
     if fused_attention:
         model.attention.__class__ = _Fused
     model = model.to(memory_format=layout).train()
     averaged = copy.deepcopy(model).requires_grad_(False)
-    optimizers = train._optimizers(model, train.TrainConfig(optimizer=optimizer), "bf16" if bf16 else "no").values()
+    config = train.TrainConfig(optimizer=optimizer)
+    optimizers = train._optimizers(model, config, "bf16" if bf16 else "no").values()
     for group in (group for one in optimizers for group in one.param_groups if "fused" in group):
         group["fused"] = group["foreach"] = fused
     network = torch.compile(model) if compile else model
-    x, t = torch.randn(128, 1, 28, 28), torch.randint(1, 1001, (128,))
+    x, t = torch.randn(config.batch, 1, 28, 28), torch.randint(1, 1001, (config.batch,))
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from tutorial_lib import data, sample
 from tutorial_lib.schedule import NoiseSchedule
+from tutorial_lib.train import TrainConfig
 
 BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # whether this CPU computes with it
+BATCH = TrainConfig().batch  # images a step of ours
 STEPS = 25  # of DDIM, for all
 
 

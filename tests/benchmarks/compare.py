@@ -24,7 +24,7 @@ from pathlib import Path
 
 import ablation
 import torch
-from common import ddim, machine, median_seconds, process
+from common import BATCH, ddim, machine, median_seconds, process
 from contestants import CONTESTANTS, Contestant
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -122,13 +122,15 @@ def _budgets(name: str) -> tuple[int, ...]:
 
 
 def train_speed(name: str, precision: str = "its own") -> dict:
-    """Images a second over some steps of 128 after the first two, and the largest memory of the process.
+    """Images a second over some steps after the first two, and the largest memory of the process.
 
+    Ours in the batches that they learn from, the others in batches of 128.
     precision: "other" is float32 for ours, and for the others bfloat16 with channels last, as ours has it.
     """
     other, mine = precision == "other", name == "ours"
     options = {"precision": "no"} if other and mine else {}
-    contestant = CONTESTANTS[name](data.load("auto", "train"), batch=128, **options)
+    batch = BATCH if mine else 128
+    contestant = CONTESTANTS[name](data.load("auto", "train"), batch=batch, **options)
     if other and not mine:
         contestant.network.to(memory_format=torch.channels_last)
     steps = 0
@@ -140,7 +142,7 @@ def train_speed(name: str, precision: str = "its own") -> dict:
             next(contestant.steps)
             steps += 1
     return {
-        "images_per_second": 128 * steps / (time.perf_counter() - began),
+        "images_per_second": batch * steps / (time.perf_counter() - began),
         "peak_MB": _peak(),
         "parameters": count_parameters(contestant.network),
         "about": contestant.about,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from common import BATCH
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,7 +80,7 @@ def _train(network: nn.Module, optimizer, loss, batches, after=lambda: None, cli
         yield
 
 
-def ours(images: data.Images, seconds: float = 300, batch: int = 128, precision: str = "auto") -> Contestant:
+def ours(images: data.Images, seconds: float = 300, batch: int = BATCH, precision: str = "auto") -> Contestant:
     """This project, with its defaults; `seconds` decides how fast the learning rate falls."""
     torch.manual_seed(0)
     config = train.TrainConfig(report_every=1, batch=batch, precision=precision)

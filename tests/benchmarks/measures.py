@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import median_seconds
+from common import BATCH, median_seconds
 
 import tutorial_lib
 from tutorial_lib import data, plot, sample, schedule, train
@@ -53,8 +53,8 @@ def loading() -> dict[str, float]:
         seconds, peak = python(load.format(str(folder)))
         found |= {"full IDX set with all imports, s": seconds, "full IDX set, peak memory, MB": peak}
     images = data.load("embedded")
-    chosen = torch.randint(0, len(images), (128,))
-    found["a batch of 128, ms"] = 1000 * median_seconds(lambda: data.batch(images, chosen), 200)
+    chosen = torch.randint(0, len(images), (BATCH,))
+    found[f"a batch of {BATCH}, ms"] = 1000 * median_seconds(lambda: data.batch(images, chosen), 200)
     return found
 
 
@@ -85,7 +85,7 @@ def network() -> dict[str, float]:
         call = median_seconds(lambda: model(x_T, t))
     return {
         "parameters": count_parameters(model),
-        "training, images/s (batch 128, best precision)": rates[-1],
+        f"training, images/s (batch {BATCH}, best precision)": rates[-1],
         "one call on 64 images, ms (float32)": 1000 * call,
     }
 
