@@ -277,7 +277,7 @@ NOTICED = {
     ("05", "assert_close(tenths(steps), below.diff()"): [
         ("train.draw", "SPREAD * torch.randn", "torch.randn"),
         ("train.draw", "(config.T * way).ceil()", "(config.T * (1 - way**2)).ceil()"),
-        ("train.draw", 'config.t_sampling == "logit-normal"', 'config.t_sampling != "logit-normal"'),
+        ("train.draw", 'config.t_sampling == "uniform"', 'config.t_sampling != "uniform"'),
     ],
     ("05", "assert_close(muon.orthogonalize(G[None])[0], naive"): [
         ("muon.orthogonalize", "C * square @ square", "C * square"),

@@ -27,6 +27,7 @@ from tutorial_lib.schedule import NoiseSchedule, named
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
 T_SAMPLING = ("logit-normal", "uniform")
+LEGAL = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS, "t_sampling": T_SAMPLING}
 SPREAD = 1.2  # of the normal behind logit-normal steps; much less, and the ends of 1..T are never drawn
 FILE = "checkpoint.safetensors"
 
@@ -79,8 +80,7 @@ class TrainConfig:
             raise ValueError(f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}")
         if self.batch % self.accumulation:
             raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces")
-        one_of = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
-        for name, legal in (one_of | {"t_sampling": T_SAMPLING}).items():
+        for name, legal in LEGAL.items():
             if getattr(self, name) not in legal:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}")
         named(self.schedule, self.T)  # raises for an unknown schedule or T
@@ -196,8 +196,9 @@ def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor
         indices[here] = _order(len(images), epoch, config.seed)[positions[here] % len(images)]
     flip = torch.rand(config.batch, generator=generator) < 0.5 if config.flip else None
     x_0 = batch(images, indices, flip)
-    t = torch.randint(1, config.T + 1, (config.batch,), generator=generator)
-    if config.t_sampling == "logit-normal":
+    if config.t_sampling == "uniform":
+        t = torch.randint(1, config.T + 1, (config.batch,), generator=generator)
+    else:
         way = (SPREAD * torch.randn(config.batch, generator=generator)).sigmoid()
         t = (config.T * way).ceil().long().clamp(1, config.T)
     return x_0, t, torch.randn(x_0.shape, generator=generator)
