@@ -160,12 +160,27 @@ def ablation_speed(found: dict) -> str:
 
 
 def ablation_quality(found: dict) -> str:
-    rows = []
-    for name in names(found, "ablation quality"):
-        value = found[f"ablation quality/{name}"]
-        rows.append([name, f"{value['steps']:,}", f"{value['feature_distance']:.1f}", _interval(value)])
-    filled = table(["", "steps in that time", "distance", "95 % interval"], rows)
+    rows = [[name, *_taught(found[f"ablation quality/{name}"])] for name in names(found, "ablation quality")]
+    filled = table(["", *TAUGHT], rows)
     return filled + "\n\n![A bar of distance for each row, with its interval](figures/ablation.png)"
+
+
+def longer(found: dict) -> str:
+    """A row for each run, with what its network would pay for a test image."""
+    rows = []
+    runs = [key for key in found if key.startswith("longer/")]
+    for key in sorted(runs, key=lambda key: (key.split("/")[2], "recipe" not in key)):
+        value = found[key]
+        bits = f"{value['bpd']:.2f} ± {2 * value['error']:.2f}"
+        rows.append([key.split("/")[1], *_taught(value), bits])
+    return table(["", *TAUGHT, "bits per dimension"], rows)
+
+
+TAUGHT = ("steps in that time", "distance", "95 % interval")
+
+
+def _taught(value: dict) -> list[str]:
+    return [f"{value['steps']:,}", f"{value['feature_distance']:.1f}", _interval(value)]
 
 
 def cost(found: dict) -> str:
@@ -203,8 +218,8 @@ def machine(found: dict) -> str:
 BLOCKS: dict[str, Callable[[dict], str]] = {
     "machine": machine, "summary": summary, "front door": front_door, "speed": speed,
     "precision": precision, "quality": quality, "native": native,
-    "ablation speed": ablation_speed, "ablation quality": ablation_quality, "cost": cost, "limits": limits,
-    "shipped": shipped,
+    "ablation speed": ablation_speed, "ablation quality": ablation_quality, "longer": longer, "cost": cost,
+    "limits": limits, "shipped": shipped,
 }  # fmt: skip
 
 

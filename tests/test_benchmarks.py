@@ -83,6 +83,11 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path):
     pages.draw(found | {f"quality/{name}/5": value for name in contestants.CONTESTANTS}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ablation.png", "quality.png"]
     assert "| one less | 300 | 3.0 | 2.5 to 3.8 |" in pages.ablation_quality(found)
+    bits = value | {"bpd": 3.5, "error": 0.02}
+    turns = {"longer/one less/1": bits, "longer/one less/0": bits | {"steps": 301}, "longer/the recipe/1": bits}
+    rows = pages.longer(turns).splitlines()[2:]
+    assert rows[0] == "| one less | 301 | 3.0 | 2.5 to 3.8 | 3.50 ± 0.04 |"
+    assert rows[1].startswith("| the recipe | 300 |") and rows[2].startswith("| one less | 300 |")
 
 
 @pytest.mark.parametrize("name", ["ours", "b: diffusers", "c: annotated recipe"])
@@ -204,7 +209,9 @@ def test_more_measures_each_ingredient(monkeypatch):
     monkeypatch.setattr(compare, "measure", lambda key, *command: measured.append((key, *command)))
     compare.more()
     assert measured[:2] == ["full", ("compiled", "ablation.py", "compiled")]
-    assert measured[2:] == [(f"ablation quality/{n}", "ablation.py", "quality", n) for n in ablation.QUALITY]
+    assert measured[2:-4] == [(f"ablation quality/{n}", "ablation.py", "quality", n) for n in ablation.QUALITY]
+    name = "all steps alike (uniform t)"
+    assert measured[-1] == (f"longer/{name}/1", "ablation.py", "quality", name, "300", "1")
 
 
 def test_summary_says_how_soon_ours_is_better():

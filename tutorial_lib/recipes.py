@@ -23,6 +23,7 @@ from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
+# The settings behind the weights that ship.  Uniform t: they answer for likelihoods, too (notebook 05, section 5.11).
 SHIPPED = train.TrainConfig(steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform")
 WEIGHTS = "fashion_mnist.safetensors"
 SEARCHED = 2000  # samples whose neighbours are looked for

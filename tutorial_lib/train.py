@@ -1,4 +1,4 @@
-"""Algorithm 1, and everything that makes it pleasant: warm-up, EMA, mixed precision, resuming, several processes.
+"""Algorithm 1, and what makes it quick and pleasant: steps from the middle, EMA, bfloat16, resuming, processes.
 
 `train` takes any network that maps (x_t, t) to a tensor like x_t, and is a generator: the caller owns progress
 bars, pictures and stopping.  What step k draws (images, steps t, noise) depends on the seed and on k alone, so
@@ -28,7 +28,7 @@ PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
 T_SAMPLING = ("logit-normal", "uniform")
 LEGAL = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS, "t_sampling": T_SAMPLING}
-SPREAD = 1.2  # of the normal behind logit-normal steps; much less, and the ends of 1..T are never drawn
+SPREAD = 1.2  # of the normal behind logit-normal steps: the first and the last tenth of 1..T get 3.4 % each
 FILE = "checkpoint.safetensors"
 
 
@@ -44,7 +44,7 @@ class TrainConfig:
     into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
     flip: mirror half of the images (wrong for shoes: notebook 05).  target: eps, x_0, v or mu.
     loss: l2, l1 or huber.  schedule, T: the noise schedule.  t_sampling: "logit-normal" draws steps t from the middle
-    more often (Esser et al. 2024, arXiv 2403.03206), "uniform" is Algorithm 1's.  report_every, save_every: in steps.
+    more often (Esser et al. 2024, arXiv 2403.03206), "uniform" draws all alike.  report_every, save_every: in steps.
     Raises ValueError for anything out of range.
     """
 
@@ -111,7 +111,7 @@ def train(
     model: nn.Module, images: Images, config: TrainConfig, out: Path | str | None = None,
     about: dict[str, Any] | None = None, resume: bool = False, minutes: float | None = None, device: str | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
-    """Train `model` in place by Algorithm 1; yield a `Progress` every `report_every` steps.
+    """Train `model` in place by Algorithm 1, t as `t_sampling` says; yield a `Progress` every `report_every` steps.
 
     out: folder for the checkpoint (network, EMA, optimiser, configuration), written every `save_every` steps,
     at the end, and when the caller stops iterating.  about: what else its JSON should say ("model": ...).

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/ablation.py speed           seconds a step, all rows in turns
     python tests/benchmarks/ablation.py compiled        the same with torch.compile, and how long that takes first
-    python tests/benchmarks/ablation.py quality NAME    distance after equal time of training
+    python tests/benchmarks/ablation.py quality NAME    distance after equal time of training; [SECONDS SEED]
 
 The first row of each table is the recipe as it stands; every other row changes one thing in it.
 """
@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from common import BFLOAT16, ddim, median_seconds, process
@@ -23,6 +24,7 @@ from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig
 
 SECONDS = 90  # of training, for each row of the table of quality
+LONGER, SEEDS = 300, (0, 1)  # the same for the rows `STEPS`, in turns
 COUNT = 2000
 ROUNDS = 3
 RECIPE = "the recipe"
@@ -50,6 +52,7 @@ QUALITY = {
     "all steps alike (uniform t)": {"t_sampling": "uniform"},
     "no averaged weights": {"averaged": False},
 }
+STEPS = (RECIPE, "all steps alike (uniform t)")
 
 
 class _Fused(blocks.Attention):
@@ -110,14 +113,14 @@ def compiled() -> dict[str, float]:
     return {"first_step": first, "seconds_a_step": with_it, "seconds_a_step_without": without}
 
 
-def quality(row: dict) -> dict[str, float]:
-    """The distance after a training of that many seconds."""
+def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, float]:
+    """Distance and bits per dimension after a training of that many seconds; weights and draws begin with the seed."""
     row, plain = dict(row), train.training_step
     patch = row.pop("patch", 2)
     averaged, constant, gamma = row.pop("averaged", True), row.pop("constant", False), row.pop("min_snr", None)
-    config = train.TrainConfig(**row)
+    config = train.TrainConfig(**row, seed=seed)
     if constant:
-        config = train.TrainConfig(**row, lr_end=config.lr)
+        config = replace(config, lr_end=config.lr)
 
     def weighted(network, schedule, x_0, t, eps, config):
         """Hang et al. 2023 for v: min(SNR, gamma) / (SNR + 1), scaled to a mean of 1 over all t."""
@@ -125,17 +128,22 @@ def quality(row: dict) -> dict[str, float]:
         weight = snr.clamp(max=gamma) / (snr + 1)
         return plain(network, schedule, x_0, t, eps, config) * (weight / weight.mean())[t - 1].float()
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = UNet(UNetConfig(patch=patch))
     train.training_step = weighted if gamma else plain
     try:
-        for last in train.train(model, data.load("auto", "train"), config, minutes=SECONDS / 60, device="cpu"):
+        for last in train.train(model, data.load("auto", "train"), config, minutes=seconds / 60, device="cpu"):
             pass
     finally:
         train.training_step = plain
     judged = last.ema_model if averaged else model.eval()
-    found = evaluate.report(ddim(judged, named(config.schedule, config.T), config.target, COUNT))
-    return {"steps": last.step, **{key: found[key] for key in ("feature_distance", "interval", "floor")}}
+    tables, generator = named(config.schedule, config.T), torch.Generator().manual_seed(0)
+    found = evaluate.report(ddim(judged, tables, config.target, COUNT))
+    with torch.no_grad():
+        pixels = data.load("auto", "test").pixels[:COUNT]
+        found |= evaluate.bits_per_dimension(judged, tables, pixels, generator, config.target)
+    said = ("feature_distance", "interval", "floor", "bpd", "error")
+    return {"steps": last.step, **{key: found[key] for key in said}}
 
 
 if __name__ == "__main__":
@@ -144,6 +152,6 @@ if __name__ == "__main__":
         "speed": speed,
         "step": lambda name: median_seconds(training_step(**SPEED[name]), 8, uncounted=2),
         "compiled": compiled,
-        "quality": lambda name: quality(QUALITY[name]),
+        "quality": lambda name, seconds=SECONDS, seed=0: quality(QUALITY[name], float(seconds), int(seed)),
     }
     print(json.dumps(work[what](*names)))

@@ -111,6 +111,9 @@ def more() -> None:
     measure("compiled", "ablation.py", "compiled")
     for name in ablation.QUALITY:
         measure(f"ablation quality/{name}", "ablation.py", "quality", name)
+    for seed in ablation.SEEDS:
+        for name in ablation.STEPS:
+            measure(f"longer/{name}/{seed}", "ablation.py", "quality", name, str(ablation.LONGER), str(seed))
 
 
 def _budgets(name: str) -> tuple[int, ...]:
