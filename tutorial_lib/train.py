@@ -44,7 +44,8 @@ class TrainConfig:
     into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
     flip: mirror half of the images (wrong for shoes: notebook 05).  target: eps, x_0, v or mu.
     loss: l2, l1 or huber.  schedule, T: the noise schedule.  t_sampling: "logit-normal" draws steps t from the middle
-    more often (Esser et al. 2024, arXiv 2403.03206), "uniform" draws all alike.  report_every, save_every: in steps.
+    more often (Esser et al. 2024, arXiv 2403.03206), "uniform" all alike (worse pictures, better bound).
+    report_every, save_every: in steps.
     Raises ValueError for anything out of range.
     """
 
