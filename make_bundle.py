@@ -1,8 +1,9 @@
-"""Put the course and every package it needs into one folder, for a room without internet: `make bundle`.
+"""Put the course and every package it needs into one folder, for a room without internet: `make
+bundle`.
 
-build/bundle/ is the repository as git knows it, with `wheels/` and two scripts that install from there alone.  Wheels
-are for machines of the same kind as this one: operating system, processor, version of Python.  What only `make bench`
-and `make test-browser` need is not among them.
+build/bundle/ is the repository as git knows it, with `wheels/` and two scripts that install from
+there alone.  Wheels are for machines of the same kind as this one: operating system, processor,
+version of Python.  What only `make bench` and `make test-browser` need is not among them.
 """
 
 import shutil
@@ -46,12 +47,23 @@ def tracked() -> list[str]:
 
 
 def requirements() -> list[str]:
-    """Everything that setting up and grading install, PyTorch first, and what building the package itself needs."""
+    """Everything that setting up and grading install, PyTorch first, and what building the package
+    itself needs.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
-    needed = [*project["project"]["dependencies"], *extras["notebooks"], *extras["tests"], *extras["grading"]]
+    needed = [
+        *project["project"]["dependencies"],
+        *extras["notebooks"],
+        *extras["tests"],
+        *extras["grading"],
+    ]
     torch = next(line for line in needed if line.startswith("torch>"))
-    return [torch, *(line for line in needed if line != torch), *project["build-system"]["requires"]]
+    return [
+        torch,
+        *(line for line in needed if line != torch),
+        *project["build-system"]["requires"],
+    ]
 
 
 def main() -> None:
@@ -68,16 +80,35 @@ def main() -> None:
         (BUNDLE / name).write_text(text, encoding="utf-8", newline=end)
     (BUNDLE / "install.sh").chmod(0o755)
     wheels = str(BUNDLE / "wheels")
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "-c", "constraints.txt"]
+    download = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--only-binary",
+        ":all:",
+        "-c",
+        "constraints.txt",
+    ]
     torch, *others = requirements()
-    for wanted in ([torch], [torch, *others]):  # PyTorch first and alone, so that nothing pulls another build
+    for wanted in (
+        [torch],
+        [torch, *others],
+    ):  # PyTorch first and alone, so that nothing pulls another build
         print(
-            f"Fetching {wanted[0]} and what it needs ..." if wanted == [torch] else "Fetching all others ...",
+            f"Fetching {wanted[0]} and what it needs ..."
+            if wanted == [torch]
+            else "Fetching all others ...",
             flush=True,
         )
-        subprocess.run([*download, "-d", wheels, "--find-links", wheels, *wanted], cwd=ROOT, check=True)
+        subprocess.run(
+            [*download, "-d", wheels, "--find-links", wheels, *wanted], cwd=ROOT, check=True
+        )
     size = sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file())
-    print(f"{BUNDLE}: {size / 1e6:,.0f} MB. In the room, inside a copy of it: sh install.sh (Windows: install.bat)")
+    print(
+        f"{BUNDLE}: {size / 1e6:,.0f} MB. In the room, inside a copy of it: sh install.sh (Windows: install.bat)"
+    )
 
 
 if __name__ == "__main__":

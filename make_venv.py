@@ -1,8 +1,9 @@
-"""Make or refresh .venv, in which everything else runs: `python make_venv.py`, or any verb of the Makefile.
+"""Make or refresh .venv, in which everything else runs: `python make_venv.py`, or any verb of the
+Makefile.
 
-The steps are the three commands of the README: make the environment, install PyTorch alone (so that nothing after
-it pulls another build), install the rest.  A PyTorch built for a GPU that is already there is kept: one inside
-.venv stays, one of the Python that runs this file is shared with .venv.
+The steps are the three commands of the README: make the environment, install PyTorch alone (so that
+nothing after it pulls another build), install the rest.  A PyTorch built for a GPU that is already
+there is kept: one inside .venv stays, one of the Python that runs this file is shared with .venv.
 """
 
 import os
@@ -13,7 +14,11 @@ import sys
 OLDEST = (3, 11)  # Python; the same as requires-python in pyproject.toml
 LEAST_TORCH = "2.6"  # the same as in pyproject.toml
 VENV = ".venv"
-PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
+PYTHON = (
+    os.path.join(VENV, "Scripts", "python.exe")
+    if os.name == "nt"
+    else os.path.join(VENV, "bin", "python")
+)
 ENVIRONMENT = ["-m", "venv", VENV]
 TORCH = ["-m", "pip", "install", "-c", "constraints.txt", "torch"]
 REST = ["-m", "pip", "install", "-c", "constraints.txt", "-e", ".[notebooks,tests]"]
@@ -37,36 +42,59 @@ def main():
         )
     os.chdir(os.path.dirname(os.path.abspath(__file__)))
     inside = look(PYTHON) if os.path.exists(PYTHON) else None
-    base = None if os.path.exists(PYTHON) else look(getattr(sys, "_base_executable", None) or sys.executable)
+    base = (
+        None
+        if os.path.exists(PYTHON)
+        else look(getattr(sys, "_base_executable", None) or sys.executable)
+    )
     choice, found = choose(inside, base)
     print(announcement(choice, found, sys.platform), flush=True)
     if not os.path.exists(PYTHON):
-        run([sys.executable, *ENVIRONMENT, "--clear", *(["--system-site-packages"] if choice == "share" else [])])
-    elif subprocess.call([PYTHON, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        run(
+            [
+                sys.executable,
+                *ENVIRONMENT,
+                "--clear",
+                *(["--system-site-packages"] if choice == "share" else []),
+            ]
+        )
+    elif subprocess.call(
+        [PYTHON, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ):
         run([PYTHON, "-m", "ensurepip"])
     if choice == "install":
         run([PYTHON, *TORCH])
         run([PYTHON, *quiet(REST)])
         return
     limits = os.path.join(VENV, "constraints.txt")
-    with open("constraints.txt", encoding="utf-8") as ours, open(limits, "w", encoding="utf-8") as theirs:
+    with (
+        open("constraints.txt", encoding="utf-8") as ours,
+        open(limits, "w", encoding="utf-8") as theirs,
+    ):
         theirs.writelines(limited(ours.read().splitlines(True), found))
     run([PYTHON, *[limits if word == "constraints.txt" else word for word in quiet(REST)]])
 
 
 def look(python):
-    """The PyTorch that an interpreter imports: (version, built for a GPU?, what it requires), or None."""
+    """The PyTorch that an interpreter imports: (version, built for a GPU?, what it requires), or
+    None.
+    """
     import json
 
-    output = subprocess.run([python, "-c", LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
-    return json.loads((output.decode().splitlines() or ["null"])[-1])  # importing may have printed something before
+    output = subprocess.run(
+        [python, "-c", LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    ).stdout
+    return json.loads(
+        (output.decode().splitlines() or ["null"])[-1]
+    )  # importing may have printed something before
 
 
 def choose(inside, base):
     """What to do about PyTorch, and which one that concerns.
 
     inside, base: what `look` found in .venv and in the Python it is made from.
-    "keep" the one in .venv, "share" the base's, or "install" one.  Only builds for a GPU are worth a detour.
+    "keep" the one in .venv, "share" the base's, or "install" one.  Only builds for a GPU are worth
+    a detour.
     """
     for choice, found in (("keep", inside), ("share", base)):
         if found and found[1] and numbers(found[0]) >= numbers(LEAST_TORCH):
@@ -75,7 +103,9 @@ def choose(inside, base):
 
 
 def limited(constraints, found):
-    """The constraints, but for PyTorch the version found, and nothing for the packages that it pins itself."""
+    """The constraints, but for PyTorch the version found, and nothing for the packages that it pins
+    itself.
+    """
     own = {canonical(re.split(r"[^\w.-]", need)[0]) for need in found[2]}
     kept = [line for line in constraints if canonical(line.split("==")[0]) not in own | {"torch"}]
     return [*kept, f"torch=={found[0]}\n"]
@@ -88,7 +118,9 @@ def announcement(choice, found, platform):
     if choice == "share":
         return f"Setting up .venv around the PyTorch {found[0]} of this Python: about 250 MB to download."
     if found:
-        return f"Refreshing .venv, which has PyTorch {found[0]}: only what has changed is downloaded."
+        return (
+            f"Refreshing .venv, which has PyTorch {found[0]}: only what has changed is downloaded."
+        )
     lines = [
         "Setting up .venv: about 250 MB to download, and PyTorch, which is about 200 MB for the CPU.",
         "pip is silent during the second part, a minute or so.",
@@ -107,7 +139,9 @@ def run(command):
     print("+ " + " ".join(command), flush=True)
     code = subprocess.call(command)
     if code and command[1:4] == ENVIRONMENT:
-        sys.exit("Python could not make an environment. On Debian and Ubuntu: sudo apt install python3-venv")
+        sys.exit(
+            "Python could not make an environment. On Debian and Ubuntu: sudo apt install python3-venv"
+        )
     if code:
         sys.exit(code)
 

@@ -1,10 +1,13 @@
-"""Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench` and its sisters store.
+"""Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench`
+and its sisters store.
 
     python docs/make_benchmarks.py                                     the page of the project
-    python docs/make_benchmarks.py build/benchmarks/results.json       the same page from your own results, in build/
+    python docs/make_benchmarks.py build/benchmarks/results.json       the same page from your own
+    results, in build/
 
-The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written here,
-from `tutorial_lib/assets/benchmarks.json` and from the figures that travel with the shipped weights.
+The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and `<!-- end NAME
+-->` is written here, from `tutorial_lib/assets/benchmarks.json` and from the figures that travel
+with the shipped weights.
 """
 
 import json
@@ -35,7 +38,9 @@ def names(found: dict, kind: str) -> list[str]:
 
 def median(found: dict, kind: str, name: str, what: str) -> float:
     """The median over all rounds of one contestant."""
-    values = sorted(value[what] for key, value in found.items() if key.startswith(f"{kind}/{name}/"))
+    values = sorted(
+        value[what] for key, value in found.items() if key.startswith(f"{kind}/{name}/")
+    )
     if not values:
         raise KeyError(f"{kind}/{name}")
     middle = len(values) // 2
@@ -43,7 +48,9 @@ def median(found: dict, kind: str, name: str, what: str) -> float:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers.  Raises KeyError if there is nothing to show."""
+    """A Markdown table; all columns but the first are numbers.  Raises KeyError if there is nothing
+    to show.
+    """
     if not rows:
         raise KeyError(f"no rows for {head}")
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
@@ -52,13 +59,20 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def front_door(found: dict) -> str:
     measured = found["front door"].items()
-    return table(["", ""], [[name.strip(), f"{v:,}" if isinstance(v, int) else f"{v:,.3g}"] for name, v in measured])
+    return table(
+        ["", ""],
+        [[name.strip(), f"{v:,}" if isinstance(v, int) else f"{v:,.3g}"] for name, v in measured],
+    )
 
 
 def speed(found: dict) -> str:
     rows, ours = [], median(found, "speed", OURS, "images_per_second")
     for name in names(found, "speed"):
-        rates = [value["images_per_second"] for key, value in found.items() if key.startswith(f"speed/{name}/")]
+        rates = [
+            value["images_per_second"]
+            for key, value in found.items()
+            if key.startswith(f"speed/{name}/")
+        ]
         rate, calls = median(found, "speed", name, "images_per_second"), found[f"calls/{name}"]
         rows.append([
             name, f"{found[f'speed/{name}/0']['parameters']:,}", f"{calls['GFLOP_an_image']:.2f}",
@@ -93,12 +107,21 @@ def quality(found: dict) -> str:
     rows = []
     for name in names(found, "quality"):
         for minutes, value in curve(found, name):
-            trained = found.get(f"training/{name}/{minutes}")  # a constant rate passes 5 minutes on its way to 20
+            trained = found.get(
+                f"training/{name}/{minutes}"
+            )  # a constant rate passes 5 minutes on its way to 20
             steps = f"{trained['steps']:,}" if trained else ""
-            rows.append([name, f"{minutes}", steps, f"{value['feature_distance']:.1f}", _interval(value)])
-    floor = next((value["floor"] for key, value in found.items() if key.startswith("quality/")), 0.0)
+            rows.append(
+                [name, f"{minutes}", steps, f"{value['feature_distance']:.1f}", _interval(value)]
+            )
+    floor = next(
+        (value["floor"] for key, value in found.items() if key.startswith("quality/")), 0.0
+    )
     head = ["", "minutes of training", "steps", f"distance (floor {floor:.2f})", "95 % interval"]
-    return table(head, rows) + "\n\n![Lines of falling distance for each of the four](figures/quality.png)"
+    return (
+        table(head, rows)
+        + "\n\n![Lines of falling distance for each of the four](figures/quality.png)"
+    )
 
 
 def _interval(value: dict, digits: int = 1) -> str:
@@ -108,7 +131,9 @@ def _interval(value: dict, digits: int = 1) -> str:
 
 def native(found: dict) -> str:
     rows = []
-    for key in sorted((key for key in found if key.startswith("native/")), key=lambda key: (OURS not in key, key)):
+    for key in sorted(
+        (key for key in found if key.startswith("native/")), key=lambda key: (OURS not in key, key)
+    ):
         _, name, minutes = key.split("/")
         value = found[key] | found[f"native time/{name}/{minutes}"]
         rows.append([
@@ -123,18 +148,28 @@ def native(found: dict) -> str:
 
 def summary(found: dict) -> str:
     """The figures that matter most, side by side."""
-    rate = {name: median(found, "speed", name, "images_per_second") for name in names(found, "speed")}
+    rate = {
+        name: median(found, "speed", name, "images_per_second") for name in names(found, "speed")
+    }
     others = [name for name in rate if name != OURS]
-    rows = [[f"training speed, as a multiple of {name}", f"{rate[OURS] / rate[name]:.1f}"] for name in others]
+    rows = [
+        [f"training speed, as a multiple of {name}", f"{rate[OURS] / rate[name]:.1f}"]
+        for name in others
+    ]
     ends = {name: curve(found, name)[-1] for name in others if curve(found, name)}
     if others and len(ends) == len(others):
         best = min(ends, key=lambda name: ends[name][1]["feature_distance"])
         minutes, value = ends[best]
-        rows += [[f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"] for m, v in curve(found, OURS)]
+        rows += [
+            [f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"]
+            for m, v in curve(found, OURS)
+        ]
         reached = f"distance after {minutes} min, the best of the others ({best})"
         rows.append([reached, f"{value['feature_distance']:.1f}"])
         for name, (late, value) in ends.items():
-            soon = (str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0])
+            soon = (
+                str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0]
+            )
             said = f"minutes of ours until better than {name} after {late}, intervals apart"
             rows.append([said, next(soon, "not reached")])
     for name in names(found, "native time"):
@@ -142,7 +177,10 @@ def summary(found: dict) -> str:
         if value and ours:
             said = f"64 images, {name} by {value['native']}, s (times ours)"
             rows.append(
-                [said, f"{value['seconds_for_64']:.1f} ({value['seconds_for_64'] / ours['seconds_for_64']:.0f})"]
+                [
+                    said,
+                    f"{value['seconds_for_64']:.1f} ({value['seconds_for_64'] / ours['seconds_for_64']:.0f})",
+                ]
             )
     return table(["", ""], rows)
 
@@ -150,7 +188,9 @@ def summary(found: dict) -> str:
 def ablation_speed(found: dict) -> str:
     spent = found["ablation speed"]
     first = sorted(spent.items(), key=lambda item: (item[0] != "the recipe", item[1]))
-    rows = [[name, f"{seconds:.3f}", f"{seconds / spent['the recipe']:.2f}"] for name, seconds in first]
+    rows = [
+        [name, f"{seconds:.3f}", f"{seconds / spent['the recipe']:.2f}"] for name, seconds in first
+    ]
     if "compiled" in found:
         value = found["compiled"]
         name = f"torch.compile (after {value['first_step']:.0f} s of compiling)"
@@ -160,7 +200,10 @@ def ablation_speed(found: dict) -> str:
 
 
 def ablation_quality(found: dict) -> str:
-    rows = [[name, *_taught(found[f"ablation quality/{name}"])] for name in names(found, "ablation quality")]
+    rows = [
+        [name, *_taught(found[f"ablation quality/{name}"])]
+        for name in names(found, "ablation quality")
+    ]
     filled = table(["", *TAUGHT], rows)
     return filled + "\n\n![A bar of distance for each row, with its interval](figures/ablation.png)"
 
@@ -190,7 +233,14 @@ def cost(found: dict) -> str:
             c["name"], f"{c['parameters'] / 1e6:.1f}", f"{c['flops'] / 1e9:.2f}", f"{c['bytes'] / 1e6:.0f}",
             f"{1000 * c['seconds']:.2f}", f"{1000 * c['model_seconds']:.2f}",
         ])  # fmt: skip
-    head = ["", "parameters, M", "GFLOP an image and step", "MB an image and step", "ms measured", "ms by the model"]
+    head = [
+        "",
+        "parameters, M",
+        "GFLOP an image and step",
+        "MB an image and step",
+        "ms measured",
+        "ms by the model",
+    ]
     return table(head, rows)
 
 
@@ -200,7 +250,9 @@ def limits(found: dict) -> str:
 
 def shipped(found: dict) -> str:
     metrics = checkpoint.load("fashion_mnist")[1]["metrics"]
-    return table(["", ""], [[key.replace("_", " "), _plain(value)] for key, value in metrics.items()])
+    return table(
+        ["", ""], [[key.replace("_", " "), _plain(value)] for key, value in metrics.items()]
+    )
 
 
 def _plain(value) -> str:
@@ -208,7 +260,13 @@ def _plain(value) -> str:
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     if isinstance(value, list):
         return " to ".join(map(_plain, value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.3g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def machine(found: dict) -> str:
@@ -241,7 +299,10 @@ def page(found: dict) -> str:
 def draw(found: dict, folder: Path) -> None:
     """The pictures of the page, of whatever has been measured."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, kind, fill in (("quality", "quality", _lines), ("ablation", "ablation quality", _bars)):
+    for name, kind, fill in (
+        ("quality", "quality", _lines),
+        ("ablation", "ablation quality", _bars),
+    ):
         if names(found, kind):
             figure, axes = plot.plt.subplots(figsize=(7, 3.5))
             fill(found, axes)
@@ -253,7 +314,9 @@ def draw(found: dict, folder: Path) -> None:
 
 def _lines(found: dict, axes) -> None:
     """Distance against minutes of training."""
-    colours = zip(names(found, "quality"), (plot.MODEL, plot.NOISE, plot.DATA, plot.QUIET), strict=True)
+    colours = zip(
+        names(found, "quality"), (plot.MODEL, plot.NOISE, plot.DATA, plot.QUIET), strict=True
+    )
     for name, colour in colours:
         points = [(minutes, value["feature_distance"]) for minutes, value in curve(found, name)]
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
@@ -275,7 +338,14 @@ def _bars(found: dict, axes) -> None:
     below = [value["feature_distance"] - value["interval"][0] for value in rows.values()]
     above = [value["interval"][1] - value["feature_distance"] for value in rows.values()]
     colours = [plot.MODEL if name == "the recipe" else plot.QUIET for name in rows]
-    axes.barh(list(rows), distances, xerr=[below, above], color=colours, ecolor="black", error_kw={"lw": 0.8})
+    axes.barh(
+        list(rows),
+        distances,
+        xerr=[below, above],
+        color=colours,
+        ecolor="black",
+        error_kw={"lw": 0.8},
+    )
     axes.set(xlabel="distance after a minute and a half of training")
     axes.set_title("One thing changed, all others as they are")
 

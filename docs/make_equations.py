@@ -1,9 +1,11 @@
-"""Write docs/equations.md: where each equation of Ho, Jain & Abbeel 2020 is taught, computed and tested.
+"""Write docs/equations.md: where each equation of Ho, Jain & Abbeel 2020 is taught, computed and
+tested.
 
     python docs/make_equations.py
 
-Only what an equation says is written here, by hand.  The rest is read from where it stands: sections of notebooks whose
-prose names "Eq. 4", docstrings that do, and tests marked `@pytest.mark.equation("4")`.
+Only what an equation says is written here, by hand.  The rest is read from where it stands:
+sections of notebooks whose prose names "Eq. 4", docstrings that do, and tests marked
+`@pytest.mark.equation("4")`.
 """
 
 import ast
@@ -118,7 +120,8 @@ ALGORITHMS = re.compile(r"\bAlgorithms?\s(\d+(?:(?:,| and)\s\d+\b)*)")
 def named_in(text: str) -> set[str]:
     """The equations and algorithms that a text names: "Eq. 6, 7", "Eq. 1 to 15", "Algorithm 2".
 
-    Those of another paper have its authors in front ("Nichol & Dhariwal 2021, Eq. 17") and do not count.
+    Those of another paper have its authors in front ("Nichol & Dhariwal 2021, Eq. 17") and do not
+    count.
     """
     text, found = OF_ANOTHER_PAPER.sub("", text), set()
     for numbers in EQUATIONS.findall(text):
@@ -167,7 +170,9 @@ def computed() -> dict[str, list[str]]:
     return found
 
 
-def definitions(tree: ast.Module | ast.ClassDef, inside: str) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+def definitions(
+    tree: ast.Module | ast.ClassDef, inside: str
+) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
     """The public functions, classes and methods of a module, each with its dotted name."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
@@ -184,7 +189,9 @@ def tested() -> dict[str, list[str]]:
             for mark in node.decorator_list:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.equation":
                     for number in mark.args:
-                        found.setdefault(str(ast.literal_eval(number)), []).append(name.replace(".", "::"))
+                        found.setdefault(str(ast.literal_eval(number)), []).append(
+                            name.replace(".", "::")
+                        )
     return found
 
 
@@ -196,7 +203,10 @@ def page() -> str:
         places = {}
         for path, number, _ in sections.get(equation, []):
             places.setdefault(path, []).append(number)
-        links = [f"[{path.name[:2]}](../notebooks/{path.name}): {', '.join(found)}" for path, found in places.items()]
+        links = [
+            f"[{path.name[:2]}](../notebooks/{path.name}): {', '.join(found)}"
+            for path, found in places.items()
+        ]
         cells = [
             equation if equation.startswith("Algorithm") else f"Eq. {equation}",
             f"{words}<br>${formula}$",

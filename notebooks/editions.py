@@ -2,11 +2,13 @@
 
     python notebooks/editions.py [--out build/editions]
 
-students/   the notebooks, with stubs to fill in, and the pages they link to; no solution anywhere in it
-teachers/   the same with the solutions in their places, the solutions by themselves, and all pages
-nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises, with nbgrader's marks
+students/   the notebooks, with stubs to fill in, and the pages they link to; no solution anywhere
+in it teachers/   the same with the solutions in their places, the solutions by themselves, and all
+pages nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises,
+with nbgrader's marks
 
-Statement and stub stand once, in the notebook; the solution once, in `solutions/`; here they only come together.
+Statement and stub stand once, in the notebook; the solution once, in `solutions/`; here they only
+come together.
 """
 
 import argparse
@@ -23,7 +25,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 SOLUTIONS = HERE / "solutions"
 ROOT = HERE.parent
-PAGES = ("notation.md", "equations.md", "errata.md")  # what notebooks link to, and what those link to
+PAGES = (
+    "notation.md",
+    "equations.md",
+    "errata.md",
+)  # what notebooks link to, and what those link to
 LICENCES = ("LICENSE", "LICENSE-text")
 TAG = "exercise-"
 CONFIGURATION = '''"""How nbgrader runs this course.
@@ -55,12 +61,16 @@ def answers_to(path: Path) -> NotebookNode:
     """The solutions of the notebook at `path`.  Raises FileNotFoundError where there are none."""
     own = SOLUTIONS / path.name
     if not own.exists():
-        raise FileNotFoundError(f"{path.name} has no solutions: they belong into {own.relative_to(ROOT)}")
+        raise FileNotFoundError(
+            f"{path.name} has no solutions: they belong into {own.relative_to(ROOT)}"
+        )
     return nbformat.read(own, as_version=4)
 
 
 def solved(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
-    """The notebook with each stub replaced by its solution, and with what that prints.  Changes it in place."""
+    """The notebook with each stub replaced by its solution, and with what that prints.  Changes it
+    in place.
+    """
     found = exercises(answers)
     for number, cell in exercises(notebook).items():
         cell.source, cell.outputs = found[number].source, found[number].outputs
@@ -68,11 +78,16 @@ def solved(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
 
 
 def assignment(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
-    """The exercises alone, as nbgrader wants them: stub and solution in one cell, marks in a locked one below it."""
+    """The exercises alone, as nbgrader wants them: stub and solution in one cell, marks in a locked
+    one below it.
+    """
     title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
     opening = f"# Exercises: {title}\n\nPut your work where the dots are. `check` says how far you have come."
     imports = next(cell for cell in answers.cells if cell.cell_type == "code")
-    cells = [new_markdown_cell(opening), _marked(new_code_cell(imports.source), "imports", locked=True)]
+    cells = [
+        new_markdown_cell(opening),
+        _marked(new_code_cell(imports.source), "imports", locked=True),
+    ]
     found, statement = exercises(answers), ""
     for cell in notebook.cells:
         number = next((n for n, own in exercises(notebook).items() if own is cell), None)
@@ -86,9 +101,13 @@ def assignment(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
             )
         said = statement[statement.index(f"**{number}") :]
         cells.append(new_markdown_cell(said))
-        cells.append(_marked(new_code_cell(together(cell.source, found[number].source)), name, solution=True))
+        cells.append(
+            _marked(new_code_cell(together(cell.source, found[number].source)), name, solution=True)
+        )
         answer = re.search(r'^check\("[\d.]+", (.*)\)$', cell.source, re.M)[1]
-        marks = _marked(new_code_cell(MARKS.format(number=number, answer=answer)), f"{name}-marks", locked=True)
+        marks = _marked(
+            new_code_cell(MARKS.format(number=number, answer=answer)), f"{name}-marks", locked=True
+        )
         marks.metadata.nbgrader |= {"grade": True, "points": points(said)}
         cells.append(marks)
     made = new_notebook(cells=cells, metadata={"kernelspec": notebook.metadata.kernelspec})
@@ -110,7 +129,8 @@ tutorial_lib.exercises.mark("{number}", {answer})"""
 def together(stub: str, solution: str) -> str:
     """One cell that is the solution to teachers and the stub to students.
 
-    Where the stub is dots, the marks stand around the body; where it is code with a bug, around the mended function.
+    Where the stub is dots, the marks stand around the body; where it is code with a bug, around the
+    mended function.
     """
     lines, answers = [], {node.name: node for node in _functions(solution)}
     for node in _functions(stub):
@@ -119,7 +139,12 @@ def together(stub: str, solution: str) -> str:
         first = answer.body[1].lineno - answer.lineno  # behind the docstring
         if isinstance(node.body[-1], ast.Expr) and node.body[-1].value.value is ...:
             indent = "    "
-            lines += [*written[:first], f"{indent}### BEGIN SOLUTION", *written[first:], f"{indent}### END SOLUTION"]
+            lines += [
+                *written[:first],
+                f"{indent}### BEGIN SOLUTION",
+                *written[first:],
+                f"{indent}### END SOLUTION",
+            ]
         else:
             shown = stub.splitlines()[node.lineno - 1 : node.end_lineno]
             lines += [*shown, "", "", "### BEGIN SOLUTION", *written, "### END SOLUTION"]
@@ -137,7 +162,9 @@ def points(statement: str) -> int:
     return max(1, round(minutes / 10))
 
 
-def _marked(cell: NotebookNode, name: str, solution: bool = False, locked: bool = False) -> NotebookNode:
+def _marked(
+    cell: NotebookNode, name: str, solution: bool = False, locked: bool = False
+) -> NotebookNode:
     kind = {"solution": solution, "locked": locked, "grade": False, "task": False}
     cell.metadata["nbgrader"] = {"grade_id": name, "schema_version": 3} | kind
     return cell
@@ -146,14 +173,22 @@ def _marked(cell: NotebookNode, name: str, solution: bool = False, locked: bool 
 def assemble(out: Path) -> None:
     """Write all three editions, each in a folder of its own; what was there before goes.
 
-    Raises SystemExit, before anything is touched, where the course folder holds submissions or marks.
+    Raises SystemExit, before anything is touched, where the course folder holds submissions or
+    marks.
     """
-    if any((out / "nbgrader" / kept).exists() for kept in ("gradebook.db", "submitted", "autograded")):
-        sys.exit(f"{out / 'nbgrader'} holds submissions or marks: move that folder away, or choose another with --out")
+    if any(
+        (out / "nbgrader" / kept).exists() for kept in ("gradebook.db", "submitted", "autograded")
+    ):
+        sys.exit(
+            f"{out / 'nbgrader'} holds submissions or marks: move that folder away, or choose another with --out"
+        )
     for edition in ("students", "teachers", "nbgrader"):
         shutil.rmtree(out / edition, ignore_errors=True)
     students, teachers, source = out / "students", out / "teachers", out / "nbgrader" / "source"
-    for folder in (students, teachers):  # laid out like the project, so that links between pages hold
+    for folder in (
+        students,
+        teachers,
+    ):  # laid out like the project, so that links between pages hold
         copy_of_notebooks(folder / "notebooks")
         for name in LICENCES:
             shutil.copy(ROOT / name, folder)
@@ -161,12 +196,16 @@ def assemble(out: Path) -> None:
     (students / "docs").mkdir()
     for name in PAGES:
         shutil.copy(ROOT / "docs" / name, students / "docs")
-    shutil.copytree(ROOT / "docs", teachers / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(
+        ROOT / "docs", teachers / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__")
+    )
     for name in ("README.md", "CITATION.cff", "environment.yml"):
         shutil.copy(ROOT / name, teachers)
     for path in notebooks(part=1):
         answers = answers_to(path)
-        nbformat.write(solved(nbformat.read(path, as_version=4), answers), teachers / "notebooks" / path.name)
+        nbformat.write(
+            solved(nbformat.read(path, as_version=4), answers), teachers / "notebooks" / path.name
+        )
         folder = source / path.name[:2]
         folder.mkdir(parents=True)
         nbformat.write(assignment(nbformat.read(path, as_version=4), answers), folder / path.name)
@@ -175,8 +214,12 @@ def assemble(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/editions"), help="folder that takes the editions")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/editions"), help="folder that takes the editions"
+    )
     assemble(parser.parse_args().out)
 
 

@@ -1,8 +1,9 @@
 """Run the notebooks, refresh the committed ones, or open a working copy in JupyterLab.
 
-    python notebooks/execute.py run [--part 1] --out build   executed notebooks, HTML pages and the GIF under build/
-    python notebooks/execute.py refresh [NAME ...]           execute, normalise and store the committed notebooks
-    python notebooks/execute.py lab                          JupyterLab on a copy in work/, which is yours to edit
+    python notebooks/execute.py run [--part 1] --out build   executed notebooks, HTML pages and the
+    GIF under build/ python notebooks/execute.py refresh [NAME ...]           execute, normalise and
+    store the committed notebooks python notebooks/execute.py lab
+    JupyterLab on a copy in work/, which is yours to edit
 
 Notebooks always run in a copy of this folder, so that what they write never dirties the checkout.
 """
@@ -31,7 +32,9 @@ SECONDS = 600  # the longest that one cell may take
 
 
 def notebooks(part: int | None = None, names: list[str] | None = None) -> list[Path]:
-    """The notebooks of one part (or all), in reading order; or those whose name begins with one of `names`."""
+    """The notebooks of one part (or all), in reading order; or those whose name begins with one of
+    `names`.
+    """
     found = sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
     if part is not None:
         found = [path for path in found if int(path.name[:2]) in PARTS[part]]
@@ -41,24 +44,32 @@ def notebooks(part: int | None = None, names: list[str] | None = None) -> list[P
 def solutions(names: list[str] | None = None) -> list[Path]:
     """The notebooks with the answers to the exercises, chosen in the same way."""
     return [
-        path for path in sorted((HERE / "solutions").glob("*.ipynb")) if not names or path.name.startswith(tuple(names))
+        path
+        for path in sorted((HERE / "solutions").glob("*.ipynb"))
+        if not names or path.name.startswith(tuple(names))
     ]
 
 
 def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
-    """Run one notebook from top to bottom in `folder`; return it, normalised, and the seconds it took."""
+    """Run one notebook from top to bottom in `folder`; return it, normalised, and the seconds it
+    took.
+    """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}}, extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
     began = time.perf_counter()
-    client.execute(env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"})  # figures in cells
+    client.execute(
+        env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    )  # figures in cells
     return normalise(notebook), time.perf_counter() - began
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
-    """Keep only what belongs in git: sources, outputs, counts 1..n, cell tags, alt text, and a hash of the sources."""
+    """Keep only what belongs in git: sources, outputs, counts 1..n, cell tags, alt text, and a hash
+    of the sources.
+    """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -71,28 +82,37 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
                 output.execution_count = count
             if "image/png" in output.get("data", {}):
                 output.metadata = {"image/png": {"alt": cell.metadata.get("alt", "")}}
-            output.get("data", {}).pop(WIDGET, None)  # without a kernel it would only be an error message
+            output.get("data", {}).pop(
+                WIDGET, None
+            )  # without a kernel it would only be an error message
     for cell in notebook.cells:
         cell.metadata = {key: cell.metadata[key] for key in ("alt", "tags") if key in cell.metadata}
     return notebook
 
 
 def sources_hash(notebook: NotebookNode) -> str:
-    """A hash of everything that was executed: it differs when a source was edited after its outputs were made."""
+    """A hash of everything that was executed: it differs when a source was edited after its outputs
+    were made.
+    """
     sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(sources.encode()).hexdigest()
 
 
 def copy_of_notebooks(target: Path) -> Path:
     """A fresh copy of this folder, without what earlier runs left behind."""
-    shutil.copytree(HERE, target, ignore=shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "*.py", "__pycache__"))
+    shutil.copytree(
+        HERE,
+        target,
+        ignore=shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "*.py", "__pycache__"),
+    )
     return target
 
 
 def page(notebook: NotebookNode, folder: Path, name: str) -> str:
     """The notebook as one HTML page with its pictures inside, each with its words.
 
-    nbconvert's template leaves the alt text of output pictures out; they come in order, so each gets its own.
+    nbconvert's template leaves the alt text of output pictures out; they come in order, so each
+    gets its own.
     """
     from nbconvert import HTMLExporter
 
@@ -102,7 +122,9 @@ def page(notebook: NotebookNode, folder: Path, name: str) -> str:
     for output in outputs:
         if "image/png" in output.get("data", {}):
             words = html.escape(output.metadata["image/png"]["alt"])
-            text = text.replace('alt="No description has been provided for this image"', f'alt="{words}"', 1)
+            text = text.replace(
+                'alt="No description has been provided for this image"', f'alt="{words}"', 1
+            )
     return text
 
 
@@ -120,7 +142,11 @@ def run(out: Path, part: int | None) -> None:
     gif = folder / "outputs" / "denoising.gif"
     if gif.exists():
         shutil.copy(gif, out / "denoising.gif")
-    print(f"\nExecuted {len(lines)} notebooks in {time.perf_counter() - began:.0f} s:", *lines, sep="\n")
+    print(
+        f"\nExecuted {len(lines)} notebooks in {time.perf_counter() - began:.0f} s:",
+        *lines,
+        sep="\n",
+    )
     print(f"Pages to read:      {out}/*.html")
     print(f"Executed notebooks: {folder}")
     print(f"Garments out of noise: {out / 'denoising.gif'}")
@@ -128,7 +154,9 @@ def run(out: Path, part: int | None) -> None:
 
 
 def refresh(names: list[str]) -> None:
-    """Execute and normalise the committed notebooks and solutions, in place, and the pictures they make for others."""
+    """Execute and normalise the committed notebooks and solutions, in place, and the pictures they
+    make for others.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_notebooks(Path(temporary) / "notebooks")
         for path in [*notebooks(names=names), *solutions(names)]:
@@ -140,7 +168,8 @@ def refresh(names: list[str]) -> None:
 
 
 def working_copy(source: Path, target: Path) -> list[str]:
-    """Bring the notebooks into `target`, never over a file that was edited there; return the names kept back.
+    """Bring the notebooks into `target`, never over a file that was edited there; return the names
+    kept back.
 
     A pristine copy in `target/.origin` tells an edited file from one that is merely old.
     """
@@ -161,16 +190,25 @@ def lab(arguments: list[str]) -> int:
     """Open JupyterLab on the working copy; further arguments go to JupyterLab."""
     target = HERE.parent / "work"
     kept = working_copy(HERE, target)
-    print(f"Your copy of the notebooks is in {target}; edit it as you like, the originals stay as they are.")
+    print(
+        f"Your copy of the notebooks is in {target}; edit it as you like, the originals stay as they are."
+    )
     if kept:
-        print(f"Kept as you left them: {', '.join(kept)}. To start one afresh, delete it and run this again.")
-    here = [f"--ServerApp.root_dir={HERE.parent}", "--LabApp.default_url=/lab/tree/work"]  # so that links to docs/ hold
+        print(
+            f"Kept as you left them: {', '.join(kept)}. To start one afresh, delete it and run this again."
+        )
+    here = [
+        f"--ServerApp.root_dir={HERE.parent}",
+        "--LabApp.default_url=/lab/tree/work",
+    ]  # so that links to docs/ hold
     return subprocess.call([sys.executable, "-m", "jupyterlab", *here, *arguments])
 
 
 def main() -> int:
     """Parse the command line and do what it says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     run_parser = verbs.add_parser("run")
     run_parser.add_argument("--part", type=int, choices=PARTS)

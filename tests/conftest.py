@@ -1,4 +1,6 @@
-"""What the tests share: tiny networks, tiny images, files made of synthetic pixels.  Nothing here needs a network."""
+"""What the tests share: tiny networks, tiny images, files made of synthetic pixels.  Nothing here
+needs a network.
+"""
 
 import os
 
@@ -53,7 +55,9 @@ def tiny_images(generator) -> Images:
 
 def idx_bytes(array: torch.Tensor) -> bytes:
     """The IDX encoding of unsigned bytes, as its specification says it."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + bytes(array.flatten().tolist())
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + bytes(
+        array.flatten().tolist()
+    )
 
 
 @pytest.fixture
@@ -62,7 +66,10 @@ def write_idx() -> Callable[..., Path]:
 
     def write(folder: Path, pixels, labels, prefix: str = "train", gz: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, array in ((f"{prefix}-images-idx3-ubyte", pixels), (f"{prefix}-labels-idx1-ubyte", labels)):
+        for name, array in (
+            (f"{prefix}-images-idx3-ubyte", pixels),
+            (f"{prefix}-labels-idx1-ubyte", labels),
+        ):
             content = idx_bytes(array)
             (folder / (name + ".gz" * gz)).write_bytes(gzip.compress(content) if gz else content)
         return folder
@@ -82,5 +89,7 @@ def idx_folder(tmp_path, generator, write_idx) -> Path:
 
 @pytest.fixture
 def their_t() -> Callable[[torch.Tensor | int], torch.Tensor | int]:
-    """Our step number, 1..T, to that of a library that counts from 0: the one place where indices shift."""
+    """Our step number, 1..T, to that of a library that counts from 0: the one place where indices
+    shift.
+    """
     return lambda t: t - 1

@@ -9,12 +9,24 @@ import pytest
 import tutorial_lib
 
 PACKAGE = Path(tutorial_lib.__file__).parent
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
-ROOMS = {module: module.split(".")[0] for module in MODULES}  # a folder's modules share a row of the table
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+ROOMS = {
+    module: module.split(".")[0] for module in MODULES
+}  # a folder's modules share a row of the table
 ALL = set(ROOMS.values()) - {"__init__", "__main__"}
-ON_TOP = {"widgets", "checks", "exercises", "recipes", "cli"}  # nothing that computes may lean on these
+ON_TOP = {
+    "widgets",
+    "checks",
+    "exercises",
+    "recipes",
+    "cli",
+}  # nothing that computes may lean on these
 
-# module: what it may import of ours.  An edge that is not here is an error, wherever in the file it stands.
+# module: what it may import of ours.  An edge that is not here is an error, wherever in the file it
+# stands.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "files": set(),
@@ -42,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": ALL - {"cli"},
     "__main__": {"cli"},
 }
-# Do not count towards the limit of lines: programs, and other people's networks, on which nothing of ours runs.
+# Do not count towards the limit of lines: programs, and other people's networks, on which nothing
+# of ours runs.
 APART = ON_TOP | {"__main__", "published"}
 LATER = {  # definitions that the notebooks of Part II teach: no part of the promise that Part I's package is small
     "schedule": {"karras_tau"},
@@ -56,7 +69,9 @@ def tree(module: str) -> ast.Module:
 
 
 def our_imports(code: ast.AST) -> set[str]:
-    """The modules of the package that some code imports, inside functions too; plain names count as `__init__`."""
+    """The modules of the package that some code imports, inside functions too; plain names count as
+    `__init__`.
+    """
     found = set()
     for node in ast.walk(code):
         if isinstance(node, ast.Import):
@@ -113,15 +128,26 @@ def test_training_does_not_know_the_network():
 
 
 def code_lines(module: str) -> int:
-    """Part I's lines with code on them: docstrings, comments and blank lines are for the reader and do not count."""
+    """Part I's lines with code on them: docstrings, comments and blank lines are for the reader and
+    do not count.
+    """
     documented = (ast.Module, ast.FunctionDef, ast.ClassDef)
-    owners = [node for node in ast.walk(tree(module)) if isinstance(node, documented) and ast.get_docstring(node)]
+    owners = [
+        node
+        for node in ast.walk(tree(module))
+        if isinstance(node, documented) and ast.get_docstring(node)
+    ]
     apart = {n for o in owners for n in range(o.body[0].lineno, o.body[0].end_lineno + 1)}
-    later = [node for node in tree(module).body if getattr(node, "name", None) in LATER.get(module, set())]
+    later = [
+        node
+        for node in tree(module).body
+        if getattr(node, "name", None) in LATER.get(module, set())
+    ]
     apart |= {n for o in later for n in range(o.lineno, o.end_lineno + 1)}
     lines = MODULES[module].read_text().splitlines()
     return sum(
-        bool(line.strip()) and not line.strip().startswith("#") and n not in apart for n, line in enumerate(lines, 1)
+        bool(line.strip()) and not line.strip().startswith("#") and n not in apart
+        for n, line in enumerate(lines, 1)
     )
 
 
@@ -143,7 +169,9 @@ def test_everything_public_says_what_it_does(module):
     public = [n for n in code.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
     for owner in public:
         for node in owner.body:
-            told_by_the_class = node.name in ("forward", "features") if isinstance(node, definitions) else True
+            told_by_the_class = (
+                node.name in ("forward", "features") if isinstance(node, definitions) else True
+            )
             if not told_by_the_class and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{module}.{owner.name}.{node.name}"
 
@@ -165,24 +193,38 @@ def test_one_symbol_one_name_and_no_unpickling(module):
     defined = {node.name for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef)}
     assert not defined & {"exists", "default"}
     for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Attribute) and node.attr in ("load", "save") and isinstance(node.value, ast.Name):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("load", "save")
+            and isinstance(node.value, ast.Name)
+        ):
             assert node.value.id != "torch", f"{module} line {node.lineno}"
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert ast.unparse(node.value) == "False", f"{module} line {node.lineno}"
 
 
-@pytest.mark.parametrize("module", [name for name, room in ROOMS.items() if room not in ("recipes", "cli")])
+@pytest.mark.parametrize(
+    "module", [name for name, room in ROOMS.items() if room not in ("recipes", "cli")]
+)
 def test_no_hidden_randomness(module):
     """Noise is drawn with a generator; only a program's outermost layer may seed the global state."""
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Call) and re.fullmatch(
             r"torch\.(randn?|randint|randperm|manual_seed)", ast.unparse(node.func)
         ):
-            assert any(keyword.arg == "generator" for keyword in node.keywords), f"{module} line {node.lineno}"
+            assert any(keyword.arg == "generator" for keyword in node.keywords), (
+                f"{module} line {node.lineno}"
+            )
         if isinstance(node, ast.Attribute):
-            assert not node.attr.endswith("_like") or not node.attr.startswith("rand"), f"{module} line {node.lineno}"
+            assert not node.attr.endswith("_like") or not node.attr.startswith("rand"), (
+                f"{module} line {node.lineno}"
+            )
 
 
 def test_the_training_step_reads_like_algorithm_1():
-    (step,) = [n for n in tree("train").body if isinstance(n, ast.FunctionDef) and n.name == "training_step"]
+    (step,) = [
+        n
+        for n in tree("train").body
+        if isinstance(n, ast.FunctionDef) and n.name == "training_step"
+    ]
     assert step.end_lineno - step.lineno + 1 <= 15

@@ -22,7 +22,9 @@ import compare
 import contestants
 import cost
 
-SPEC = importlib.util.spec_from_file_location("make_benchmarks", ROOT / "docs" / "make_benchmarks.py")
+SPEC = importlib.util.spec_from_file_location(
+    "make_benchmarks", ROOT / "docs" / "make_benchmarks.py"
+)
 pages = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(pages)
 
@@ -36,15 +38,22 @@ def images() -> Images:
 
 def test_page_is_current():
     found = pages.results()
-    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(found), "run: python docs/make_benchmarks.py"
+    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(found), (
+        "run: python docs/make_benchmarks.py"
+    )
 
 
 def test_readme_says_what_was_measured():
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     found, (_, metrics) = pages.results(), checkpoint.load("fashion_mnist")
     soon = dict(pages.curve(found, pages.OURS))[5]["feature_distance"]
-    others = [pages.curve(found, name)[-1] for name in pages.names(found, "quality") if name != pages.OURS]
-    best, late = min(value["feature_distance"] for _, value in others), {minutes for minutes, _ in others}
+    others = [
+        pages.curve(found, name)[-1] for name in pages.names(found, "quality") if name != pages.OURS
+    ]
+    best, late = (
+        min(value["feature_distance"] for _, value in others),
+        {minutes for minutes, _ in others},
+    )
     assert late == {20}
     assert f"samples lie at a Frechet distance of {soon:.1f} from real images" in readme
     assert f"comes to {best:.1f} after twenty minutes" in readme
@@ -72,19 +81,29 @@ def test_tables_and_medians():
     assert pages.names(found, "speed") == ["ours", "b: other"]
     assert pages.median(found, "speed", "ours", "rate") == 2.0
     assert pages.median(found, "speed", "b: other", "rate") == 5.0
-    assert pages.table(["", "x"], [["a", "1"]]) == "| | x |\n|---|--:|\n| a | 1 |".replace("| | x |", "|  | x |")
+    assert pages.table(["", "x"], [["a", "1"]]) == "| | x |\n|---|--:|\n| a | 1 |".replace(
+        "| | x |", "|  | x |"
+    )
 
 
 def test_pictures_are_drawn_of_what_was_measured(tmp_path):
     value = {"feature_distance": 3.0, "interval": [2.5, 3.75], "floor": 0.2, "steps": 300}
-    found = {"machine": "a machine", "ablation quality/the recipe": value, "ablation quality/one less": value}
+    found = {
+        "machine": "a machine",
+        "ablation quality/the recipe": value,
+        "ablation quality/one less": value,
+    }
     pages.draw(found, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["ablation.png"]
     pages.draw(found | {f"quality/{name}/5": value for name in contestants.CONTESTANTS}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ablation.png", "quality.png"]
     assert "| one less | 300 | 3.0 | 2.5 to 3.8 |" in pages.ablation_quality(found)
     bits = value | {"bpd": 3.5, "error": 0.02}
-    turns = {"longer/one less/1": bits, "longer/one less/0": bits | {"steps": 301}, "longer/the recipe/1": bits}
+    turns = {
+        "longer/one less/1": bits,
+        "longer/one less/0": bits | {"steps": 301},
+        "longer/the recipe/1": bits,
+    }
     rows = pages.longer(turns).splitlines()[2:]
     assert rows[0] == "| one less | 301 | 3.0 | 2.5 to 3.8 | 3.50 ± 0.04 |"
     assert rows[1].startswith("| the recipe | 300 |") and rows[2].startswith("| one less | 300 |")
@@ -92,16 +111,22 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path):
 
 @pytest.mark.parametrize("name", ["ours", "b: diffusers", "c: annotated recipe"])
 def test_contestants_train_and_sample(name, images):
-    """One step changes the weights; what is sampled from follows; samples are images, the same each time."""
+    """One step changes the weights; what is sampled from follows; samples are images, the same each
+    time.
+    """
     contestant = contestants.CONTESTANTS[name](images, batch=16)
     before = [p.detach().clone() for p in contestant.network.parameters()]
     next(contestant.steps)
     next(contestant.steps)
-    assert any(not torch.equal(a, b) for a, b in zip(before, contestant.network.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before, contestant.network.parameters(), strict=True)
+    )
     contestant.refresh()
     contestant.sampled.eval()
     with torch.no_grad():
-        draw = partial(common.ddim, contestant.predict, contestant.schedule, contestant.target, 2, steps=2)
+        draw = partial(
+            common.ddim, contestant.predict, contestant.schedule, contestant.target, 2, steps=2
+        )
         pixels, again = draw(), draw()
     assert pixels.shape == (2, 1, 28, 28) and pixels.dtype == torch.uint8
     assert torch.equal(pixels, again)
@@ -127,10 +152,15 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
     make = contestants.CONTESTANTS[name]
     first, second = make(compare.data.load("", "")), compare._restored(name, "1")
     assert any(
-        not torch.equal(a, b) for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True)
+        not torch.equal(a, b)
+        for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True)
     )
 
-    x, t, unhurried = torch.randn(2, 1, 28, 28), torch.tensor([1, 300]), compare._unhurried(name, "1")
+    x, t, unhurried = (
+        torch.randn(2, 1, 28, 28),
+        torch.tensor([1, 300]),
+        compare._unhurried(name, "1"),
+    )
     kernels = [weights for weights in unhurried.sampled.parameters() if weights.ndim == 4]
     assert all(weights.is_contiguous(memory_format=torch.channels_last) for weights in kernels)
     with torch.no_grad():
@@ -142,10 +172,14 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
         return contestant
 
     monkeypatch.setitem(compare.CONTESTANTS, name, shortened)
-    monkeypatch.setattr(compare.evaluate, "report", lambda pixels: {"count": len(pixels), "class_shares": {}})
+    monkeypatch.setattr(
+        compare.evaluate, "report", lambda pixels: {"count": len(pixels), "class_shares": {}}
+    )
     assert compare.judge(name, "1")["count"] == 4
     assert compare.native_time(name, "1")["seconds_for_64"] >= 0
-    assert [len(part) for part in checkpoint.load(small_run / "c_1_samples.safetensors")[0].values()] == [64]
+    assert [
+        len(part) for part in checkpoint.load(small_run / "c_1_samples.safetensors")[0].values()
+    ] == [64]
     assert compare.native(name, "1")["count"] == 128
     calls = compare.call_speed(name)
     assert calls["seconds_for_64"] == 300 * calls["seconds_a_call"]
@@ -197,7 +231,11 @@ def test_what_no_clock_decides_runs_side_by_side(small_run, monkeypatch):
 def test_a_process_computes_with_the_threads_it_is_given(monkeypatch):
     seen = []
     done = SimpleNamespace(stdout="chatter\n[1]\n")
-    monkeypatch.setattr(common.subprocess, "run", lambda *_, env, **__: seen.append(env.get("OMP_NUM_THREADS")) or done)
+    monkeypatch.setattr(
+        common.subprocess,
+        "run",
+        lambda *_, env, **__: seen.append(env.get("OMP_NUM_THREADS")) or done,
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert common.process("cost.py") == common.process("cost.py", threads=1) == [1]
     assert seen == ["7", "1"]
@@ -209,7 +247,9 @@ def test_more_measures_each_ingredient(monkeypatch):
     monkeypatch.setattr(compare, "measure", lambda key, *command: measured.append((key, *command)))
     compare.more()
     assert measured[:2] == ["full", ("compiled", "ablation.py", "compiled")]
-    assert measured[2:-4] == [(f"ablation quality/{n}", "ablation.py", "quality", n) for n in ablation.QUALITY]
+    assert measured[2:-4] == [
+        (f"ablation quality/{n}", "ablation.py", "quality", n) for n in ablation.QUALITY
+    ]
     name = "all steps alike (uniform t)"
     assert measured[-1] == (f"longer/{name}/1", "ablation.py", "quality", name, "300", "1")
 
@@ -220,7 +260,9 @@ def test_summary_says_how_soon_ours_is_better():
     found |= {"quality/ours/5": value, "quality/b: other/20": value | {"feature_distance": 6.75}}
     said = "| minutes of ours until better than b: other after 20, intervals apart |"
     assert f"{said} not reached |" in pages.summary(found)
-    assert f"{said} 7 |" in pages.summary(found | {"quality/ours/7": value | {"interval": [4.0, 5.4]}})
+    assert f"{said} 7 |" in pages.summary(
+        found | {"quality/ours/7": value | {"interval": [4.0, 5.4]}}
+    )
 
 
 def test_images_decoded_from_png_are_the_images(images):
@@ -235,7 +277,10 @@ def test_diffusers_counts_steps_from_0(images):
     from diffusers import DDPMScheduler
 
     contestant = contestants.diffusers(images)
-    x_0, eps = data.to_model(images.pixels[:4]), torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    x_0, eps = (
+        data.to_model(images.pixels[:4]),
+        torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
+    )
     t = torch.tensor([1, 2, 500, 1000])
     theirs = DDPMScheduler(1000).add_noise(x_0, eps, t - 1)
     assert_close(theirs, diffusion.q_sample(contestant.schedule, x_0, t, eps), rtol=0, atol=1e-5)
@@ -244,7 +289,10 @@ def test_diffusers_counts_steps_from_0(images):
 @pytest.mark.skipif(not contestants.PEERS.exists(), reason="`make bench` installs it")
 def test_denoising_diffusion_pytorch_counts_steps_from_0_and_its_v_is_ours(images):
     contestant = contestants.denoising_diffusion(images)
-    x_0, eps = data.to_model(images.pixels[:4]), torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    x_0, eps = (
+        data.to_model(images.pixels[:4]),
+        torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
+    )
     t = torch.tensor([1, 2, 500, 1000])
     diffusion_object = contestant.sampled
     theirs = diffusion_object.q_sample(x_0, t - 1, eps)
@@ -254,7 +302,9 @@ def test_denoising_diffusion_pytorch_counts_steps_from_0_and_its_v_is_ours(image
 
 
 def test_a_slow_minute_of_the_machine_does_not_count(monkeypatch):
-    """Each round has a machine of its own speed; reported are ratios to the recipe, in the median's seconds."""
+    """Each round has a machine of its own speed; reported are ratios to the recipe, in the median's
+    seconds.
+    """
     calls = []
 
     def took(script, what, name):
@@ -263,7 +313,9 @@ def test_a_slow_minute_of_the_machine_does_not_count(monkeypatch):
         return machine * (1.0 if name == ablation.RECIPE else 3.0)
 
     monkeypatch.setattr(ablation, "process", took)
-    assert ablation.speed() == {name: 2.0 if name == ablation.RECIPE else 6.0 for name in ablation.SPEED}
+    assert ablation.speed() == {
+        name: 2.0 if name == ablation.RECIPE else 6.0 for name in ablation.SPEED
+    }
     assert calls == [*ablation.SPEED] * 3
 
 
@@ -287,7 +339,9 @@ def test_fitted_rates_explain_times_made_from_two_rates():
 
 
 def test_a_network_left_out_of_the_fit_is_predicted_by_the_others():
-    costs = [cost.Cost("", 0, f, b, f / 4e11 + b / 2e10) for f, b in ((1e9, 1e7), (2e9, 5e7), (3e9, 2e7))]
+    costs = [
+        cost.Cost("", 0, f, b, f / 4e11 + b / 2e10) for f, b in ((1e9, 1e7), (2e9, 5e7), (3e9, 2e7))
+    ]
     assert cost.held_out(costs) < 1e-6
     costs[0].seconds *= 2
     assert cost.held_out(costs) > 0.3

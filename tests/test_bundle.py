@@ -30,15 +30,21 @@ def test_all_files_of_the_repository_go_in_and_nothing_else():
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone")
     files = make_bundle.tracked()
-    assert {"README.md", "Makefile", "make_venv.py", "constraints.txt", "notebooks/01_markov_chains.ipynb"} <= set(
-        files
-    )
+    assert {
+        "README.md",
+        "Makefile",
+        "make_venv.py",
+        "constraints.txt",
+        "notebooks/01_markov_chains.ipynb",
+    } <= set(files)
     assert not [name for name in files if name.startswith(("build/", ".venv/"))]
 
 
 def test_a_folder_that_is_no_clone_is_said(tmp_path):
     shutil.copy(ROOT / "make_bundle.py", tmp_path)
-    done = subprocess.run([sys.executable, tmp_path / "make_bundle.py"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "make_bundle.py"], capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "made from a git clone" in done.stderr
     assert not (tmp_path / "build").exists()
@@ -51,7 +57,11 @@ def test_the_script_refuses_another_python_and_asks_for_the_right_one(tmp_path):
     other.write_text("#!/bin/sh\nexit 1\n")
     other.chmod(0o755)
     done = subprocess.run(
-        ["sh", "install.sh"], cwd=tmp_path, env={"PYTHON": str(other)}, capture_output=True, text=True
+        ["sh", "install.sh"],
+        cwd=tmp_path,
+        env={"PYTHON": str(other)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert f"These wheels are for Python {make_bundle.VERSION}" in done.stdout

@@ -16,7 +16,12 @@ TENSORS = {
     "model.b": torch.tensor(3),
     "ema.a": torch.ones(2, dtype=torch.float16),
 }
-CONFIGURATION = {"train": {"lr": 0.1, "target": "v", "flip": False}, "widths": [1, 2], "note": "Grüße", "step": 7}
+CONFIGURATION = {
+    "train": {"lr": 0.1, "target": "v", "flip": False},
+    "widths": [1, 2],
+    "note": "Grüße",
+    "step": 7,
+}
 
 
 @pytest.fixture
@@ -101,7 +106,10 @@ def test_missing_weights_name_what_ships(tmp_path, name):
 def test_shipped_weights_are_found_by_name():
     names = checkpoint.shipped()
     assert "classifier" in names
-    assert all(checkpoint.find(name) == path and path.parent == files.ASSETS for name, path in names.items())
+    assert all(
+        checkpoint.find(name) == path and path.parent == files.ASSETS
+        for name, path in names.items()
+    )
 
 
 @pytest.mark.parametrize("where", ["replace", "write"])
@@ -153,7 +161,9 @@ def test_part_and_prefixed_are_inverses():
     assert part.keys() == {"a", "b"} and part["b"].dtype == torch.float32
     assert_close(checkpoint.part(TENSORS, "ema")["a"], torch.ones(2))
     again = checkpoint.part(checkpoint.prefixed("x", part), "x")
-    assert again.keys() == part.keys() and all(torch.equal(again[name], part[name]) for name in part)
+    assert again.keys() == part.keys() and all(
+        torch.equal(again[name], part[name]) for name in part
+    )
     with pytest.raises(ValueError, match=r"no tensors named adam\.\*.*they hold ema, model"):
         checkpoint.part(TENSORS, "adam")
     with pytest.raises(ValueError, match=r"they hold nothing"):

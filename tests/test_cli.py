@@ -37,10 +37,17 @@ def small(tmp_path_factory) -> Path:
     """What is the same in all tests and slow to make: folders of images, and runs trained on them."""
     folder = tmp_path_factory.mktemp("small")
     generator = np.random.default_rng(0)
-    for name, shape in (("grey", (8, 8)), ("colour", (8, 8, 3)), ("odd", (9, 9)), ("wide", (8, 12))):
+    for name, shape in (
+        ("grey", (8, 8)),
+        ("colour", (8, 8, 3)),
+        ("odd", (9, 9)),
+        ("wide", (8, 12)),
+    ):
         (folder / name).mkdir()
         for i in range(5):
-            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / name / f"{i}.png")
+            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(
+                folder / name / f"{i}.png"
+            )
     (folder / "mixed").mkdir()
     for i in (8, 10):
         Image.fromarray(np.zeros((i, i), np.uint8)).save(folder / "mixed" / f"{i}.png")
@@ -50,7 +57,11 @@ def small(tmp_path_factory) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refused(capsys, *arguments) -> str:
@@ -75,7 +86,22 @@ def test_training_writes_a_checkpoint_and_its_losses(small):
 
 
 def test_training_on_embedded_images(tmp_path, capsys):
-    assert cli("train", "--data", "embedded", "--out", tmp_path, "--batch", 2, "--steps", 1, "--device", "cpu") == 0
+    assert (
+        cli(
+            "train",
+            "--data",
+            "embedded",
+            "--out",
+            tmp_path,
+            "--batch",
+            2,
+            "--steps",
+            1,
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "10,000 train images" in out and "done at step 1 of 1" in out
     assert checkpoint.load(tmp_path)[1]["model"]["image_size"] == 28
@@ -91,7 +117,9 @@ def test_every_field_of_the_configuration_is_an_option(small, tmp_path):
         word for name, value in given.items()
         for word in ((f"--{name.replace('_', '-')}", value) if value is not True else ("--flip",))
     ]  # fmt: skip
-    assert cli("train", "--data", small / "grey", "--out", tmp_path, "--seed", 5, *FEW, *options) == 0
+    assert (
+        cli("train", "--data", small / "grey", "--out", tmp_path, "--seed", 5, *FEW, *options) == 0
+    )
     stored = checkpoint.load(tmp_path)[1]["train"]
     expected = given | {"steps": 3, "batch": 4, "report_every": 1, "seed": 5}
     assert stored == expected
@@ -105,12 +133,35 @@ def test_resuming_goes_on_where_it_stopped(small, tmp_path, capsys):
     assert cli("train", "--out", tmp_path / "b", "--steps", 3, *steady) == 0
     torch.manual_seed(77)
     assert (
-        cli("train", "--out", tmp_path / "b", "--resume", "--steps", 5, "--data", small / "grey", "--device", "cpu")
+        cli(
+            "train",
+            "--out",
+            tmp_path / "b",
+            "--resume",
+            "--steps",
+            5,
+            "--data",
+            small / "grey",
+            "--device",
+            "cpu",
+        )
         == 0
     )
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
     capsys.readouterr()
-    assert cli("train", "--out", tmp_path / "b", "--resume", "--data", small / "grey", "--device", "cpu") == 0
+    assert (
+        cli(
+            "train",
+            "--out",
+            tmp_path / "b",
+            "--resume",
+            "--data",
+            small / "grey",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     assert "nothing left to do" in capsys.readouterr().out
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
 
@@ -123,11 +174,23 @@ def test_training_for_some_time(small, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["grey", "colour"])
 def test_sampling_to_every_kind_of_file(small, tmp_path, name):
-    common = ["--weights", small / f"{name}_run", "--steps", 2, "--count", 5, "--device", "cpu", "--out"]
+    common = [
+        "--weights",
+        small / f"{name}_run",
+        "--steps",
+        2,
+        "--count",
+        5,
+        "--device",
+        "cpu",
+        "--out",
+    ]
     channels = 3 if name == "colour" else 1
     assert cli("sample", *common, tmp_path / "a.npy") == 0
     pixels = np.load(tmp_path / "a.npy", allow_pickle=False)
-    assert pixels.dtype == np.uint8 and pixels.shape == ((5, 8, 8) if channels == 1 else (5, 8, 8, 3))
+    assert pixels.dtype == np.uint8 and pixels.shape == (
+        (5, 8, 8) if channels == 1 else (5, 8, 8, 3)
+    )
     assert cli("sample", *common, tmp_path / "a.PNG") == 0
     picture = np.asarray(Image.open(tmp_path / "a.PNG"))
     assert picture.shape[:2] == (2 * 8 + 2, 3 * 8 + 2 * 2)
@@ -135,7 +198,9 @@ def test_sampling_to_every_kind_of_file(small, tmp_path, name):
     np.testing.assert_array_equal(picture[10:, 10:18], pixels[4])
     assert cli("sample", *common, tmp_path / "deeper" / "a.gif") == 0
     animation = Image.open(tmp_path / "deeper" / "a.gif")
-    assert animation.format == "GIF" and animation.n_frames == 3  # noise, one moment between, the end
+    assert (
+        animation.format == "GIF" and animation.n_frames == 3
+    )  # noise, one moment between, the end
     assert sorted(os.listdir(tmp_path)) == ["a.PNG", "a.npy", "deeper"]
 
 
@@ -148,7 +213,18 @@ def test_a_gif_has_forty_frames_at_most(small, tmp_path):
 @pytest.mark.parametrize("ending", ["png", "gif", "npy"])
 def test_one_seed_gives_identical_bytes(small, tmp_path, ending):
     def drawn(seed, name):
-        options = ["--weights", small / "grey_run", "--steps", 3, "--count", 2, "--device", "cpu", "--seed", seed]
+        options = [
+            "--weights",
+            small / "grey_run",
+            "--steps",
+            3,
+            "--count",
+            2,
+            "--device",
+            "cpu",
+            "--seed",
+            seed,
+        ]
         assert cli("sample", *options, "--out", tmp_path / f"{name}.{ending}") == 0
         return (tmp_path / f"{name}.{ending}").read_bytes()
 
@@ -191,26 +267,60 @@ def test_weights_lists_what_ships(capsys):
 def untrained(tmp_path_factory) -> Path:
     """A run of a single step on the embedded images: weights of the right shape that draw noise."""
     folder = tmp_path_factory.mktemp("untrained")
-    assert cli("train", "--data", "embedded", "--out", folder, "--batch", 2, "--steps", 1, "--device", "cpu") == 0
+    assert (
+        cli(
+            "train",
+            "--data",
+            "embedded",
+            "--out",
+            folder,
+            "--batch",
+            2,
+            "--steps",
+            1,
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     return folder
 
 
 def test_evaluate_reports_distance_floor_and_shares(untrained, capsys):
     capsys.readouterr()
-    assert cli("evaluate", "--weights", untrained, "--steps", 2, "--count", 12, "--device", "cpu", "--seed", 3) == 0
+    assert (
+        cli(
+            "evaluate",
+            "--weights",
+            untrained,
+            "--steps",
+            2,
+            "--count",
+            12,
+            "--device",
+            "cpu",
+            "--seed",
+            3,
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "12 samples (dpm++, 2 steps)" in out and "seed 3" in out
     assert "distance to 10,000 real images" in out and "the floor, 12 other real images" in out
     assert "95 % interval" in out and "bits" not in out and "nearest" not in out
     shares = [
-        float(word.rstrip("%,")) for word in out[out.index("T-shirt") :].split() if word.rstrip(",").endswith("%")
+        float(word.rstrip("%,"))
+        for word in out[out.index("T-shirt") :].split()
+        if word.rstrip(",").endswith("%")
     ]
     assert len(shares) == 10
     np.testing.assert_allclose(sum(shares), 100, atol=0.6)  # ten roundings of 0.05
 
 
 def test_evaluate_with_all_metrics(untrained, capsys, monkeypatch):
-    monkeypatch.setattr(data, "available", lambda: [])  # what "auto" takes then is the embedded subset
+    monkeypatch.setattr(
+        data, "available", lambda: []
+    )  # what "auto" takes then is the embedded subset
     assert cli(
         "evaluate", "--weights", untrained, "--sampler", "dpm++", "--steps", 2, "--count", 6, "--device", "cpu",
         "--metrics", "bpd, copies,fd",
@@ -224,14 +334,19 @@ def test_evaluate_with_all_metrics(untrained, capsys, monkeypatch):
 
 
 def test_bits_alone_draw_no_samples(untrained, capsys):
-    assert cli("evaluate", "--weights", untrained, "--count", 4, "--metrics", "bpd", "--device", "cpu") == 0
+    assert (
+        cli("evaluate", "--weights", untrained, "--count", 4, "--metrics", "bpd", "--device", "cpu")
+        == 0
+    )
     out = capsys.readouterr().out
     assert "bits per dimension" in out and "samples" not in out
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++", "heun"])
 def test_every_sampler_from_the_command_line(tmp_path, sampler):
-    """Garments appear within ten steps: dark corners around something brighter, which 10 steps of ddpm show as well."""
+    """Garments appear within ten steps: dark corners around something brighter, which 10 steps of
+    ddpm show as well.
+    """
     arguments = ["--sampler", sampler, "--steps", 10, "--count", 8, "--device", "cpu"]
     for name in ("a.npy", "b.npy"):
         assert cli("sample", *arguments, "--out", tmp_path / name) == 0
@@ -242,7 +357,18 @@ def test_every_sampler_from_the_command_line(tmp_path, sampler):
 
 
 def test_the_fast_samplers_take_25_steps_unless_told_otherwise(untrained, tmp_path):
-    common = ["sample", "--weights", untrained, "--sampler", "ddim", "--count", 2, "--device", "cpu", "--out"]
+    common = [
+        "sample",
+        "--weights",
+        untrained,
+        "--sampler",
+        "ddim",
+        "--count",
+        2,
+        "--device",
+        "cpu",
+        "--out",
+    ]
     assert cli(*common, tmp_path / "a.npy") == 0
     assert cli(*common, tmp_path / "b.npy", "--steps", 25) == 0
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
@@ -285,7 +411,9 @@ def test_eta_adds_noise_that_the_seed_decides(tmp_path):
         (["--resume"], ["no weights at"]),
     ],
     ids=lambda value: (
-        "_".join(value).replace("{", "").replace("}", "").replace("/", "_")[:30] if value[0].startswith("-") else ""
+        "_".join(value).replace("{", "").replace("}", "").replace("/", "_")[:30]
+        if value[0].startswith("-")
+        else ""
     ),
 )
 def test_training_refuses(small, tmp_path, capsys, options, words):
@@ -304,7 +432,9 @@ def test_training_refuses_damaged_idx(idx_folder, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-5])
     assert "is damaged" in refused(capsys, "train", "--data", idx_folder, "--out", tmp_path / "out")
     (idx_folder / "train-labels-idx1-ubyte").unlink()
-    assert "no train-labels" in refused(capsys, "train", "--data", idx_folder, "--out", tmp_path / "out")
+    assert "no train-labels" in refused(
+        capsys, "train", "--data", idx_folder, "--out", tmp_path / "out"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -313,22 +443,52 @@ def test_training_does_not_write_over_an_earlier_run(small, capsys):
     message = refused(capsys, "train", "--data", small / "grey", "--out", small / "grey_run", *FEW)
     assert "already holds a run" in message and "--resume" in message
     for change in (["--lr", "0.5"], ["--target", "eps"]):
-        message = refused(capsys, "train", "--data", small / "grey", "--out", small / "grey_run", "--resume", *change)
+        message = refused(
+            capsys,
+            "train",
+            "--data",
+            small / "grey",
+            "--out",
+            small / "grey_run",
+            "--resume",
+            *change,
+        )
         assert "was trained with" in message
-    message = refused(capsys, "train", "--data", small / "colour", "--out", small / "grey_run", "--resume")
+    message = refused(
+        capsys, "train", "--data", small / "colour", "--out", small / "grey_run", "--resume"
+    )
     assert "weights of another network" in message
     assert snapshot(small) == before
 
 
 def test_resuming_from_weights_without_a_training_state(tmp_path, capsys):
     (tmp_path / "checkpoint.safetensors").write_bytes(checkpoint.find("classifier").read_bytes())
-    assert "nothing to resume" in refused(capsys, "train", "--out", tmp_path, "--resume", "--data", "embedded")
+    assert "nothing to resume" in refused(
+        capsys, "train", "--out", tmp_path, "--resume", "--data", "embedded"
+    )
 
 
 def test_training_that_stops_being_a_number_keeps_the_last_good_checkpoint(small, tmp_path, capsys):
-    """At a learning rate of 1e30 the output overflows at once; what was saved before it did is still there."""
-    wild = ["--lr", "1e30", "--warmup", "0", "--steps", "50", "--batch", "4", "--save-every", "1", "--device", "cpu"]
-    message = refused(capsys, "train", "--data", small / "grey", "--out", tmp_path, "--precision", "no", *wild)
+    """At a learning rate of 1e30 the output overflows at once; what was saved before it did is
+    still there.
+    """
+    wild = [
+        "--lr",
+        "1e30",
+        "--warmup",
+        "0",
+        "--steps",
+        "50",
+        "--batch",
+        "4",
+        "--save-every",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    message = refused(
+        capsys, "train", "--data", small / "grey", "--out", tmp_path, "--precision", "no", *wild
+    )
     assert (
         "the loss became nan at step " in message or "the loss became inf" in message
     ) and "last good checkpoint is kept" in message
@@ -356,27 +516,37 @@ def test_training_that_stops_being_a_number_keeps_the_last_good_checkpoint(small
 )
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
 def test_sampling_refuses(small, tmp_path, capsys, options, words, command):
-    options = options if "--weights" in options else [*options, "--weights", str(small / "grey_run")]
+    options = (
+        options if "--weights" in options else [*options, "--weights", str(small / "grey_run")]
+    )
     out = tmp_path / "a.png"
     out.write_bytes(b"earlier")
-    message = refused(capsys, command, *options, *(["--out", str(out)] if command == "sample" else []))
+    message = refused(
+        capsys, command, *options, *(["--out", str(out)] if command == "sample" else [])
+    )
     for word in words:
         assert word in message
     assert snapshot(tmp_path) == {"a.png": b"earlier"}
 
 
 def test_evaluate_refuses_before_it_samples(small, capsys):
-    assert "count must be at least 2" in refused(capsys, "evaluate", "--weights", small / "grey_run", "--count", "1")
+    assert "count must be at least 2" in refused(
+        capsys, "evaluate", "--weights", small / "grey_run", "--count", "1"
+    )
     message = refused(capsys, "evaluate", "--weights", small / "grey_run", "--metrics", "fd,fid")
     assert "unknown metric 'fid'; choose some of fd, copies, bpd" in message
     message = refused(capsys, "evaluate", "--weights", small / "colour_run", "--count", "4")
     assert "draw (3, 8, 8); leave fd out" in message
-    message = refused(capsys, "evaluate", "--weights", small / "colour_run", "--count", "4", "--metrics", "bpd")
+    message = refused(
+        capsys, "evaluate", "--weights", small / "colour_run", "--count", "4", "--metrics", "bpd"
+    )
     assert "(3, 8, 8), but --data has" in message and "(1, 28, 28)" in message
 
 
 def test_weights_of_other_pictures_are_judged_by_their_own(small, capsys):
-    """Grey pictures of 8 x 8: no classifier, but copies and bits, from the folder that they were trained on."""
+    """Grey pictures of 8 x 8: no classifier, but copies and bits, from the folder that they were
+    trained on.
+    """
     arguments = [
         "--weights",
         small / "grey_run",
@@ -395,7 +565,9 @@ def test_weights_of_other_pictures_are_judged_by_their_own(small, capsys):
     assert "nearest of 5 training images" in both and "bound on 4 test images" in both
     assert cli("evaluate", *arguments, "--metrics", "bpd") == 0
     alone = capsys.readouterr().out
-    assert alone.split("bound on")[1].splitlines()[:3] == both.split("bound on")[1].splitlines()[:3]  # the same bits
+    assert (
+        alone.split("bound on")[1].splitlines()[:3] == both.split("bound on")[1].splitlines()[:3]
+    )  # the same bits
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**70)])
@@ -410,7 +582,9 @@ def test_unknown_file_endings_list_the_legal_ones(small, tmp_path, capsys, name)
     assert not snapshot(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "foreign", "pickle", "torch", "mismatch", "no folder"])
+@pytest.mark.parametrize(
+    "kind", ["truncated", "text", "empty", "foreign", "pickle", "torch", "mismatch", "no folder"]
+)
 def test_sampling_refuses_bad_weights(small, tmp_path, capsys, kind):
     path, out = tmp_path / "weights.safetensors", tmp_path / "a.npy"
     out.write_bytes(b"earlier")
@@ -426,7 +600,11 @@ def test_sampling_refuses_bad_weights(small, tmp_path, capsys, kind):
     elif kind == "no folder":
         path.mkdir()
     else:
-        path.write_bytes({"truncated": whole[:-9], "text": b"hello", "empty": b"", "pickle": pickle.dumps([1])}[kind])
+        path.write_bytes(
+            {"truncated": whole[:-9], "text": b"hello", "empty": b"", "pickle": pickle.dumps([1])}[
+                kind
+            ]
+        )
     before = snapshot(tmp_path)
     message = refused(capsys, "sample", "--weights", path, "--steps", 2, "--out", out)
     expected = {"foreign": "not written by this package", "pickle": "is a pickle", "torch": "is a pickle",
@@ -449,7 +627,9 @@ def test_a_full_disk_and_an_unwritable_folder(small, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(files.os, "replace", full)
     assert "No space left" in refused(capsys, "sample", *options, "--out", out)
-    assert "No space left" in refused(capsys, "train", "--data", small / "grey", "--out", tmp_path / "run", *FEW)
+    assert "No space left" in refused(
+        capsys, "train", "--data", small / "grey", "--out", tmp_path / "run", *FEW
+    )
     assert snapshot(tmp_path) == {out.name: b"earlier"}
 
 
@@ -483,7 +663,9 @@ def test_help_names_every_option(capsys):
 def test_as_a_program_from_any_folder(tmp_path):
     def program(*arguments):
         command = [sys.executable, "-m", "tutorial_lib", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+        )
 
     version = program("--version")
     assert version.returncode == 0 and version.stdout.strip() == tutorial_lib.__version__
@@ -499,7 +681,9 @@ def test_a_signal_saves_and_the_run_can_be_resumed(small, tmp_path, number):
     arguments = ["train", "--data", small / "grey", "--out", tmp_path, "--batch", 2, "--steps", 100_000,
                  "--report-every", 1, "--save-every", 5, "--device", "cpu"]  # fmt: skip
     command = [sys.executable, "-m", "tutorial_lib", *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
         began = time.monotonic()
         while not (tmp_path / "checkpoint.safetensors").exists() and time.monotonic() - began < 100:
@@ -514,21 +698,53 @@ def test_a_signal_saves_and_the_run_can_be_resumed(small, tmp_path, number):
     step = checkpoint.load(tmp_path)[1]["step"]
     assert f"stopped at step {step} of 100000" in out and step >= 5
     assert len((tmp_path / "loss.csv").read_text().splitlines()) == step + 1
-    resumed = ["train", "--data", small / "grey", "--out", tmp_path, "--resume", "--steps", step + 1, "--device", "cpu"]
+    resumed = [
+        "train",
+        "--data",
+        small / "grey",
+        "--out",
+        tmp_path,
+        "--resume",
+        "--steps",
+        step + 1,
+        "--device",
+        "cpu",
+    ]
     assert cli(*resumed) == 0
     assert checkpoint.load(tmp_path)[1]["step"] == step + 1
     assert len((tmp_path / "loss.csv").read_text().splitlines()) == step + 2
 
 
 def test_two_processes_follow_the_curve_of_one(small, tmp_path):
-    options = ["--data", str(small / "grey"), "--steps", "4", "--batch", "4", "--precision", "no", "--device", "cpu"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = [
+        "--data",
+        str(small / "grey"),
+        "--steps",
+        "4",
+        "--batch",
+        "4",
+        "--precision",
+        "no",
+        "--device",
+        "cpu",
+    ]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     command = [*launcher, "-m", "tutorial_lib", "train", "--out", str(tmp_path / "two"), *options]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done at step 4") == 1, "one process speaks for both"
     assert cli("train", "--out", tmp_path / "one", *options) == 0
-    one, two = (np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1) for name in ("one", "two"))
+    one, two = (
+        np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1)
+        for name in ("one", "two")
+    )
     assert one.shape == (4, 2)
     np.testing.assert_allclose(two, one, atol=1e-5)
 

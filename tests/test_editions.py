@@ -1,4 +1,6 @@
-"""Editions for a class: nothing of a solution reaches the students, everything is there for the teachers."""
+"""Editions for a class: nothing of a solution reaches the students, everything is there for the
+teachers.
+"""
 
 import ast
 import re
@@ -20,13 +22,18 @@ def out(tmp_path_factory):
 
 
 def numbered(path) -> dict[str, str]:
-    return {n: cell.source for n, cell in editions.exercises(nbformat.read(path, as_version=4)).items()}
+    return {
+        n: cell.source for n, cell in editions.exercises(nbformat.read(path, as_version=4)).items()
+    }
 
 
 def only_in_solutions() -> set[str]:
     """Lines that solutions have and stubs have not."""
     stubs = {
-        line.strip() for path in editions.notebooks(part=1) for s in numbered(path).values() for line in s.splitlines()
+        line.strip()
+        for path in editions.notebooks(part=1)
+        for s in numbered(path).values()
+        for line in s.splitlines()
     }
     answers = {
         line.strip()
@@ -51,18 +58,24 @@ def test_students_get_every_notebook_and_no_solution(out):
 
 def test_pictures_travel_along(out):
     for edition in ("students", "teachers"):
-        assert {p.name for p in (out / edition / "notebooks" / "figures").iterdir()} >= {"denoising.gif"}
+        assert {p.name for p in (out / edition / "notebooks" / "figures").iterdir()} >= {
+            "denoising.gif"
+        }
 
 
 def test_teachers_get_every_solution_with_what_it_prints(out):
     for path in editions.notebooks(part=1):
-        cells = editions.exercises(nbformat.read(out / "teachers" / "notebooks" / path.name, as_version=4))
+        cells = editions.exercises(
+            nbformat.read(out / "teachers" / "notebooks" / path.name, as_version=4)
+        )
         answers = editions.exercises(editions.answers_to(path))
         assert cells.keys() == answers.keys()
         for number, cell in cells.items():
             assert cell.source == answers[number].source
             assert cell.outputs[0].text.startswith(f"{number}: right! ")
-    assert (out / "teachers" / "docs" / "teaching.md").read_text() == (ROOT / "docs" / "teaching.md").read_text()
+    assert (out / "teachers" / "docs" / "teaching.md").read_text() == (
+        ROOT / "docs" / "teaching.md"
+    ).read_text()
     assert (out / "teachers" / "notebooks" / "solutions").is_dir()
 
 
@@ -81,7 +94,11 @@ def test_links_hold_in_both_editions(out):
 def imported(notebook) -> set[str]:
     """The names that a notebook's imports bring in."""
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    found = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     return {alias.asname or alias.name for node in found for alias in node.names}
 
 
@@ -96,8 +113,12 @@ def test_nbgrader_gets_valid_assignments(out):
         nbformat.validate(made)
         marks = [cell for cell in made.cells if cell.metadata.get("nbgrader", {}).get("grade")]
         assert len(marks) == len(numbered(path))
-        assert all(cell.metadata.nbgrader.locked and cell.metadata.nbgrader.points >= 1 for cell in marks)
-        names = [cell.metadata.nbgrader.grade_id for cell in made.cells if "nbgrader" in cell.metadata]
+        assert all(
+            cell.metadata.nbgrader.locked and cell.metadata.nbgrader.points >= 1 for cell in marks
+        )
+        names = [
+            cell.metadata.nbgrader.grade_id for cell in made.cells if "nbgrader" in cell.metadata
+        ]
         assert len(set(names)) == len(names)
 
 
@@ -113,7 +134,12 @@ def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
         for cell in made.cells:
             if not cell.metadata.get("nbgrader", {}).get("solution"):
                 continue
-            left = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1...  # your work", cell.source, flags=re.S)
+            left = re.sub(
+                r"( *)### BEGIN SOLUTION.*?### END SOLUTION",
+                r"\1...  # your work",
+                cell.source,
+                flags=re.S,
+            )
             assert left != cell.source
             assert not {line.strip() for line in left.splitlines()} & lines
             exec(left, scope)
@@ -132,7 +158,10 @@ def test_marks_are_never_overwritten(tmp_path):
 
 
 def test_a_notebook_without_solutions_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"99_x\.ipynb has no solutions: they belong into notebooks/solutions"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"99_x\.ipynb has no solutions: they belong into notebooks/solutions",
+    ):
         editions.answers_to(tmp_path / "99_x.ipynb")
 
 
@@ -145,7 +174,9 @@ def test_points_follow_the_minutes(minutes, worth):
 def test_solutions_are_current_and_all_right(path):
     """nbval runs them too; here, that what is stored belongs to what stands there."""
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), "edited since it was run: make notebooks"
+    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), (
+        "edited since it was run: make notebooks"
+    )
     printed = [output.text for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len(printed) == len(numbered(path))
     assert all(": right! " in text for text in printed)

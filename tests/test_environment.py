@@ -1,4 +1,6 @@
-"""The ways in agree: pyproject.toml, environment.yml, constraints.txt, and what the code really imports."""
+"""The ways in agree: pyproject.toml, environment.yml, constraints.txt, and what the code really
+imports.
+"""
 
 import ast
 import importlib.metadata
@@ -23,7 +25,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 TO_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-TO_INSTALL = {"IPython": "ipython", "PIL": "pillow", "rattler": "py-rattler", "yaml": "pyyaml"}  # import -> package
+TO_INSTALL = {
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "rattler": "py-rattler",
+    "yaml": "pyyaml",
+}  # import -> package
 
 
 def requirements(*groups: list[str]) -> dict[str, SpecifierSet]:
@@ -38,7 +45,11 @@ EVERYTHING = requirements(PROJECT["dependencies"], EXTRAS["notebooks"], EXTRAS["
 
 def constraints() -> dict[str, Version]:
     """Package -> the one version that constraints.txt allows; fails on a line of any other form."""
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
     pins = [re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][0-9a-z.]*)", line) for line in lines]
     assert all(pins), "every line is name==version: no path, address, marker or local label"
     return {canonicalize_name(pin[1]): Version(pin[2]) for pin in pins}
@@ -77,7 +88,9 @@ def test_conda_understands_each_line(conda):
 
 
 def third_party(folder: str, *ours: str) -> set[str]:
-    """The packages, by their names in pyproject.toml, that the Python files under a folder import anywhere."""
+    """The packages, by their names in pyproject.toml, that the Python files under a folder import
+    anywhere.
+    """
     found = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -100,23 +113,34 @@ def test_what_the_package_imports_is_declared():
 
 
 def test_what_notebooks_and_tests_import_is_declared():
-    apart = set(requirements(EXTRAS["browser"], EXTRAS["grading"])) | {"denoising-diffusion-pytorch", "ema-pytorch"}
-    declared = set(EVERYTHING) | apart  # `make test-browser`, `make test` and `make bench` install these
+    apart = set(requirements(EXTRAS["browser"], EXTRAS["grading"])) | {
+        "denoising-diffusion-pytorch",
+        "ema-pytorch",
+    }
+    declared = (
+        set(EVERYTHING) | apart
+    )  # `make test-browser`, `make test` and `make bench` install these
     makefile = (ROOT / "Makefile").read_text()
     assert "denoising_diffusion_pytorch==" in makefile and "ema_pytorch==" in makefile
-    assert third_party("notebooks") <= set(requirements(PROJECT["dependencies"], EXTRAS["notebooks"]))
+    assert third_party("notebooks") <= set(
+        requirements(PROJECT["dependencies"], EXTRAS["notebooks"])
+    )
     assert third_party("tests", "editions", "execute", "make_bundle", "make_venv") <= declared
 
 
 def test_the_constraints_cover_and_satisfy_every_requirement():
     pins, asked = constraints(), EVERYTHING | requirements(EXTRAS["browser"], EXTRAS["grading"])
     assert set(asked) <= set(pins)
-    outside = {name: str(pins[name]) for name, versions in asked.items() if pins[name] not in versions}
+    outside = {
+        name: str(pins[name]) for name, versions in asked.items() if pins[name] not in versions
+    }
     assert outside == {}
 
 
 def test_the_constraints_satisfy_each_other():
-    """What is installed here in just the constrained version requires nothing that the constraints forbid."""
+    """What is installed here in just the constrained version requires nothing that the constraints
+    forbid.
+    """
     pins, checked = constraints(), 0
     for name, version in pins.items():
         try:
@@ -130,7 +154,9 @@ def test_the_constraints_satisfy_each_other():
             if need.marker is not None and not need.marker.evaluate({"extra": ""}):
                 continue
             if (needed := canonicalize_name(need.name)) in pins:
-                assert pins[needed] in need.specifier, f"{name} {version} needs {need}, but {pins[needed]} is pinned"
+                assert pins[needed] in need.specifier, (
+                    f"{name} {version} needs {need}, but {pins[needed]} is pinned"
+                )
                 checked += 1
     if Version(Version(importlib.metadata.version("torch")).public) == pins["torch"]:
         assert checked > 100
@@ -146,7 +172,9 @@ def test_the_same_least_versions_are_named_everywhere():
 def test_the_version_is_told_alike():
     assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
-    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "tutorial_lib.__version__"}
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "tutorial_lib.__version__"
+    }
 
 
 SANITIZED = [
@@ -156,11 +184,16 @@ SANITIZED = [
     ("trained for 12.3 s, then sampled in 4 s", "trained for DURATION, then sampled in DURATION"),
     ("about 812 images/s", "about RATE"),
     ('<img src="data:image/gif;base64,R0lG+/=" alt="noise">', '<img src="GIF" alt="noise">'),
-    ("40 steps, 128 images, 3.14 sigma, 100 %, 28 x 28", "40 steps, 128 images, 3.14 sigma, 100 %, 28 x 28"),
+    (
+        "40 steps, 128 images, 3.14 sigma, 100 %, 28 x 28",
+        "40 steps, 128 images, 3.14 sigma, 100 %, 28 x 28",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("printed", "compared"), SANITIZED, ids=[line[:16] for line, _ in SANITIZED])
+@pytest.mark.parametrize(
+    ("printed", "compared"), SANITIZED, ids=[line[:16] for line, _ in SANITIZED]
+)
 def test_only_what_varies_is_hidden_from_nbval(printed, compared):
     """The rules apply as nbval applies them, and leave what is stable alone."""
     text = (ROOT / "tests" / "nbval_sanitize.cfg").read_text()

@@ -1,4 +1,6 @@
-"""docs/equations.md is current and complete: each equation is taught beside an assert, computed, and tested."""
+"""docs/equations.md is current and complete: each equation is taught beside an assert, computed,
+and tested.
+"""
 
 import importlib.util
 import re
@@ -14,7 +16,9 @@ TAUGHT, COMPUTED, TESTED = equations.taught(), equations.computed(), equations.t
 
 
 def test_page_is_current():
-    assert equations.PAGE.read_text(encoding="utf-8") == equations.page(), "run: python docs/make_equations.py"
+    assert equations.PAGE.read_text(encoding="utf-8") == equations.page(), (
+        "run: python docs/make_equations.py"
+    )
 
 
 def test_every_equation_of_the_paper_is_described():
@@ -23,12 +27,16 @@ def test_every_equation_of_the_paper_is_described():
 
 @pytest.mark.parametrize("equation", equations.SAYS)
 def test_equation_is_taught_computed_and_tested(equation):
-    assert any("assert" in code for _, _, code in TAUGHT[equation]), "no section that names it asserts anything"
+    assert any("assert" in code for _, _, code in TAUGHT[equation]), (
+        "no section that names it asserts anything"
+    )
     assert COMPUTED.get(equation), "no docstring names it"
     assert TESTED.get(equation), f'no test is marked @pytest.mark.equation("{equation}")'
 
 
-@pytest.mark.parametrize("found", [TAUGHT, COMPUTED, TESTED], ids=["notebooks", "docstrings", "marks"])
+@pytest.mark.parametrize(
+    "found", [TAUGHT, COMPUTED, TESTED], ids=["notebooks", "docstrings", "marks"]
+)
 def test_nobody_names_an_equation_that_does_not_exist(found):
     assert found.keys() <= equations.SAYS.keys()
 
@@ -62,4 +70,6 @@ def test_tables_have_no_stray_bars():
     ],
 )  # fmt: skip
 def test_reading_prose(text, expected):
-    assert equations.named_in(text) == {number.replace("A", "Algorithm ") for number in expected.split()}
+    assert equations.named_in(text) == {
+        number.replace("A", "Algorithm ") for number in expected.split()
+    }

@@ -1,4 +1,6 @@
-"""Each row of docs/errata.md stands in a box of its notebook, beside a cell that proves it; and no box is missing."""
+"""Each row of docs/errata.md stands in a box of its notebook, beside a cell that proves it; and no
+box is missing.
+"""
 
 import re
 
@@ -13,17 +15,24 @@ ROWS = [
     if line.startswith("| [")
 ]
 NOTEBOOKS = {
-    path.name[:2]: nbformat.read(path, as_version=4) for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
+    path.name[:2]: nbformat.read(path, as_version=4)
+    for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
 }
 
 
 def told(number: str, slip: str) -> list[int]:
     """The places of the Markdown cells that quote a slip, among a notebook's cells."""
-    return [i for i, cell in enumerate(NOTEBOOKS[number].cells) if cell.cell_type == "markdown" and slip in cell.source]
+    return [
+        i
+        for i, cell in enumerate(NOTEBOOKS[number].cells)
+        if cell.cell_type == "markdown" and slip in cell.source
+    ]
 
 
 def beside(number: str, place: int) -> str:
-    """The code of the cells around a Markdown cell: the last before it, and those up to the next Markdown cell."""
+    """The code of the cells around a Markdown cell: the last before it, and those up to the next
+    Markdown cell.
+    """
     cells, found = NOTEBOOKS[number].cells, []
     if cells[place - 1].cell_type == "code":
         found.append(cells[place - 1].source)
@@ -36,7 +45,9 @@ def beside(number: str, place: int) -> str:
 
 def boxes(number: str) -> list[str]:
     """Every box of a notebook, up to the end of its paragraph."""
-    text = "\n".join(cell.source for cell in NOTEBOOKS[number].cells if cell.cell_type == "markdown")
+    text = "\n".join(
+        cell.source for cell in NOTEBOOKS[number].cells if cell.cell_type == "markdown"
+    )
     return re.findall(rf"> \*\*{re.escape(BOX)}\*\*.*", text)
 
 

@@ -1,4 +1,6 @@
-"""The Frechet distance against scipy and closed forms; neighbours against scipy; the bound against closed forms."""
+"""The Frechet distance against scipy and closed forms; neighbours against scipy; the bound against
+closed forms.
+"""
 
 import hashlib
 import math
@@ -64,13 +66,17 @@ def test_distance_against_the_matrix_root_of_scipy(width, n):
 
 @given(
     st.lists(
-        st.tuples(st.floats(-3, 3), st.floats(0.01, 4), st.floats(-3, 3), st.floats(0.01, 4)), min_size=1, max_size=6
+        st.tuples(st.floats(-3, 3), st.floats(0.01, 4), st.floats(-3, 3), st.floats(0.01, 4)),
+        min_size=1,
+        max_size=6,
     )
 )
 def test_distance_of_diagonal_gaussians_in_closed_form(axes):
     mean_a, std_a, mean_b, std_b = torch.tensor(axes, dtype=torch.float64).T
     got = frechet_distance(mean_a, (std_a**2).diag(), mean_b, (std_b**2).diag())
-    assert_close(got, float(((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2).sum()), rtol=1e-6, atol=1e-8)
+    assert_close(
+        got, float(((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2).sum()), rtol=1e-6, atol=1e-8
+    )
 
 
 def test_distance_of_a_cloud_to_itself_is_zero_and_distance_is_symmetric():
@@ -98,7 +104,9 @@ def test_distance_does_not_depend_on_the_axes():
 def test_nearest_against_a_tree_of_scipy(size, count):
     """Whatever the pieces, also when the last one holds fewer than `count`."""
     points, references = cloud(20, 4, 1), cloud(50, 4, 2)
-    distances, indices = scipy.spatial.KDTree(references.numpy()).query(points.numpy(), k=[*range(1, count + 1)])
+    distances, indices = scipy.spatial.KDTree(references.numpy()).query(
+        points.numpy(), k=[*range(1, count + 1)]
+    )
     got_indices, got_distances = evaluate.nearest(points, references, count, size)
     assert_close(got_indices, torch.from_numpy(indices))
     assert_close(got_distances, torch.from_numpy(distances))
@@ -111,12 +119,16 @@ def test_a_copy_among_images_is_found_at_no_distance(test_images):
     assert torch.equal(indices[:, 0], wanted)
     assert_close(distances, torch.zeros(3, 1, dtype=torch.float64), rtol=0, atol=1e-4)
     brighter = pixels[wanted].float() + 2  # all 784 pixels off by 2, so the distance is 2 sqrt(784)
-    assert_close(evaluate.nearest(brighter, pixels)[1], torch.full((3, 1), 56.0).double(), rtol=0, atol=1e-4)
+    assert_close(
+        evaluate.nearest(brighter, pixels)[1], torch.full((3, 1), 56.0).double(), rtol=0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("count", [0, 6])
 def test_nearest_refuses_what_makes_no_sense(count):
-    with pytest.raises(ValueError, match=rf"count must lie in 1\.\.5, the number of references, got {count}"):
+    with pytest.raises(
+        ValueError, match=rf"count must lie in 1\.\.5, the number of references, got {count}"
+    ):
         evaluate.nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)
     with pytest.raises(ValueError, match=r"but the first, got \(2, 1, 3, 3\) and \(5, 9\)"):
         evaluate.nearest(torch.zeros(2, 1, 3, 3), torch.zeros(5, 9))
@@ -144,10 +156,15 @@ def test_distance_grows_with_noise(classifier, test_images, generator):
     noise = torch.randn(real.shape, generator=generator)
 
     def distance(samples):
-        clouds = [moments(evaluate.predictions(classifier, pixels)[0]) for pixels in (samples, real)]
+        clouds = [
+            moments(evaluate.predictions(classifier, pixels)[0]) for pixels in (samples, real)
+        ]
         return frechet_distance(*clouds[0], *clouds[1])
 
-    noisy = [distance(data.to_pixels(data.to_model(other) + spread * noise)) for spread in (0.0, 0.3, 1.0)]
+    noisy = [
+        distance(data.to_pixels(data.to_model(other) + spread * noise))
+        for spread in (0.0, 0.3, 1.0)
+    ]
     assert noisy[0] < noisy[1] < noisy[2]
     assert_close(distance(real), 0.0, rtol=0, atol=1e-4)
 
@@ -161,7 +178,9 @@ def test_only_grey_images_of_28_pixels(classifier, shape):
 
 
 def test_report_on_real_images(classifier, test_images):
-    """On some of the test images themselves: each class has its share, and the distance is about the floor."""
+    """On some of the test images themselves: each class has its share, and the distance is about
+    the floor.
+    """
     samples = test_images.pixels[::10]
     report = evaluate.report(samples)
     assert (report["count"], report["floor_count"], report["reference_count"]) == (200, 200, 10_000)
@@ -174,7 +193,9 @@ def test_report_on_real_images(classifier, test_images):
     assert 0 < low < report["feature_distance"] < high < 3 * report["feature_distance"]
 
 
-def test_with_more_samples_than_embedded_test_images_the_floor_comes_from_the_full_test_set(test_images):
+def test_with_more_samples_than_embedded_test_images_the_floor_comes_from_the_full_test_set(
+    test_images,
+):
     few = evaluate.report(test_images.pixels[:2000])
     more = evaluate.report(torch.cat([test_images.pixels, test_images.pixels[:1]]))
     assert (few["floor_count"], more["floor_count"]) == (2000, 10_000)
@@ -184,7 +205,9 @@ def test_with_more_samples_than_embedded_test_images_the_floor_comes_from_the_fu
 
 
 def test_shipped_moments_are_those_of_the_embedded_images(classifier):
-    """Recomputed from the pictures: they were made with the classifier that ships, in the order that ships."""
+    """Recomputed from the pictures: they were made with the classifier that ships, in the order
+    that ships.
+    """
     tensors, about = checkpoint.load("reference")
     file = checkpoint.find("classifier")
     assert about["classifier_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -196,10 +219,15 @@ def test_shipped_moments_are_those_of_the_embedded_images(classifier):
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says(shift):
-    """Clouds of a known law: the interval should hold what many clouds of this size measure on average."""
+    """Clouds of a known law: the interval should hold what many clouds of this size measure on
+    average.
+    """
     n, reference = 200, (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
     generator = torch.Generator().manual_seed(0)
-    clouds = [torch.randn(n, 3, generator=generator, dtype=torch.float64) * 1.2 + shift for _ in range(400)]
+    clouds = [
+        torch.randn(n, 3, generator=generator, dtype=torch.float64) * 1.2 + shift
+        for _ in range(400)
+    ]
     truth = sum(frechet_distance(*moments(cloud), *reference) for cloud in clouds) / len(clouds)
     held = []
     for cloud in clouds[:100]:
@@ -212,7 +240,9 @@ def test_bootstrap_interval_shrinks_with_the_root_of_the_count():
     reference = (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
     width = []
     for n in (100, 1600):
-        low, high = evaluate.bootstrap_interval(cloud(n, 3, 1), *reference, torch.Generator().manual_seed(0))
+        low, high = evaluate.bootstrap_interval(
+            cloud(n, 3, 1), *reference, torch.Generator().manual_seed(0)
+        )
         width.append(high - low)
     assert 2.5 < width[0] / width[1] < 6  # 4, give or take
 
@@ -222,14 +252,18 @@ def test_bootstrap_interval_shrinks_with_the_root_of_the_count():
 
 def same_image(count: int) -> torch.Tensor:
     """One small picture, many times."""
-    pixels = torch.randint(0, 256, (1, 1, 4, 4), generator=torch.Generator().manual_seed(5)).to(torch.uint8)
+    pixels = torch.randint(0, 256, (1, 1, 4, 4), generator=torch.Generator().manual_seed(5)).to(
+        torch.uint8
+    )
     return pixels.expand(count, -1, -1, -1)
 
 
 @pytest.mark.equation("5")
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
 def test_bits_of_a_network_that_knows_the_picture_in_closed_form(variance):
-    """Then only the variances differ, and each L_{t-1} is the same for every pixel, image and noise."""
+    """Then only the variances differ, and each L_{t-1} is the same for every pixel, image and
+    noise.
+    """
     schedule, pixels = linear(1000), same_image(400)
     x_0 = data.to_model(pixels[:1]).double()
     beta, bars = schedule.beta.tolist(), schedule.alpha_bar.tolist()
@@ -244,7 +278,12 @@ def test_bits_of_a_network_that_knows_the_picture_in_closed_form(variance):
     decoder = -16 * middle  # no pixel of this picture is 0 or 255, whose buckets have no end
     assert int(pixels.min()) > 0 and int(pixels.max()) < 255
     found = evaluate.bits_per_dimension(
-        lambda x, t: x_0.to(x).expand(x.shape), schedule, pixels, torch.Generator().manual_seed(0), "x_0", variance
+        lambda x, t: x_0.to(x).expand(x.shape),
+        schedule,
+        pixels,
+        torch.Generator().manual_seed(0),
+        "x_0",
+        variance,
     )
     to_bits = 1 / (16 * math.log(2))
     assert_close(found["L_T"], at_the_end * to_bits, rtol=1e-4, atol=1e-7)
@@ -254,22 +293,31 @@ def test_bits_of_a_network_that_knows_the_picture_in_closed_form(variance):
 
 
 def brute_force(network, schedule, x_0, generator, rounds: int = 30) -> float:
-    """The bound of pictures x_0 in nats, every term of every t, by the formulas of notebook 03 and plain loops."""
+    """The bound of pictures x_0 in nats, every term of every t, by the formulas of notebook 03 and
+    plain loops.
+    """
     total = 0.0
     for _ in range(rounds):
         for t in range(1, schedule.T + 1):
             many = torch.full((len(x_0),), t)
-            x_t = diffusion.q_sample(schedule, x_0, many, torch.randn(x_0.shape, generator=generator))
+            x_t = diffusion.q_sample(
+                schedule, x_0, many, torch.randn(x_0.shape, generator=generator)
+            )
             x_0_hat = network(x_t, many).clamp(-1, 1)
             if t == 1:
                 total += float(diffusion.L_0(schedule, x_0, x_0_hat).mean()) / rounds
             else:
-                total += float(diffusion.L_t_minus_1(schedule, x_0, x_t, many, x_0_hat).mean()) / rounds
+                total += (
+                    float(diffusion.L_t_minus_1(schedule, x_0, x_t, many, x_0_hat).mean()) / rounds
+                )
     return total + float(diffusion.L_T(schedule, x_0).mean())
 
 
 def test_bits_against_brute_force(generator):
-    schedule, pixels = linear(40, rescaled=True), torch.randint(0, 256, (300, 1, 2, 2), generator=generator)
+    schedule, pixels = (
+        linear(40, rescaled=True),
+        torch.randint(0, 256, (300, 1, 2, 2), generator=generator),
+    )
     pixels = pixels.to(torch.uint8)
 
     def network(x, t):
@@ -285,7 +333,10 @@ def test_bits_against_brute_force(generator):
 def test_drawing_small_steps_more_often_pays(test_images):
     """With the shipped weights, 240 plain draws of t from 2..T scatter several times as much."""
     tensors, configuration = checkpoint.load("fashion_mnist")
-    schedule, generator = named(configuration["train"]["schedule"], 1000), torch.Generator().manual_seed(0)
+    schedule, generator = (
+        named(configuration["train"]["schedule"], 1000),
+        torch.Generator().manual_seed(0),
+    )
     pixels, model = test_images.pixels[:60], restore(tensors, configuration)
     found = evaluate.bits_per_dimension(model, schedule, pixels, generator, "v")
     assert 1.5 < found["bpd"] < 5 and found["L_T"] < 1e-4
@@ -299,10 +350,16 @@ def test_drawing_small_steps_more_often_pays(test_images):
     assert found["error"] < 0.4 * float(scatter)
 
 
-@pytest.mark.parametrize(("pixels", "draws"), [(torch.zeros(3, 1, 2, 2), 4), (same_image(1), 4), (same_image(3), 0)])
+@pytest.mark.parametrize(
+    ("pixels", "draws"), [(torch.zeros(3, 1, 2, 2), 4), (same_image(1), 4), (same_image(3), 0)]
+)
 def test_bits_refuses_what_makes_no_sense(pixels, draws):
-    with pytest.raises(ValueError, match="the bound needs at least 2 uint8 images, 1 draw and T = 2"):
-        evaluate.bits_per_dimension(lambda x, t: x, linear(1000), pixels, torch.Generator(), "x_0", draws=draws)
+    with pytest.raises(
+        ValueError, match="the bound needs at least 2 uint8 images, 1 draw and T = 2"
+    ):
+        evaluate.bits_per_dimension(
+            lambda x, t: x, linear(1000), pixels, torch.Generator(), "x_0", draws=draws
+        )
 
 
 # --- copies
@@ -310,7 +367,9 @@ def test_bits_refuses_what_makes_no_sense(pixels, draws):
 
 def test_copies_are_counted_and_distances_are_per_pixel(test_images):
     known, fresh = test_images.pixels[:200], test_images.pixels[200:240]
-    shifted = (known[:3].int() + torch.where(known[:3] > 127, -2, 2)).to(torch.uint8)  # every pixel off by two
+    shifted = (known[:3].int() + torch.where(known[:3] > 127, -2, 2)).to(
+        torch.uint8
+    )  # every pixel off by two
     found = evaluate.copies(torch.cat([known[:2], shifted]), known, fresh)
     assert found["within_1"] == 2
     assert_close(found["samples"], 2.0)

@@ -1,4 +1,6 @@
-"""Exercises: solutions pass, stubs and wrong answers fail kindly; a constant or the library gets nobody through."""
+"""Exercises: solutions pass, stubs and wrong answers fail kindly; a constant or the library gets
+nobody through.
+"""
 
 import ast
 import math
@@ -29,7 +31,9 @@ for path in PATHS:
 
 
 def handed_in(source: dict[str, str], number: str) -> object:
-    """What the cell of an exercise hands to `check`; cells before it in the same notebook run first."""
+    """What the cell of an exercise hands to `check`; cells before it in the same notebook run
+    first.
+    """
     answers = {}
     scope: dict = {"torch": torch}
     exec(IMPORTS[number[:2]], scope)
@@ -67,8 +71,17 @@ def names_bound(source: str) -> set[str]:
 def test_stubs_hide_nothing_that_the_notebook_uses(path):
     """Otherwise a cell above would fail when it is run again."""
     notebook = nbformat.read(path, as_version=4)
-    stubs = {f.name for source in cells(notebook).values() for f in ast.parse(source).body if hasattr(f, "name")}
-    others = [c.source for c in notebook.cells if c.cell_type == "code" and c.source not in cells(notebook).values()]
+    stubs = {
+        f.name
+        for source in cells(notebook).values()
+        for f in ast.parse(source).body
+        if hasattr(f, "name")
+    }
+    others = [
+        c.source
+        for c in notebook.cells
+        if c.cell_type == "code" and c.source not in cells(notebook).values()
+    ]
     assert not stubs & set().union(*map(names_bound, others))
 
 
@@ -87,14 +100,18 @@ def test_stubs_fail_kindly_and_raise_nothing(number, capsys):
     assert not found.right
     assert found.message.startswith((f"{number}: not attempted yet.", f"{number}: not yet."))
     dots = "\n    ...\n" in STUBS[number]
-    assert (found.state == "not attempted") == dots, "dots are nothing yet; a function with a bug is a wrong answer"
+    assert (found.state == "not attempted") == dots, (
+        "dots are nothing yet; a function with a bug is a wrong answer"
+    )
     exercises.check(number, answer)
     assert capsys.readouterr().out.startswith(f"{number}: not ")
 
 
 @pytest.mark.parametrize("number", EXERCISES)
 @pytest.mark.parametrize(
-    "constant", [0, 1.0, "a", (0, 0), torch.zeros(3), torch.zeros(3, 1, 4, 4), float("nan")], ids=repr
+    "constant",
+    [0, 1.0, "a", (0, 0), torch.zeros(3), torch.zeros(3, 1, 4, 4), float("nan")],
+    ids=repr,
 )
 def test_no_constant_passes(number, constant):
     for answer in (constant, lambda *_: constant):
@@ -118,13 +135,17 @@ CHEATS = {
     "01.1": lambda P, i, j: markov.laws(P, torch.eye(len(P), dtype=P.dtype)[i], 2)[2, j],
     "01.4": lambda P: markov.stationary(P),
     "01.5": lambda P, law: markov.reverse(P, law),
-    "02.2": lambda x, beta, eps: diffusion.q_step(schedule.from_betas([beta]), x, schedule.steps(1, len(x)), eps),
+    "02.2": lambda x, beta, eps: diffusion.q_step(
+        schedule.from_betas([beta]), x, schedule.steps(1, len(x)), eps
+    ),
     "02.3": lambda tables, x_0, t, eps: diffusion.q_sample(tables, x_0, t, eps),
     "02.5": lambda T: schedule.cosine(T).beta[1:],
     "03.1": lambda m, n, v: gaussian.kl(*map(torch.tensor, (m, v, n, v))),
     "04.3": lambda t, width, longest: blocks.time_embedding(t, width, longest),
     "04.5": lambda x: torch.nn.functional.pixel_unshuffle(x, 2),
-    "06.3": lambda net, tables, x_T, z: sample.final(sample.ddpm(net, tables, x_T, z, "eps", clip=False)),
+    "06.3": lambda net, tables, x_T, z: sample.final(
+        sample.ddpm(net, tables, x_T, z, "eps", clip=False)
+    ),
 }
 
 
@@ -213,18 +234,36 @@ SHORTCUTS = [
     pytest.param("01.4", lambda P: _walked(P), id="many steps"),
     pytest.param("01.6", lambda pi: SOLVED["01.6"](pi) * (len(pi) - 1) / 4, id="five states only"),
     pytest.param("02.3", lambda tables, x_0, t, eps: _wiped(x_0, eps), id="wipe the image"),
-    pytest.param("02.4", lambda beta, s: math.ceil(math.log(s / (1 + s)) / math.log(1 - beta)), id="not below yet"),
+    pytest.param(
+        "02.4",
+        lambda beta, s: math.ceil(math.log(s / (1 + s)) / math.log(1 - beta)),
+        id="not below yet",
+    ),
     pytest.param("03.2", lambda q, p: torch.xlogy(q, q / p).sum(), id="0 / 0"),
     pytest.param(
-        "03.3", lambda tables, x_0, x_t, t: (SOLVED["03.3"](tables, x_0, x_t, t)[0], tables.beta[t]), id="beta"
+        "03.3",
+        lambda tables, x_0, x_t, t: (SOLVED["03.3"](tables, x_0, x_t, t)[0], tables.beta[t]),
+        id="beta",
     ),
-    pytest.param("03.4", lambda beta: schedule.from_betas(beta).beta_tilde[1:], id="the library's table"),
-    pytest.param("04.2", lambda size, k, stride, padding: -(-size // stride), id="without filter and padding"),
-    pytest.param("04.4", lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v), id="PyTorch's own"),
-    pytest.param("04.4", lambda q, k, v: (q @ k.T / 2).softmax(1) @ v, id="four channels only"),
-    pytest.param("04.6", lambda size, patch, levels: size // patch % 2 ** (levels - 1) == 0, id="rounded"),
     pytest.param(
-        "05.1", (lambda p: p * 2 / 255 - 1, lambda x: ((x + 1) * 127.5).round().clamp(0, 255).byte()), id="bytes"
+        "03.4", lambda beta: schedule.from_betas(beta).beta_tilde[1:], id="the library's table"
+    ),
+    pytest.param(
+        "04.2", lambda size, k, stride, padding: -(-size // stride), id="without filter and padding"
+    ),
+    pytest.param(
+        "04.4",
+        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v),
+        id="PyTorch's own",
+    ),
+    pytest.param("04.4", lambda q, k, v: (q @ k.T / 2).softmax(1) @ v, id="four channels only"),
+    pytest.param(
+        "04.6", lambda size, patch, levels: size // patch % 2 ** (levels - 1) == 0, id="rounded"
+    ),
+    pytest.param(
+        "05.1",
+        (lambda p: p * 2 / 255 - 1, lambda x: ((x + 1) * 127.5).round().clamp(0, 255).byte()),
+        id="bytes",
     ),
     pytest.param("05.3", _averaged, id="no decay in the end"),
     pytest.param("06.4", lambda mean, variance, noise: _wiped(mean, noise), id="wipe the noise"),
@@ -283,7 +322,9 @@ def test_known_slips_are_called_by_their_name():
 )  # fmt: skip
 def test_what_is_wrong_is_said_first_things_first(got, said):
     with pytest.raises(Wrong, match=said):
-        same(got, torch.tensor([1.0, 2.0]), "It", {"The other way round.": torch.tensor([2.0, 1.0])})
+        same(
+            got, torch.tensor([1.0, 2.0]), "It", {"The other way round.": torch.tensor([2.0, 1.0])}
+        )
     same([1.0, 2.0], torch.tensor([1.0, 2.0]), "It")
 
 
@@ -316,7 +357,9 @@ def sampler(noise_at_the_end=False, root=True, noise=True, back=False, late=0, f
         steps = range(1, tables.T + 1) if back else range(tables.T, 0, -1)
         for t in steps:
             eps = network(x, torch.full((len(x),), t + late))
-            x = (x - factor * tables.beta[t] / (1 - tables.alpha_bar[t]).sqrt() * eps) / tables.alpha[t].sqrt()
+            x = (
+                x - factor * tables.beta[t] / (1 - tables.alpha_bar[t]).sqrt() * eps
+            ) / tables.alpha[t].sqrt()
             sigma = tables.beta_tilde[t].sqrt() if root else tables.beta_tilde[t]
             if noise and (t > 1 or noise_at_the_end):
                 sigma = tables.beta[t].sqrt() if t == 1 else sigma

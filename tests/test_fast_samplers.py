@@ -1,8 +1,9 @@
 """DDIM, DPM-Solver++(2M) and Heun where the answer is known, and against diffusers.
 
-What all three solve is an ordinary differential equation.  Along it every coordinate keeps its rank among the data
-noised to the same step: of a Gaussian, its distance from the mean in standard deviations; of any law on the line, its
-quantile.  So the exact end of every path is a formula, with no solver in it.
+What all three solve is an ordinary differential equation.  Along it every coordinate keeps its rank
+among the data
+noised to the same step: of a Gaussian, its distance from the mean in standard deviations; of any
+law on the line, its quantile.  So the exact end of every path is a formula, with no solver in it.
 """
 
 import math
@@ -36,7 +37,9 @@ def gaussian_network(schedule, mean: float = MEAN, std: float = STD):
 
 
 def gaussian_end(schedule, x, t: int):
-    """Where the equation leads x_t of data N(MEAN, STD^2): as many standard deviations from the mean as before."""
+    """Where the equation leads x_t of data N(MEAN, STD^2): as many standard deviations from the
+    mean as before.
+    """
     ab = float(schedule.alpha_bar[t])
     return MEAN + STD * (x - math.sqrt(ab) * MEAN) / math.sqrt(ab * STD**2 + 1 - ab)
 
@@ -64,7 +67,9 @@ def test_error_on_a_gaussian_falls_with_the_order_of_the_method(make, name):
     schedule, x_T = make(4000) if make is cosine else make(4000, 2.5e-5, 0.005), noise(200, 1)
     error = []
     for S in (20, 40, 80):
-        first, *_, last = FAST[name](gaussian_network(schedule), schedule, x_T, target="x_0", steps=S, clip=False)
+        first, *_, last = FAST[name](
+            gaussian_network(schedule), schedule, x_T, target="x_0", steps=S, clip=False
+        )
         error.append(float((last.x - gaussian_end(schedule, x_T, first.t)).abs().max()))
     measured = [math.log2(a / b) for a, b in pairwise(error)]
     assert measured[-1] > ORDER[name] - 0.25, (error, measured)
@@ -73,11 +78,15 @@ def test_error_on_a_gaussian_falls_with_the_order_of_the_method(make, name):
 
 
 def quantile_end(mixture: Mixture, schedule, x, t: int):
-    """Where the equation leads x_t of a mixture on the line: to the data's quantile of the same rank (bisection)."""
+    """Where the equation leads x_t of a mixture on the line: to the data's quantile of the same
+    rank (bisection).
+    """
 
     def rank(y, ab):
         spread = math.sqrt(ab * mixture.variance + 1 - ab)
-        return (mixture.weights * torch.special.ndtr((y - math.sqrt(ab) * mixture.means.T) / spread)).sum(1, True)
+        return (
+            mixture.weights * torch.special.ndtr((y - math.sqrt(ab) * mixture.means.T) / spread)
+        ).sum(1, True)
 
     wanted = rank(x, float(schedule.alpha_bar[t]))
     low, high = torch.full_like(x, -10), torch.full_like(x, 10)
@@ -88,10 +97,14 @@ def quantile_end(mixture: Mixture, schedule, x, t: int):
     return low
 
 
-@pytest.mark.parametrize(("name", "S", "bound"), [("ddim", 400, 0.02), ("dpm++", 100, 0.004), ("heun", 60, 0.004)])
+@pytest.mark.parametrize(
+    ("name", "S", "bound"), [("ddim", 400, 0.02), ("dpm++", 100, 0.004), ("heun", 60, 0.004)]
+)
 def test_paths_of_a_mixture_end_at_the_quantile_they_began_with(name, S, bound):
     mixture = Mixture(
-        torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([[-1.0], [0.5]], dtype=torch.float64), 0.04
+        torch.tensor([0.3, 0.7], dtype=torch.float64),
+        torch.tensor([[-1.0], [0.5]], dtype=torch.float64),
+        0.04,
     )
     schedule = cosine(2000)
 
@@ -101,7 +114,8 @@ def test_paths_of_a_mixture_end_at_the_quantile_they_began_with(name, S, bound):
     x_T = torch.special.ndtri(torch.linspace(0.02, 0.98, 49, dtype=torch.float64))[:, None]
     first, *_, last = FAST[name](network, schedule, x_T, target="x_0", steps=S, clip=False)
     away = (last.x - quantile_end(mixture, schedule, x_T, first.t)).abs()
-    # at rank 0.3 the two garments part: a path that starts a hair beside it may end on the wrong side
+    # at rank 0.3 the two garments part: a path that starts a hair beside it may end on the wrong
+    # side
     at_the_parting = (torch.special.ndtr(x_T) - 0.3).abs() < 0.02
     assert float(away[~at_the_parting].max()) < bound
 
@@ -110,16 +124,29 @@ def test_paths_of_a_mixture_end_at_the_quantile_they_began_with(name, S, bound):
 def test_at_forty_calls_of_the_network_second_order_beats_first(name, steps, share):
     schedule, x_T, error = cosine(1000), noise(500, 1), {}
     for which, S in (("ddim", 40), (name, steps)):
-        first, *_, last = FAST[which](gaussian_network(schedule), schedule, x_T, target="x_0", steps=S, clip=False)
+        first, *_, last = FAST[which](
+            gaussian_network(schedule), schedule, x_T, target="x_0", steps=S, clip=False
+        )
         error[which] = float((last.x - gaussian_end(schedule, x_T, first.t)).square().mean().sqrt())
     assert error[name] < share * error["ddim"]
 
 
-@pytest.mark.parametrize("make", [partial(linear, 1000), partial(cosine, 1000), partial(linear, 50, rescaled=True)])
+@pytest.mark.parametrize(
+    "make", [partial(linear, 1000), partial(cosine, 1000), partial(linear, 50, rescaled=True)]
+)
 def test_eta_1_on_the_whole_schedule_is_ddpm_with_beta_tilde(make):
     schedule, x_T = make(), noise(3, 1, 2, 2)
     drawn = [
-        final(sampler(gaussian_network(schedule), schedule, x_T, torch.Generator().manual_seed(1), "x_0", clip=False))
+        final(
+            sampler(
+                gaussian_network(schedule),
+                schedule,
+                x_T,
+                torch.Generator().manual_seed(1),
+                "x_0",
+                clip=False,
+            )
+        )
         for sampler in (ddpm, partial(ddim, eta=1.0))
     ]
     assert_close(*drawn, rtol=0, atol=1e-12)
@@ -143,7 +170,11 @@ def test_ddim_follows_the_law_of_its_recursion(S, eta):
         slope = of_x_0 * gain + of_eps / math.sqrt(1 - now)
         mean, var = slope * mean + of_x_0 * offset, slope**2 * var + sigma2
     generator = torch.Generator().manual_seed(3)
-    x = final(ddim(gaussian_network(schedule), schedule, noise(n, 1), generator, "x_0", S, eta, clip=False))
+    x = final(
+        ddim(
+            gaussian_network(schedule), schedule, noise(n, 1), generator, "x_0", S, eta, clip=False
+        )
+    )
     assert_close(float(x.mean()), mean, rtol=0, atol=4 * math.sqrt(var / n))
     assert_close(float(x.std()), math.sqrt(var), rtol=4 / math.sqrt(2 * n), atol=0)
 
@@ -180,7 +211,9 @@ def other_network(schedule, target: str):
 @pytest.mark.parametrize("clip", [False, True])
 def test_ddim_against_diffusers(S, clip):
     schedule, x_T = linear(1000), noise(4, 1, 3, 3)
-    theirs = DDIMScheduler(**betas(schedule), clip_sample=clip, set_alpha_to_one=True, timestep_spacing="trailing")
+    theirs = DDIMScheduler(
+        **betas(schedule), clip_sample=clip, set_alpha_to_one=True, timestep_spacing="trailing"
+    )
     theirs.set_timesteps(S)
     network, x = other_network(schedule, "eps"), x_T
     tau = even_tau(1000, S)
@@ -188,13 +221,17 @@ def test_ddim_against_diffusers(S, clip):
     for t in theirs.timesteps:
         output = network(x, t.expand(4) + 1)
         x = theirs.step(output, t, x, use_clipped_model_output=True).prev_sample
-    assert_close(final(ddim(network, schedule, x_T, None, "eps", S, clip=clip)), x, rtol=0, atol=1e-5)
+    assert_close(
+        final(ddim(network, schedule, x_T, None, "eps", S, clip=clip)), x, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("S", [5, 10, 50])
 @pytest.mark.parametrize(("make", "target"), [(linear, "eps"), (linear, "v"), (cosine, "v")])
 def test_dpm_solver_against_diffusers(S, make, target):
-    """Not eps on the cosine: theirs keeps its tables in float32, and there x_0 is eps' error divided by 5e-5."""
+    """Not eps on the cosine: theirs keeps its tables in float32, and there x_0 is eps' error
+    divided by 5e-5.
+    """
     schedule, x_T = make(1000), noise(4, 1, 3, 3)
     theirs = DPMSolverMultistepScheduler(
         **betas(schedule), final_sigmas_type="zero", algorithm_type="dpmsolver++",
@@ -202,7 +239,9 @@ def test_dpm_solver_against_diffusers(S, make, target):
     )  # fmt: skip
     network, tau = other_network(schedule, target), even_tau(1000, S)
     x = their_walk(theirs, tau, network, x_T)
-    assert_close(final(dpm_solver(network, schedule, x_T, target, S, clip=False)), x, rtol=0, atol=1e-5)
+    assert_close(
+        final(dpm_solver(network, schedule, x_T, target, S, clip=False)), x, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("S", [5, 10, 50])
@@ -228,13 +267,18 @@ def test_frames_and_calls_of_the_network(name, calls):
     assert [frame.t for frame in frames] == tau.flip(0).tolist()
     assert len(asked) == calls and set(asked) == set(tau[1:].tolist())
     assert torch.equal(frames[0].x, x_T) and not frames[0].x_0_hat.any()
-    assert_close(frames[-1].x, frames[-1].x_0_hat, rtol=0, atol=1e-12)  # without noise nothing is left to add
+    assert_close(
+        frames[-1].x, frames[-1].x_0_hat, rtol=0, atol=1e-12
+    )  # without noise nothing is left to add
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_one_step_is_the_estimate_from_pure_noise(name):
     schedule, x_T = cosine(100), noise(2, 1, 2, 2)
-    network, begins = gaussian_network(schedule), int(karras_tau(schedule, 1)[-1]) if name == "heun" else 100
+    network, begins = (
+        gaussian_network(schedule),
+        int(karras_tau(schedule, 1)[-1]) if name == "heun" else 100,
+    )
     x = final(FAST[name](network, schedule, x_T, target="x_0", steps=1))
     assert_close(x, network(x_T, torch.full((2,), begins)).clamp(-1, 1))
 
@@ -242,7 +286,9 @@ def test_one_step_is_the_estimate_from_pure_noise(name):
 @pytest.mark.parametrize("name", FAST)
 def test_clipping_holds_every_estimate_in_range(name):
     schedule, x_T = cosine(100), noise(2, 1, 2, 2)
-    frames = list(FAST[name](lambda x, t: 3 * torch.ones_like(x), schedule, x_T, target="x_0", steps=5))
+    frames = list(
+        FAST[name](lambda x, t: 3 * torch.ones_like(x), schedule, x_T, target="x_0", steps=5)
+    )
     assert all(bool((frame.x_0_hat == 1).all()) for frame in frames[1:])
 
 
@@ -264,10 +310,14 @@ def test_float32_stays_float32_and_is_precise(name):
     assert_close(got.double(), final(run(x_T)), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("ddim", 1000), ("dpm++", 200), ("heun", 200), ("heun", 1000)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("ddim", 1000), ("dpm++", 200), ("heun", 200), ("heun", 1000)]
+)
 def test_a_zero_terminal_schedule_is_no_obstacle(name, steps):
     schedule, x_T = zero_terminal(cosine(1000)), noise(6, 1, 2, 2)
-    first, *_, last = FAST[name](gaussian_network(schedule), schedule, x_T, target="x_0", steps=steps, clip=False)
+    first, *_, last = FAST[name](
+        gaussian_network(schedule), schedule, x_T, target="x_0", steps=steps, clip=False
+    )
     assert_close(last.x, gaussian_end(schedule, x_T, first.t), rtol=0, atol=0.01)
 
 
@@ -275,13 +325,26 @@ def test_a_zero_terminal_schedule_is_no_obstacle(name, steps):
 @pytest.mark.parametrize("S", [0, 101, -3])
 def test_illegal_numbers_of_steps(name, S):
     with pytest.raises(ValueError, match=r"must lie in 1\.\.100"):
-        final(FAST[name](gaussian_network(cosine(100)), cosine(100), noise(1, 1), target="x_0", steps=S))
+        final(
+            FAST[name](
+                gaussian_network(cosine(100)), cosine(100), noise(1, 1), target="x_0", steps=S
+            )
+        )
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.5, float("nan")])
 def test_illegal_eta(eta):
     with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\]"):
-        final(ddim(gaussian_network(cosine(10)), cosine(10), noise(1, 1), torch.Generator(), "x_0", eta=eta))
+        final(
+            ddim(
+                gaussian_network(cosine(10)),
+                cosine(10),
+                noise(1, 1),
+                torch.Generator(),
+                "x_0",
+                eta=eta,
+            )
+        )
 
 
 def test_noise_without_a_generator_is_refused():
@@ -293,7 +356,9 @@ def test_noise_without_a_generator_is_refused():
 
 
 @given(
-    st.sampled_from([cosine(1000), cosine(30), linear(1000), zero_terminal(linear(1000))]), st.floats(0, 1), st.data()
+    st.sampled_from([cosine(1000), cosine(30), linear(1000), zero_terminal(linear(1000))]),
+    st.floats(0, 1),
+    st.data(),
 )
 def test_karras_steps_rise_and_stay_inside(schedule, share, data):
     S = data.draw(st.integers(1, schedule.T))

@@ -28,7 +28,10 @@ def density(mean: float, variance: float) -> torch.Tensor:
 @given(means, means, variances)
 def test_log_density(x, mean, variance):
     x, mean, variance = double(x, mean, variance)
-    assert_close(gaussian.log_density(x, mean, variance), distributions.Normal(mean, variance.sqrt()).log_prob(x))
+    assert_close(
+        gaussian.log_density(x, mean, variance),
+        distributions.Normal(mean, variance.sqrt()).log_prob(x),
+    )
 
 
 @given(variances)
@@ -45,14 +48,20 @@ def test_entropy_of_the_standard_normal():
 @given(means, variances, means, variances)
 def test_divergence(mean_q, variance_q, mean_p, variance_p):
     q, vq, p, vp = double(mean_q, variance_q, mean_p, variance_p)
-    expected = distributions.kl_divergence(distributions.Normal(q, vq.sqrt()), distributions.Normal(p, vp.sqrt()))
+    expected = distributions.kl_divergence(
+        distributions.Normal(q, vq.sqrt()), distributions.Normal(p, vp.sqrt())
+    )
     assert_close(gaussian.kl(q, vq, p, vp), expected, rtol=1e-6, atol=1e-9)
     assert float(gaussian.kl(q, vq, q, vq)) == 0
 
 
-@pytest.mark.parametrize(("q", "p"), [((0.0, 1.0), (1.0, 2.0)), ((-1.0, 0.3), (0.5, 1.0)), ((2.0, 4.0), (2.0, 1.5))])
+@pytest.mark.parametrize(
+    ("q", "p"), [((0.0, 1.0), (1.0, 2.0)), ((-1.0, 0.3), (0.5, 1.0)), ((2.0, 4.0), (2.0, 1.5))]
+)
 def test_divergence_as_a_sum_over_a_grid(q, p):
-    log_q, log_p = (distributions.Normal(*double(m, math.sqrt(v))).log_prob(GRID) for m, v in (q, p))
+    log_q, log_p = (
+        distributions.Normal(*double(m, math.sqrt(v))).log_prob(GRID) for m, v in (q, p)
+    )
     expected = (log_q.exp() * (log_q - log_p)).sum() * STEP
     assert_close(gaussian.kl(*double(*q), *double(*p)), expected, rtol=1e-6, atol=1e-9)
 
@@ -92,7 +101,12 @@ def test_adding_noise_is_a_convolution_of_densities():
     step, beta = float(grid[1] - grid[0]), 0.3
     scaled = gaussian.grid_density(grid, math.sqrt(1 - beta) * 1.5, (1 - beta) * 0.5)
     noise = gaussian.grid_density(grid, 0.0, beta)
-    summed = torch.nn.functional.conv1d(scaled[None, None], noise.flip(0)[None, None], padding=2000)[0, 0] * step
+    summed = (
+        torch.nn.functional.conv1d(scaled[None, None], noise.flip(0)[None, None], padding=2000)[
+            0, 0
+        ]
+        * step
+    )
     expected = gaussian.grid_density(grid, math.sqrt(1 - beta) * 1.5, (1 - beta) * 0.5 + beta)
     assert_close(summed, expected, rtol=0, atol=1e-9)
 

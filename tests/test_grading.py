@@ -1,4 +1,6 @@
-"""Grading with nbgrader, from the teacher's folder to the table of marks, on submissions of every sort."""
+"""Grading with nbgrader, from the teacher's folder to the table of marks, on submissions of every
+sort.
+"""
 
 import csv
 import os
@@ -18,12 +20,17 @@ ENDLESS = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile Tr
 
 def nbgrader(course: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run nbgrader in a course folder; its own settings of this machine stay out of it."""
-    private = {name: str(course / "private") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    private = {
+        name: str(course / "private")
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
+    }
     private["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), os.environ["PATH"]]
     )  # it calls alembic by name
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    return subprocess.run(command, cwd=course, env=os.environ | private, capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        command, cwd=course, env=os.environ | private, capture_output=True, text=True, timeout=500
+    )
 
 
 def cell(notebook, name: str):
@@ -56,7 +63,10 @@ def marks(course) -> dict[str, float]:
     """The marks of one student of each sort, after one run over all of them."""
     name, _ = released(course)
     original = next(path for path in editions.notebooks(part=1) if path.name == name)
-    solved = {n.replace(".", "-"): c.source for n, c in editions.exercises(editions.answers_to(original)).items()}
+    solved = {
+        n.replace(".", "-"): c.source
+        for n, c in editions.exercises(editions.answers_to(original)).items()
+    }
     wrong = {key: source.replace("return ", "return 0 * ") for key, source in solved.items()}
     leave = "import os\nos._exit(1)"
     tampered = wrong | {f"{key}-marks": "pass" for key in solved}
@@ -65,7 +75,9 @@ def marks(course) -> dict[str, float]:
         "e.mark = e.check = e.verdict = lambda *_: None\nc.EXERCISES.clear()\nc.same = lambda *_: None"
     }
     loud = "\n_right = left_of_it\ndef left_of_it(*a):\n    print('...', file=sys.stderr)\n    return _right(*a)"
-    chatty = solved | {"02-1": f"import sys\n{solved['02-1']}{loud}"}  # a progress bar would do the same
+    chatty = solved | {
+        "02-1": f"import sys\n{solved['02-1']}{loud}"
+    }  # a progress bar would do the same
     submissions = {
         "right": solved, "wrong": wrong, "empty": {}, "half": {"02-1": solved["02-1"], "02-3": solved["02-3"]},
         "crashing": {"02-2": "1 / 0", "02-3": solved["02-3"]}, "leaving": {"02-2": leave}, "syntax": {"02-1": "def ("},
@@ -90,7 +102,14 @@ def marks(course) -> dict[str, float]:
 
 FULL = sum(
     editions.points(text)
-    for text in ("(2 minutes", "(3 minutes", "(10 minutes", "(10 minutes", "(20 minutes", "(30 minutes")
+    for text in (
+        "(2 minutes",
+        "(3 minutes",
+        "(10 minutes",
+        "(10 minutes",
+        "(20 minutes",
+        "(30 minutes",
+    )
 )
 
 
@@ -125,7 +144,9 @@ def test_endless_work_is_stopped_and_the_rest_counts(marks):
 
 
 def test_nobody_is_lost(course, marks):
-    """Whoever kills the kernel gets no marks, and keeps the submission; all others are graded all the same."""
+    """Whoever kills the kernel gets no marks, and keeps the submission; all others are graded all
+    the same.
+    """
     students = {path.name for path in (course / "submitted").iterdir()}
     assert len(students) == 13
     assert marks.keys() == students
@@ -140,4 +161,6 @@ def test_grading_again_changes_nothing_by_itself(course, marks):
     assert done.returncode == 0
     nbgrader(course, "export", "--CsvExportPlugin.to=again.csv")
     with (course / "again.csv").open() as table:
-        assert {row["student_id"]: float(row["raw_score"] or 0) for row in csv.DictReader(table)} == marks
+        assert {
+            row["student_id"]: float(row["raw_score"] or 0) for row in csv.DictReader(table)
+        } == marks

@@ -1,4 +1,6 @@
-"""The front door: the README's commands, the Makefile, the set-up of .venv, and the wheel used far from its sources."""
+"""The front door: the README's commands, the Makefile, the set-up of .venv, and the wheel used far
+from its sources.
+"""
 
 import ast
 import os
@@ -24,15 +26,24 @@ VERBS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
 def blocks(language: str) -> list[list[list[str]]]:
     """The README's code blocks in one language; each a list of commands, each a list of words."""
     found = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return [[shlex.split(line.replace("\\", "/"), comments=True) for line in text.splitlines()] for text in found]
+    return [
+        [shlex.split(line.replace("\\", "/"), comments=True) for line in text.splitlines()]
+        for text in found
+    ]
 
 
 def test_the_makefile_knows_every_verb_that_texts_mention():
     for path in (ROOT / "README.md", ROOT / "docs" / "contributing.md", ROOT / ".ci" / "run"):
-        mentioned = set(re.findall(r"(?:^|`|    )make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        mentioned = set(
+            re.findall(
+                r"(?:^|`|    )make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE
+            )
+        )
         assert mentioned, path
         assert mentioned <= VERBS, path
-    assert set(re.findall(r"run: make ([a-z-]+)", (ROOT / ".github/workflows/test.yml").read_text())) == {
+    assert set(
+        re.findall(r"run: make ([a-z-]+)", (ROOT / ".github/workflows/test.yml").read_text())
+    ) == {
         "run",
         "test",
         "test-browser",
@@ -42,7 +53,9 @@ def test_the_makefile_knows_every_verb_that_texts_mention():
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="without make there is nothing to list")
 def test_make_alone_lists_every_verb():
-    listed = subprocess.run(["make", "-C", str(ROOT), "-s"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["make", "-C", str(ROOT), "-s"], capture_output=True, text=True, check=True
+    ).stdout
     assert set(re.findall(r"^  make ([a-z-]+) +\w", listed, re.MULTILINE)) == VERBS
 
 
@@ -51,7 +64,11 @@ def test_make_alone_lists_every_verb():
     ("bat", "py", ".venv/Scripts/python"),
 ])  # fmt: skip
 def test_the_three_commands_are_what_make_does(language, base, python):
-    expected = [[base, *make_venv.ENVIRONMENT], [python, *make_venv.TORCH], [python, *make_venv.REST]]
+    expected = [
+        [base, *make_venv.ENVIRONMENT],
+        [python, *make_venv.TORCH],
+        [python, *make_venv.REST],
+    ]
     assert expected in blocks(language)
 
 
@@ -66,16 +83,29 @@ def test_the_way_without_make_calls_what_make_calls():
 
 
 def test_the_readme_says_what_the_command_line_understands():
-    (commands,) = [block for block in blocks("sh") if block[0][:3] == ["python", "-m", "tutorial_lib"]]
-    parsed = [cli._parser().parse_args(command[3:]) for command in commands]  # exits when it does not understand
-    assert {options.run for options in parsed} == {cli._data, cli._weights, cli._sample, cli._train, cli._evaluate}
+    (commands,) = [
+        block for block in blocks("sh") if block[0][:3] == ["python", "-m", "tutorial_lib"]
+    ]
+    parsed = [
+        cli._parser().parse_args(command[3:]) for command in commands
+    ]  # exits when it does not understand
+    assert {options.run for options in parsed} == {
+        cli._data,
+        cli._weights,
+        cli._sample,
+        cli._train,
+        cli._evaluate,
+    }
 
 
 def test_the_readmes_program_runs():
     (program,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     scope: dict = {}
     exec(program, scope)
-    assert f"# {tuple(scope['images'].shape)}, {str(scope['images'].dtype).removeprefix('torch.')}" in program
+    assert (
+        f"# {tuple(scope['images'].shape)}, {str(scope['images'].dtype).removeprefix('torch.')}"
+        in program
+    )
 
 
 def test_the_map_of_the_series_links_the_notebooks_that_exist():
@@ -95,7 +125,11 @@ def test_the_links_of_texts_lead_somewhere():
         assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-CPU, GPU, OLD_GPU = ("2.13.0+cpu", False, []), ("2.9.1+cu130", True, ["sympy>=1.13.3"]), ("2.5.1+cu124", True, [])
+CPU, GPU, OLD_GPU = (
+    ("2.13.0+cpu", False, []),
+    ("2.9.1+cu130", True, ["sympy>=1.13.3"]),
+    ("2.5.1+cu124", True, []),
+)
 
 
 @pytest.mark.parametrize(("inside", "base", "expected"), [
@@ -114,7 +148,11 @@ def test_a_gpu_build_of_torch_is_respected(inside, base, expected):
 
 def test_constraints_around_a_torch_that_stays():
     """Its own version is pinned, and what it pins itself is left to it, however that is spelt."""
-    found = ("2.6.0+cu124", True, ["sympy==1.13.1; python_version >= '3.9'", "typing-extensions>=4.10", "jinja2"])
+    found = (
+        "2.6.0+cu124",
+        True,
+        ["sympy==1.13.1; python_version >= '3.9'", "typing-extensions>=4.10", "jinja2"],
+    )
     ours = ["# a comment\n", "Jinja2==3.1.6\n", "numpy==2.4.6\n", "sympy==1.14.0\n", "torch==2.13.0\n",
             "torchmetrics==1.0\n", "typing_extensions==4.16.0\n"]  # fmt: skip
     assert make_venv.limited(ours, found) == [
@@ -125,13 +163,16 @@ def test_looking_for_torch():
     version, _, needs = make_venv.look(sys.executable)
     assert make_venv.numbers(version) >= (2, 6)
     assert any(need.startswith("sympy") for need in needs)
-    isolated = subprocess.run([sys.executable, "-I", "-S", "-c", make_venv.LOOK], capture_output=True, text=True)
+    isolated = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", make_venv.LOOK], capture_output=True, text=True
+    )
     assert isolated.stdout.strip() == "null"
 
 
 @pytest.fixture
 def set_up(tmp_path, monkeypatch):
-    """A function that runs make_venv in an empty folder, where the base Python has the given torch; it returns the
+    """A function that runs make_venv in an empty folder, where the base Python has the given torch;
+    it returns the
     commands that would have run."""
 
     def run(base, exit_code=0):
@@ -141,7 +182,9 @@ def set_up(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # and back again afterwards
         monkeypatch.setattr(make_venv, "__file__", str(tmp_path / "make_venv.py"))
         monkeypatch.setattr(make_venv, "look", lambda python: base)
-        monkeypatch.setattr(make_venv.subprocess, "call", lambda command: commands.append(command) or exit_code)
+        monkeypatch.setattr(
+            make_venv.subprocess, "call", lambda command: commands.append(command) or exit_code
+        )
         make_venv.main()
         return commands
 
@@ -182,7 +225,9 @@ def test_set_up_starts_on_an_old_python():
 
 
 def test_a_linux_without_gpu_is_told_how_to_save_gigabytes():
-    assert "https://pytorch.org/get-started/locally/" in make_venv.announcement("install", None, "linux")
+    assert "https://pytorch.org/get-started/locally/" in make_venv.announcement(
+        "install", None, "linux"
+    )
     assert "GB" not in make_venv.announcement("install", None, "darwin")
 
 
@@ -190,7 +235,9 @@ def test_a_linux_without_gpu_is_told_how_to_save_gigabytes():
 def wheel(tmp_path_factory) -> Path:
     """The wheel, built from a copy of the checkout without network."""
     source = tmp_path_factory.mktemp("source") / "checkout"
-    away = shutil.ignore_patterns(".*", "build", "dist", "work", "data", "*.egg-info", "__pycache__")
+    away = shutil.ignore_patterns(
+        ".*", "build", "dist", "work", "data", "*.egg-info", "__pycache__"
+    )
     shutil.copytree(ROOT, source, ignore=away)
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(source.parent), str(source))
     (built,) = source.parent.glob("*.whl")
@@ -239,9 +286,18 @@ def test_the_wheel_works_from_another_folder(wheel, tmp_path):
     target, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
     elsewhere.mkdir()
     pip("install", "--target", str(target), str(wheel))
-    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(target),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     used = subprocess.run(
-        [sys.executable, "-c", USE, str(target)], cwd=elsewhere, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", USE, str(target)],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert used.returncode == 0, used.stderr
     shipped = {path.stem for path in (ROOT / "tutorial_lib" / "assets").glob("*.safetensors")}

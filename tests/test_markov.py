@@ -29,7 +29,12 @@ def random_chain(seed: int, size: int, zeros: float) -> torch.Tensor:
 
 def test_the_day_of_the_text():
     pi = markov.stationary(DAY)
-    assert_close(pi, torch.tensor([0.39781591, 0.41341654, 0.18876755], dtype=torch.float64), rtol=0, atol=5e-9)
+    assert_close(
+        pi,
+        torch.tensor([0.39781591, 0.41341654, 0.18876755], dtype=torch.float64),
+        rtol=0,
+        atol=5e-9,
+    )
     assert_close(pi, pi @ DAY)
     assert_close(pi.expand(3, 3), DAY.matrix_power(200))
     values = markov.eigenvalues(DAY)
@@ -37,12 +42,16 @@ def test_the_day_of_the_text():
     assert_close(values[1].real, torch.tensor(-0.716312, dtype=torch.float64), rtol=0, atol=5e-7)
     flow = markov.flow(DAY)
     assert_close(
-        flow.abs()[~torch.eye(3, dtype=bool)], torch.full((6,), 0.0324, dtype=torch.float64), rtol=0, atol=5e-5
+        flow.abs()[~torch.eye(3, dtype=bool)],
+        torch.full((6,), 0.0324, dtype=torch.float64),
+        rtol=0,
+        atol=5e-5,
     )
 
 
 @pytest.mark.parametrize(
-    ("start", "steps"), [([0.2, 0.6, 0.2], 53), ([1, 0, 0], None), ([0, 1, 0], None), ([0, 0, 1], None)]
+    ("start", "steps"),
+    [([0.2, 0.6, 0.2], 53), ([1, 0, 0], None), ([0, 1, 0], None), ([0, 0, 1], None)],
 )
 def test_steps_to_eight_digits(start, steps):
     path = markov.laws(DAY, start, 80)
@@ -60,7 +69,9 @@ def test_frequencies_of_a_walk_are_the_stationary_law():
     assert_close(frequencies, markov.stationary(DAY), rtol=0, atol=tolerance)
     pairs = torch.zeros(3, 3, dtype=torch.float64)
     pairs.index_put_((states[:-1], states[1:]), torch.ones(n, dtype=torch.float64), accumulate=True)
-    assert_close(pairs / pairs.sum(1, keepdim=True), DAY, rtol=0, atol=4 * math.sqrt(0.25 / (0.18 * n)))
+    assert_close(
+        pairs / pairs.sum(1, keepdim=True), DAY, rtol=0, atol=4 * math.sqrt(0.25 / (0.18 * n))
+    )
 
 
 def test_laws_are_powers():
@@ -85,7 +96,8 @@ def test_classes(P, expected):
 
 
 @pytest.mark.parametrize(
-    ("P", "state", "expected"), [(DAY, 0, 1), (SWAP, 0, 2), (RING, 1, 3), (FUNNEL, 1, 1), (SPLIT, 1, 0)]
+    ("P", "state", "expected"),
+    [(DAY, 0, 1), (SWAP, 0, 2), (RING, 1, 3), (FUNNEL, 1, 1), (SPLIT, 1, 0)],
 )
 def test_period(P, state, expected):
     assert markov.period(P, state) == expected
@@ -148,7 +160,9 @@ def test_autoregression_runs_over_different_past_values():
 
 def two_bumps(x):
     """log of 0.3 N(-2, 0.5^2) + 0.7 N(1, 1), up to a constant."""
-    return torch.logsumexp(torch.stack([math.log(0.6) - (x + 2) ** 2 / 0.5, math.log(0.7) - (x - 1) ** 2 / 2]), 0)
+    return torch.logsumexp(
+        torch.stack([math.log(0.6) - (x + 2) ** 2 / 0.5, math.log(0.7) - (x - 1) ** 2 / 2]), 0
+    )
 
 
 @pytest.mark.parametrize("name", ["metropolis", "langevin"])
@@ -160,8 +174,14 @@ def test_chains_reach_the_law_they_were_built_for(name):
     else:
         chain = markov.langevin(lambda x: -x, x, 0.05, generator)  # N(0, 1)
     *_, x = islice(chain, 300)
-    mean, var = (0.3 * -2 + 0.7 * 1, 0.3 * (0.25 + 4) + 0.7 * 2 - 0.01) if name == "metropolis" else (0.0, 1.0)
-    if name == "langevin":  # exact stationary variance of x <- (1 - h/2) x + sqrt(h) z: the bias of a finite step
+    mean, var = (
+        (0.3 * -2 + 0.7 * 1, 0.3 * (0.25 + 4) + 0.7 * 2 - 0.01)
+        if name == "metropolis"
+        else (0.0, 1.0)
+    )
+    if (
+        name == "langevin"
+    ):  # exact stationary variance of x <- (1 - h/2) x + sqrt(h) z: the bias of a finite step
         var = 0.05 / (1 - (1 - 0.025) ** 2)
         assert var > 1.01
     assert_close(float(x.mean()), mean, rtol=0, atol=4 * math.sqrt(var / n))

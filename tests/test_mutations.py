@@ -1,7 +1,9 @@
-"""Break the library, and a notebook's own assert must fail: that is what makes a notebook a proof and not a copy.
+"""Break the library, and a notebook's own assert must fail: that is what makes a notebook a proof
+and not a copy.
 
-`NOTICED` is to be read as a table, and to be extended.  Each row changes a function's source in one place; the cell is
-run, after those earlier cells alone that it needs, and one of its asserts must fail.  Without the change it must pass.
+`NOTICED` is to be read as a table, and to be extended.  Each row changes a function's source in one
+place; the cell is run, after those earlier cells alone that it needs, and one of its asserts must
+fail.  Without the change it must pass.
 """
 
 import ast
@@ -28,7 +30,9 @@ from tutorial_lib import plot, train
 
 
 class Mutation(NamedTuple):
-    """One slip: in `function`, `old` becomes `new`, and the cell of notebook `number` that contains `cell` fails."""
+    """One slip: in `function`, `old` becomes `new`, and the cell of notebook `number` that contains
+    `cell` fails.
+    """
 
     number: str
     cell: str
@@ -37,7 +41,8 @@ class Mutation(NamedTuple):
     new: str
 
 
-# (notebook, what its cell contains): the slips that this cell notices, as (function, what it says, what it would say)
+# (notebook, what its cell contains): the slips that this cell notices, as (function, what it says,
+# what it would say)
 NOTICED = {
     ("01", "assert_close(path, torch.tensor(naive"): [
         ("markov.laws", "rows[-1] @ P", "P @ rows[-1]"),
@@ -98,8 +103,16 @@ NOTICED = {
         ("diffusion.q_sample", "signal * x_0", "signal**2 * x_0"),
         ("diffusion.q_sample", "noise * eps", "noise**2 * eps"),
         ("diffusion.q_sample", "signal_and_noise(t,", "signal_and_noise((t - 1).clamp(min=1),"),
-        ("schedule.NoiseSchedule.signal_and_noise", "(1 - self.alpha_bar).sqrt()", "(1 - self.alpha_bar)"),
-        ("schedule.NoiseSchedule.alpha_bar", "self.alpha.cumprod(0)", "self.alpha.cumprod(0).roll(1)"),
+        (
+            "schedule.NoiseSchedule.signal_and_noise",
+            "(1 - self.alpha_bar).sqrt()",
+            "(1 - self.alpha_bar)",
+        ),
+        (
+            "schedule.NoiseSchedule.alpha_bar",
+            "self.alpha.cumprod(0)",
+            "self.alpha.cumprod(0).roll(1)",
+        ),
     ],
     ("02", "assert gap < 0.01"): [
         ("diffusion.q_walk", "q_step(schedule, x, ", "q_step(schedule, x_0, "),
@@ -110,9 +123,17 @@ NOTICED = {
         ("data.to_model", ".sub_(1)", ""),
     ],
     ("02", "assert_close(torch.tensor(left, dtype=torch.float64), schedule.linear(1000)"): [
-        ("schedule.linear", "beta_T, T, dtype=torch.float64)", "beta_T, T + 1, dtype=torch.float64)[1:]"),
+        (
+            "schedule.linear",
+            "beta_T, T, dtype=torch.float64)",
+            "beta_T, T + 1, dtype=torch.float64)[1:]",
+        ),
         ("schedule.linear", "linspace(beta_1, beta_T", "linspace(beta_1**0.5, beta_T**0.5"),
-        ("schedule.from_betas", "torch.cat([beta.new_zeros(1), beta])", "torch.cat([beta.new_zeros(1), beta.flip(0)])"),
+        (
+            "schedule.from_betas",
+            "torch.cat([beta.new_zeros(1), beta])",
+            "torch.cat([beta.new_zeros(1), beta.flip(0)])",
+        ),
         ("schedule.cosine", "(t / T + s)", "(t / (T + 1) + s)"),
         ("schedule.cosine", "(t / T + s) / (1 + s)", "t / T"),
         ("schedule.cosine", " ** 2", ""),
@@ -121,7 +142,11 @@ NOTICED = {
     ("02", 'assert abs(ends["geometric"] / {200'): [
         ("schedule.quadratic", "beta_T**0.5", "beta_T"),
         ("schedule.sigmoid", "linspace(-6, 6", "linspace(-3, 6"),
-        ("schedule.geometric", "torch.tensor([beta_1, beta_T]", "torch.tensor([2 * beta_1, beta_T]"),
+        (
+            "schedule.geometric",
+            "torch.tensor([beta_1, beta_T]",
+            "torch.tensor([2 * beta_1, beta_T]",
+        ),
     ],
     ("02", 'half["geometric"]) == (260, 497, 685)'): [
         ("schedule.geometric", "[beta_1, beta_T]", "[beta_T, beta_1]"),
@@ -166,20 +191,32 @@ NOTICED = {
         ("diffusion.q_posterior", "of_x_0, of_x_t =", "of_x_t, of_x_0 ="),
         ("diffusion.q_posterior", "* x_0 + ", "* x_0 - "),
         ("diffusion.q_posterior", "schedule.beta_tilde", "schedule.beta"),
-        ("schedule.NoiseSchedule.beta_tilde", "(1 - self.alpha_bar[:-1])", "(1 - self.alpha_bar[1:])"),
+        (
+            "schedule.NoiseSchedule.beta_tilde",
+            "(1 - self.alpha_bar[:-1])",
+            "(1 - self.alpha_bar[1:])",
+        ),
     ],
     ("03", "assert_close(eq_8 + constant, exact)"): [
         ("diffusion.mu_from_eps", "(1 - schedule.alpha_bar).sqrt()", "(1 - schedule.alpha_bar)"),
         ("diffusion.mu_from_eps", "schedule.alpha.sqrt()", "schedule.alpha"),
         ("diffusion.mu_from_eps", "(x_t - schedule", "(x_t + schedule"),
-        ("diffusion.L_t_minus_1", "mean_q, variance_q, mean_p, variance_p", "mean_p, variance_p, mean_q, variance_q"),
+        (
+            "diffusion.L_t_minus_1",
+            "mean_q, variance_q, mean_p, variance_p",
+            "mean_p, variance_p, mean_q, variance_q",
+        ),
         ("diffusion.L_t_minus_1", ".sum(1)", ".mean(1)"),
         ("diffusion.reverse_variance", 'kind == "beta"', 'kind != "beta"'),
     ],
     ("03", "for target in diffusion.TARGETS"): [
         ("diffusion.target_from", "signal * eps - noise * x_0", "signal * eps + noise * x_0"),
         ("diffusion.x_0_from", "signal * x_t - noise * output", "signal * x_t + noise * output"),
-        ("diffusion.x_0_from", "(x_t - noise * output) / signal", "(x_t - noise * output) / signal**2"),
+        (
+            "diffusion.x_0_from",
+            "(x_t - noise * output) / signal",
+            "(x_t - noise * output) / signal**2",
+        ),
         ("diffusion.x_0_from", "at(of_x_t, t, x_t)", "at(of_x_t, (t - 1).clamp(min=1), x_t)"),
         ("diffusion.eps_from", "noise * x_t + signal * output", "noise * x_t - signal * output"),
         ("diffusion.eps_from", "output, x_t, t)) / noise", "output, x_t, t)) / noise**2"),
@@ -258,7 +295,11 @@ NOTICED = {
         ("train.update_ema", "averaged.copy_(present)", "pass"),
     ],
     ("05", "assert_close(torch.tensor(library), naive"): [
-        ("train.learning_rate", "config.lr * step / config.warmup", "config.lr * (step - 1) / config.warmup"),
+        (
+            "train.learning_rate",
+            "config.lr * step / config.warmup",
+            "config.lr * (step - 1) / config.warmup",
+        ),
         ("train.learning_rate", "(1 + math.cos", "(1 - math.cos"),
     ],
     ("05", "assert best == {"): [
@@ -267,12 +308,20 @@ NOTICED = {
     ("05", "first, again = train.draw(images, 7, short)"): [
         ("train.draw", "(step - 1) * config.batch, step", "step * config.batch, (step + 1)"),
         ("train.draw", "if config.flip", "if not config.flip"),
-        ("train.draw", "_generator(config.seed, step)", "torch.Generator().manual_seed(torch.seed())"),
+        (
+            "train.draw",
+            "_generator(config.seed, step)",
+            "torch.Generator().manual_seed(torch.seed())",
+        ),
         ("train.draw", "_generator(config.seed, step)", "_generator(config.seed, 0)"),
         ("train.draw", "torch.randint(1, config.T + 1", "torch.randint(0, config.T"),
         ("train.draw", "torch.randn(x_0.shape", "torch.rand(x_0.shape"),
         ("train._order", "torch.randperm(count, ", "torch.randint(count, (count,), "),
-        ("train._order", "torch.randperm(count, generator=_generator(seed, -1 - epoch))", "torch.arange(count)"),
+        (
+            "train._order",
+            "torch.randperm(count, generator=_generator(seed, -1 - epoch))",
+            "torch.arange(count)",
+        ),
     ],
     ("05", "assert_close(tenths(steps), below.diff()"): [
         ("train.draw", "SPREAD * torch.randn", "torch.randn"),
@@ -291,13 +340,21 @@ NOTICED = {
         ("diffusion.mu_from_eps", "(1 - schedule.alpha_bar).sqrt()", "(1 - schedule.alpha_bar)"),
     ],
     ("06", "assert_close(by_picture, by_noise"): [
-        ("diffusion.x_0_from", "(x_t - noise * output) / signal", "(x_t - noise * output) / signal**2"),
+        (
+            "diffusion.x_0_from",
+            "(x_t - noise * output) / signal",
+            "(x_t - noise * output) / signal**2",
+        ),
         ("diffusion._posterior_weights", "before.sqrt()", "before"),
     ],
     ("06", 'assert_close(drawn["beta"], naive'): [
         ("sample.ddpm", "if i > 1", "if i > 0"),  # noise at the last step
         ("sample.ddpm", "sigma[i]", "sigma[i - 1]"),
-        ("sample.ddpm", "reverse_variance(visited, variance).sqrt()", "reverse_variance(visited, variance)"),
+        (
+            "sample.ddpm",
+            "reverse_variance(visited, variance).sqrt()",
+            "reverse_variance(visited, variance)",
+        ),
         ("sample.ddpm", "same_t(i, len(x))", "same_t(max(i - 1, 1), len(x))"),
         ("sample.ddpm", "same_t(int(tau[i]), len(x))", "same_t(int(tau[max(i - 1, 1)]), len(x))"),
         ("sample.estimate", "if clip", "if not clip"),
@@ -315,7 +372,11 @@ NOTICED = {
         ("evaluate.nearest", "largest=False)  # (N, count)", "largest=True)  # (N, count)"),
     ],
     ("06", "assert_close(short.beta, tables.beta[:501])"): [
-        ("schedule.NoiseSchedule.strided", "alpha_bar[1:] / alpha_bar[:-1]", "(alpha_bar[1:] / alpha_bar[:-1]).sqrt()"),
+        (
+            "schedule.NoiseSchedule.strided",
+            "alpha_bar[1:] / alpha_bar[:-1]",
+            "(alpha_bar[1:] / alpha_bar[:-1]).sqrt()",
+        ),
     ],
     ("06", 'assert_close(suspects["B"][-1].x, library'): [
         ("sample.ddpm", "q_posterior(visited,", "q_posterior(schedule,"),
@@ -331,7 +392,9 @@ MODULES = [
 
 
 class Cell:
-    """A code cell: its source, which global names it uses from before, and which it binds or changes."""
+    """A code cell: its source, which global names it uses from before, and which it binds or
+    changes.
+    """
 
     def __init__(self, name: str, source: str):
         self.name, self.source, self.tree = name, source, ast.parse(source)
@@ -340,7 +403,9 @@ class Cell:
             scope = symtable.symtable(ast.unparse(piece), name, "exec")
             changed = changes(piece)
             self.uses |= (used(scope) | changed) - self.binds
-            self.binds |= {s.get_name() for s in scope.get_symbols() if s.is_assigned() or s.is_imported()} - changed
+            self.binds |= {
+                s.get_name() for s in scope.get_symbols() if s.is_assigned() or s.is_imported()
+            } - changed
             self.changes |= changed
 
     def run(self, names: dict) -> None:
@@ -350,7 +415,9 @@ class Cell:
 
     def asserts_at(self, line: int) -> bool:
         """Whether the statement on this line is an `assert` or a call of `assert_close`."""
-        statements = [node for node in ast.walk(self.tree) if isinstance(node, ast.Assert | ast.Expr)]
+        statements = [
+            node for node in ast.walk(self.tree) if isinstance(node, ast.Assert | ast.Expr)
+        ]
         return any(
             node.lineno <= line <= node.end_lineno
             for node in statements
@@ -359,7 +426,9 @@ class Cell:
 
 
 def pieces(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements in the order in which they run: a loop, an `if` or a `with` as its first line, then what is in it."""
+    """Statements in the order in which they run: a loop, an `if` or a `with` as its first line,
+    then what is in it.
+    """
     for node in body:
         if isinstance(node, ast.For | ast.While | ast.If | ast.With):
             head = copy.copy(node)
@@ -373,12 +442,16 @@ def pieces(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def used(scope: symtable.SymbolTable) -> set[str]:
     """The global names that a scope and all scopes inside it refer to."""
     top = scope.get_type() == "module"
-    found = {s.get_name() for s in scope.get_symbols() if s.is_referenced() and (top or s.is_global())}
+    found = {
+        s.get_name() for s in scope.get_symbols() if s.is_referenced() and (top or s.is_global())
+    }
     return found.union(*(used(inner) for inner in scope.get_children()))
 
 
 def changes(piece: ast.stmt) -> set[str]:
-    """The names whose value a statement changes without binding them anew: `table[3] = ...`, `rows += ...`."""
+    """The names whose value a statement changes without binding them anew: `table[3] = ...`, `rows
+    += ...`.
+    """
     if isinstance(piece, ast.FunctionDef | ast.ClassDef):
         return set()
     parts = [node for node in ast.walk(piece) if isinstance(node, ast.Subscript | ast.Attribute)]
@@ -396,8 +469,12 @@ def remember(file: str, source: str) -> None:
 def cells(number: str) -> list[Cell]:
     """The code cells of a committed notebook, in order."""
     (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
-    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    return [Cell(f"<notebook {number}, code cell {n}>", source) for n, source in enumerate(sources, 1)]
+    sources = [
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+    ]
+    return [
+        Cell(f"<notebook {number}, code cell {n}>", source) for n, source in enumerate(sources, 1)
+    ]
 
 
 def needed(number: str, snippet: str) -> list[Cell]:
@@ -405,7 +482,9 @@ def needed(number: str, snippet: str) -> list[Cell]:
     everything = cells(number)
     found = [n for n, cell in enumerate(everything) if snippet in cell.source]
     if len(found) != 1:
-        raise LookupError(f"{snippet!r} should be in one code cell of notebook {number}, and is in {len(found)}")
+        raise LookupError(
+            f"{snippet!r} should be in one code cell of notebook {number}, and is in {len(found)}"
+        )
     chosen = [everything[found[0]]]
     open_names = set(chosen[0].uses)
     for cell in reversed(everything[: found[0]]):
@@ -424,14 +503,20 @@ def run(number: str, snippet: str) -> None:
 
 
 def mutated(function: str, old: str, new: str):
-    """The owner of a function (`diffusion.q_step`) or method, its name, what it is now, and what it would be."""
+    """The owner of a function (`diffusion.q_step`) or method, its name, what it is now, and what it
+    would be.
+    """
     module, *path, name = function.split(".")
     module = owner = importlib.import_module(f"tutorial_lib.{module}")
     for part in path:
         owner = getattr(owner, part)
     now = vars(owner)[name]
-    source = textwrap.dedent(inspect.getsource(now.func if isinstance(now, cached_property) else now))
-    assert source.count(old) == 1, f"{old!r} should occur once in {function}, occurs {source.count(old)} times"
+    source = textwrap.dedent(
+        inspect.getsource(now.func if isinstance(now, cached_property) else now)
+    )
+    assert source.count(old) == 1, (
+        f"{old!r} should occur once in {function}, occurs {source.count(old)} times"
+    )
     broken, file, names = source.replace(old, new), f"<broken {function}>", {}
     remember(file, broken)
     exec(compile(broken, file, "exec"), vars(module), names)
@@ -441,7 +526,9 @@ def mutated(function: str, old: str, new: str):
 
 
 def break_library(monkeypatch, mutation: Mutation) -> None:
-    """Put the broken function wherever the sound one is: in every module that imported it, and in its tables."""
+    """Put the broken function wherever the sound one is: in every module that imported it, and in
+    its tables.
+    """
     owner, name, now, broken = mutated(mutation.function, mutation.old, mutation.new)
     monkeypatch.setattr(owner, name, broken)
     for module in MODULES:
@@ -455,7 +542,9 @@ def break_library(monkeypatch, mutation: Mutation) -> None:
 
 @pytest.fixture(autouse=True)
 def in_short(tmp_path, monkeypatch):
-    """What is not tested here is left out: pictures, and the minutes of training that some cells begin with."""
+    """What is not tested here is left out: pictures, and the minutes of training that some cells
+    begin with.
+    """
     torch.manual_seed(0)  # a slice may leave out the cell that does
     monkeypatch.chdir(tmp_path)  # cells write into their folder
     for name, value in list(vars(plot).items()):
@@ -470,13 +559,21 @@ def test_cell_passes_with_the_library_as_it_is(number, snippet):
     run(number, snippet)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.number}-{m.function}-{m.new}"[:80])
+@pytest.mark.parametrize(
+    "mutation", MUTATIONS, ids=lambda m: f"{m.number}-{m.function}-{m.new}"[:80]
+)
 def test_cell_notices(mutation, monkeypatch):
     break_library(monkeypatch, mutation)
     with pytest.raises(AssertionError) as error:
         run(mutation.number, mutation.cell)
-    frames = [frame for frame in traceback.extract_tb(error.tb) if frame.filename.startswith("<notebook ")]
+    frames = [
+        frame for frame in traceback.extract_tb(error.tb) if frame.filename.startswith("<notebook ")
+    ]
     assert frames, f"not from a notebook: {error.value}"
     cell = needed(mutation.number, mutation.cell)[-1]
-    assert frames[-1].filename == cell.name, f"caught already in {frames[-1].filename}, line {frames[-1].lineno}"
-    assert cell.asserts_at(frames[-1].lineno), f"no assert on line {frames[-1].lineno} of {cell.name}"
+    assert frames[-1].filename == cell.name, (
+        f"caught already in {frames[-1].filename}, line {frames[-1].lineno}"
+    )
+    assert cell.asserts_at(frames[-1].lineno), (
+        f"no assert on line {frames[-1].lineno} of {cell.name}"
+    )

@@ -29,7 +29,10 @@ def versions(monkeypatch):
 
 def test_all_is_well(capsys):
     notebook.check_environment(__version__)
-    assert capsys.readouterr().out == f"tutorial_lib {__version__}: everything this notebook needs is here.\n"
+    assert (
+        capsys.readouterr().out
+        == f"tutorial_lib {__version__}: everything this notebook needs is here.\n"
+    )
 
 
 def test_a_later_patch_of_the_same_series_is_fine():
@@ -39,7 +42,9 @@ def test_a_later_patch_of_the_same_series_is_fine():
 
 @pytest.mark.parametrize("other", ["99.0.0", "0.99.0"])
 def test_notebook_of_another_series(other):
-    with pytest.raises(RuntimeError, match=rf"belongs to tutorial_lib {other}, but {__version__} .*pip install -e"):
+    with pytest.raises(
+        RuntimeError, match=rf"belongs to tutorial_lib {other}, but {__version__} .*pip install -e"
+    ):
         notebook.check_environment(other)
 
 
@@ -55,7 +60,9 @@ def test_missing_and_old_packages_are_all_listed(versions):
     assert "numpy 1.9.3 is too old" in text  # 9 is less than 26, though not as text
 
 
-@pytest.mark.parametrize("fine", ["2.6", "2.6.0+cpu", "2.10.0", "3.0.0rc1", "2.13.0a0+git1234", "2.6rc1"])
+@pytest.mark.parametrize(
+    "fine", ["2.6", "2.6.0+cpu", "2.10.0", "3.0.0rc1", "2.13.0a0+git1234", "2.6rc1"]
+)
 def test_every_form_of_a_version_is_understood(versions, fine):
     versions["torch"] = fine
     notebook.check_environment(__version__)
@@ -70,7 +77,9 @@ def test_old_python(monkeypatch, versions):
 def test_show_source_prints_the_code_itself(capsys):
     notebook.show_source(diffusion.q_sample)
     printed = capsys.readouterr().out
-    assert printed.startswith("def q_sample(") and printed.endswith("return signal * x_0 + noise * eps\n")
+    assert printed.startswith("def q_sample(") and printed.endswith(
+        "return signal * x_0 + noise * eps\n"
+    )
     names = {"Tensor": torch.Tensor, "NoiseSchedule": object, "_same_shape": lambda *_: None}
     exec(printed, names)  # what is shown can be run
     assert names["q_sample"].__doc__ == diffusion.q_sample.__doc__

@@ -1,4 +1,6 @@
-"""Hygiene of the committed notebooks: anatomy, sizes, outputs current and in order, imports and links that exist."""
+"""Hygiene of the committed notebooks: anatomy, sizes, outputs current and in order, imports and
+links that exist.
+"""
 
 import ast
 import importlib
@@ -31,7 +33,11 @@ def prose(notebook):
 
 
 def lines(cell):
-    return [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [
+        line
+        for line in cell.source.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def test_there_are_notebooks():
@@ -50,8 +56,12 @@ def test_only_the_agreed_metadata_is_kept(notebook):
 
 
 def test_outputs_are_current_and_in_order(notebook):
-    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
-    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), "edited since it was run: make notebooks"
+    assert [cell.execution_count for cell in code(notebook)] == list(
+        range(1, len(code(notebook)) + 1)
+    )
+    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), (
+        "edited since it was run: make notebooks"
+    )
     assert sum(bool(cell.outputs) for cell in code(notebook)) >= len(code(notebook)) / 3
     for cell in code(notebook):
         for output in cell.outputs:
@@ -67,7 +77,13 @@ def test_anatomy(notebook):
         assert part in opening, part
     assert 3 <= len(re.findall(r"^\d\. ", opening, flags=re.M)) <= 5
     assert "check_environment(" in code(notebook)[0].source
-    for part in ("## Summary", "**Three questions**", "**Try it**", "**Next:**", "**Further reading**"):
+    for part in (
+        "## Summary",
+        "**Three questions**",
+        "**Try it**",
+        "**Next:**",
+        "**Further reading**",
+    ):
         assert part in text, part
     assert text.count("<details>") == text.count("</details>") == 3
     assert "You may meet this elsewhere." in text
@@ -78,7 +94,9 @@ def test_anatomy(notebook):
 def test_code_cells_are_short_and_never_three_in_a_row(notebook):
     counts = [len(lines(cell)) for cell in code(notebook)]
     assert max(counts) <= 20
-    assert sum(counts) / len(counts) <= 8, f"{sum(counts) / len(counts):.1f} lines a cell on average"
+    assert sum(counts) / len(counts) <= 8, (
+        f"{sum(counts) / len(counts):.1f} lines a cell on average"
+    )
     kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
     assert "ccc" not in kinds
 
@@ -109,7 +127,9 @@ def test_every_picture_has_words(notebook):
 
 def test_links_inside_the_repository_resolve(notebook):
     for text in prose(notebook):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'<img src="([^"]+)"', text):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(
+            r'<img src="([^"]+)"', text
+        ):
             if not target.startswith(("http:", "https:")):
                 assert (notebook.path.parent / target).exists(), target
 
@@ -126,7 +146,9 @@ def test_every_import_exists(notebook):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 for alias in node.names:
-                    assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+                    assert hasattr(module, alias.name) or importlib.import_module(
+                        f"{node.module}.{alias.name}"
+                    )
 
 
 def test_every_attribute_of_the_library_exists(notebook):
@@ -196,10 +218,13 @@ class TestExecution:
         cells = [
             nbformat.v4.new_markdown_cell("# 01 · A test", id="a"),
             nbformat.v4.new_code_cell(
-                "import matplotlib.pyplot as plt\nplt.plot([1, 2]);", id="b", metadata={"alt": "A line", "x": 1}
+                "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+                id="b",
+                metadata={"alt": "A line", "x": 1},
             ),
             nbformat.v4.new_code_cell(
-                "import os\nos.mkdir('outputs')\nopen('outputs/denoising.gif', 'w').write('film')\nprint(6 * 7)", id="c"
+                "import os\nos.mkdir('outputs')\nopen('outputs/denoising.gif', 'w').write('film')\nprint(6 * 7)",
+                id="c",
             ),
         ]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_test.ipynb")

@@ -1,4 +1,6 @@
-"""The published networks: their counts, and the paper's against the reference library, weight for weight."""
+"""The published networks: their counts, and the paper's against the reference library, weight for
+weight.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,8 @@ def test_the_popular_annotated_network_to_the_last_parameter():
 
 
 @pytest.mark.parametrize(
-    ("size", "multipliers", "parameters"), [(32, (1, 2, 2, 2), 35_746_307), (256, (1, 1, 2, 2, 4, 4), 113_673_219)]
+    ("size", "multipliers", "parameters"),
+    [(32, (1, 2, 2, 2), 35_746_307), (256, (1, 1, 2, 2, 4, 4), 113_673_219)],
 )
 def test_the_networks_of_the_paper_to_the_last_parameter(size, multipliers, parameters):
     with torch.device("meta"):
@@ -31,26 +34,39 @@ def test_the_networks_of_the_paper_to_the_last_parameter(size, multipliers, para
 def test_the_popular_network_runs_and_every_parameter_learns(generator):
     torch.manual_seed(0)  # the initial weights
     model = annotated_unet()
-    nn.init.normal_(model.middle[2].out.weight, std=0.1)  # attention starts at zero, and hides its queries
+    nn.init.normal_(
+        model.middle[2].out.weight, std=0.1
+    )  # attention starts at zero, and hides its queries
     x = torch.randn(2, 1, 28, 28, generator=generator)
     out = model(x, torch.tensor([3, 900]))
     assert out.shape == x.shape
     (out * torch.randn(out.shape, generator=generator)).sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()
+    ] == []
 
 
 def test_where_the_paper_attends():
-    """At 16 x 16, behind each of two blocks down and three up, and once in the middle; nowhere else."""
+    """At 16 x 16, behind each of two blocks down and three up, and once in the middle; nowhere
+    else.
+    """
     with torch.device("meta"):
         model = paper_unet()
         parts = called(model, (blocks.Attention,), torch.empty(1, 3, 32, 32), torch.empty(1))
     assert [shape[-1] for _, shape in parts] == [16, 16, 4, 16, 16, 16]
 
 
-def called(model: nn.Module, kinds: tuple[type, ...], *inputs) -> list[tuple[nn.Module, torch.Size]]:
-    """The parts of these kinds in the order in which a call ends them, with the shapes that they return."""
+def called(
+    model: nn.Module, kinds: tuple[type, ...], *inputs
+) -> list[tuple[nn.Module, torch.Size]]:
+    """The parts of these kinds in the order in which a call ends them, with the shapes that they
+    return.
+    """
     order, parts = [], [part for part in model.modules() if isinstance(part, kinds)]
-    handles = [part.register_forward_hook(lambda part, _, out: order.append((part, out.shape))) for part in parts]
+    handles = [
+        part.register_forward_hook(lambda part, _, out: order.append((part, out.shape)))
+        for part in parts
+    ]
     with torch.no_grad():
         model(*inputs)
     for handle in handles:
@@ -74,7 +90,11 @@ def test_the_paper_s_network_agrees_with_the_reference_library(generator):
         flip_sin_to_cos=False, freq_shift=1, downsample_padding=1, norm_eps=1e-5, attention_head_dim=256,
         norm_num_groups=32, act_fn="silu",
     ).eval()  # fmt: skip
-    ours, x, t = paper_unet().eval(), torch.randn(1, 3, 32, 32, generator=generator), torch.tensor([321])
+    ours, x, t = (
+        paper_unet().eval(),
+        torch.randn(1, 3, 32, 32, generator=generator),
+        torch.tensor([321]),
+    )
     assert count_parameters(ours) == count_parameters(theirs)
     with torch.no_grad():
         for p in theirs.parameters():

@@ -14,22 +14,34 @@ SPACES = ("pixels", "features")
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """60 training and 20 test images, and 15 samples of which some are training images; the tensors that are stored."""
+    """60 training and 20 test images, and 15 samples of which some are training images; the tensors
+    that are stored.
+    """
     train, test = data.load("embedded", "train"), data.load("embedded", "test")
     train = data.Images(train.pixels[:60], train.labels[:60], "sixty")
     monkeypatch.setattr(recipes, "_full", lambda split: train)
-    monkeypatch.setattr(recipes, "load", lambda source, split: data.Images(test.pixels[:20], test.labels[:20], ""))
+    monkeypatch.setattr(
+        recipes, "load", lambda source, split: data.Images(test.pixels[:20], test.labels[:20], "")
+    )
     monkeypatch.setattr(recipes, "ASSETS", tmp_path)
     (tmp_path / recipes.WEIGHTS).write_bytes(b"some weights")
     samples = torch.cat([test.pixels[100:108], train.pixels[[5, 50, 20]], test.pixels[108:112]])
     recipes._search(samples, steps=50, first=2, closest=4)
-    return train.pixels, test.pixels[:20], samples, *checkpoint.load(tmp_path / "nearest.safetensors")
+    return (
+        train.pixels,
+        test.pixels[:20],
+        samples,
+        *checkpoint.load(tmp_path / "nearest.safetensors"),
+    )
 
 
 def test_distances_of_samples_and_of_test_images(small):
     train, test, samples, tensors, configuration = small
     model = evaluate.load_classifier()
-    embed = {"pixels": lambda x: x.flatten(1).double(), "features": lambda x: evaluate.predictions(model, x)[0]}
+    embed = {
+        "pixels": lambda x: x.flatten(1).double(),
+        "features": lambda x: evaluate.predictions(model, x)[0],
+    }
     for name, pixels in (("samples", samples), ("test", test)):
         for space in SPACES:
             a, b = embed[space](pixels), embed[space](train)
@@ -40,7 +52,9 @@ def test_distances_of_samples_and_of_test_images(small):
 
 
 def test_the_first_samples_and_the_closest_are_shown(small):
-    """The three copies stand behind the first two samples, and the fourth is the nearest of the rest."""
+    """The three copies stand behind the first two samples, and the fourth is the nearest of the
+    rest.
+    """
     train, _, samples, tensors, _ = small
     numbers = tensors["shown.numbers"].tolist()
     assert numbers[:2] == [0, 1] and sorted(numbers[2:5]) == [8, 9, 10]
@@ -50,8 +64,12 @@ def test_the_first_samples_and_the_closest_are_shown(small):
     copied = dict(zip(numbers, tensors["shown.pixels.indices"][:, 0].tolist(), strict=True))
     assert [copied[i] for i in (8, 9, 10)] == [5, 50, 20]
     for space in SPACES:
-        assert torch.equal(tensors[f"shown.{space}.images"], train[tensors[f"shown.{space}.indices"]])
-        assert_close(tensors[f"shown.{space}.distances"][:, 0], tensors[f"samples.{space}"][numbers])
+        assert torch.equal(
+            tensors[f"shown.{space}.images"], train[tensors[f"shown.{space}.indices"]]
+        )
+        assert_close(
+            tensors[f"shown.{space}.distances"][:, 0], tensors[f"samples.{space}"][numbers]
+        )
         assert bool((tensors[f"shown.{space}.distances"].diff(dim=1) >= 0).all())
 
 
@@ -81,11 +99,16 @@ def test_what_ships_belongs_to_the_weights_that_ship(shipped):
 
 
 def test_what_ships_is_true(shipped):
-    """Pixel distances from the stored pictures, feature distances by the classifier, and no neighbour twice."""
+    """Pixel distances from the stored pictures, feature distances by the classifier, and no
+    neighbour twice.
+    """
     tensors, model = shipped[0], evaluate.load_classifier()
     samples = tensors["shown.samples"]
     assert samples.shape == (10, 1, 28, 28) and samples.dtype == torch.uint8
-    embed = {"pixels": lambda x: x.flatten(1).double(), "features": lambda x: evaluate.predictions(model, x)[0]}
+    embed = {
+        "pixels": lambda x: x.flatten(1).double(),
+        "features": lambda x: evaluate.predictions(model, x)[0],
+    }
     for space in SPACES:
         images, distances = tensors[f"shown.{space}.images"], tensors[f"shown.{space}.distances"]
         assert images.shape == (10, 3, 1, 28, 28)
@@ -104,13 +127,17 @@ def test_samples_are_no_nearer_to_the_training_images_than_test_images_are(shipp
 
 
 def test_neighbours_in_the_full_set(shipped):
-    """Where the full set is at hand, the indices lead to the stored pictures, and none of 60,000 is nearer."""
+    """Where the full set is at hand, the indices lead to the stored pictures, and none of 60,000 is
+    nearer.
+    """
     train = data.load("auto", "train")
     if len(train) < 60_000:
         pytest.skip(f"needs the full Fashion-MNIST, here is only {train.source}")
     tensors = shipped[0]
     for space in SPACES:
-        assert torch.equal(train.pixels[tensors[f"shown.{space}.indices"]], tensors[f"shown.{space}.images"])
+        assert torch.equal(
+            train.pixels[tensors[f"shown.{space}.indices"]], tensors[f"shown.{space}.images"]
+        )
     indices, distances = evaluate.nearest(tensors["shown.samples"], train.pixels, 3)
     assert torch.equal(indices, tensors["shown.pixels.indices"])
     assert_close(distances.float(), tensors["shown.pixels.distances"])
@@ -119,7 +146,9 @@ def test_neighbours_in_the_full_set(shipped):
 def test_training_a_classifier(generator):
     """Two classes that differ in brightness are learned in a few dozen steps."""
     labels = torch.arange(1280) % 2
-    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator) + 150 * labels.view(-1, 1, 1, 1)
+    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator) + 150 * labels.view(
+        -1, 1, 1, 1
+    )
     images = data.Images(pixels.to(torch.uint8), labels, "")
     torch.manual_seed(0)
     model = evaluate.Classifier()

@@ -47,10 +47,22 @@ def test_every_exercise_it_names_exists_and_every_one_is_set_somewhere():
 
 @pytest.mark.parametrize("path", execute.notebooks(part=1), ids=lambda path: path.stem)
 def test_each_notebook_has_aims_time_questions_exercises_and_misconceptions(path):
-    title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].removeprefix("# ").replace(" ·", "")
+    title = (
+        nbformat.read(path, as_version=4)
+        .cells[0]
+        .source.splitlines()[0]
+        .removeprefix("# ")
+        .replace(" ·", "")
+    )
     part = GUIDE[GUIDE.index(f"\n### {title}\n") :]
     part = part[: part.index("\n##", 5)]
-    for item in ("- **Aim:**", "- **Time:**", "- **Discuss:**", "- **Set:**", "| students may think | what cures it |"):
+    for item in (
+        "- **Aim:**",
+        "- **Time:**",
+        "- **Discuss:**",
+        "- **Set:**",
+        "| students may think | what cures it |",
+    ):
         assert item in part, item
     assert part.count("\n| ") >= 4  # the head, and three misconceptions at least
     assert part.count("?") >= 2
@@ -67,6 +79,7 @@ def test_its_links_lead_somewhere():
         file, _, anchor = target.partition("#")
         text = (ROOT / "docs" / file).read_text(encoding="utf-8") if file else GUIDE
         anchors = {
-            re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)$", text, re.M)
+            re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-")
+            for head in re.findall(r"^#+ (.*)$", text, re.M)
         }
         assert not anchor or anchor in anchors, target

@@ -26,7 +26,15 @@ from tutorial_lib.train import Progress, TrainConfig
 from tutorial_lib.unet import UNet, UNetConfig
 
 SMALL = TrainConfig(
-    steps=12, batch=4, warmup=3, T=50, precision="no", report_every=1, save_every=100, lr=1e-3, target="v"
+    steps=12,
+    batch=4,
+    warmup=3,
+    T=50,
+    precision="no",
+    report_every=1,
+    save_every=100,
+    lr=1e-3,
+    target="v",
 )
 
 
@@ -35,7 +43,9 @@ def network(config: UNetConfig) -> UNet:
     return UNet(config)
 
 
-def run(tiny: UNetConfig, images: Images, config: TrainConfig, model: nn.Module | None = None, **options):
+def run(
+    tiny: UNetConfig, images: Images, config: TrainConfig, model: nn.Module | None = None, **options
+):
     """Train to the end; the network, the last report, and every loss."""
     model = model or network(tiny)
     about, losses, last = {"model": asdict(tiny)}, [], None
@@ -63,7 +73,11 @@ def test_a_step_draws_the_same_whatever_was_drawn_before(tiny_images):
 def test_every_epoch_shows_each_image_once_in_a_new_order(tiny_images, batch):
     config = replace(SMALL, batch=batch)
     name = {to_model(p).numpy().tobytes(): i for i, p in enumerate(tiny_images.pixels)}
-    seen = [name[x.numpy().tobytes()] for step in range(1, 31) for x in train.draw(tiny_images, step, config)[0]]
+    seen = [
+        name[x.numpy().tobytes()]
+        for step in range(1, 31)
+        for x in train.draw(tiny_images, step, config)[0]
+    ]
     epochs = [seen[i : i + 10] for i in range(0, len(seen) - 9, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
@@ -116,8 +130,12 @@ def test_training_step_is_algorithm_1(tiny, tiny_images, schedule, target):
 
 
 def test_one_optimiser_step_against_adam_written_out(tiny, tiny_images):
-    """After one step Adam has moved every parameter by lr * g / (|g| + 1e-8), g being the clipped gradient."""
-    config = replace(SMALL, steps=1, warmup=0, clip=0.05, lr_end=1e-3, optimizer="adam")  # a constant lr
+    """After one step Adam has moved every parameter by lr * g / (|g| + 1e-8), g being the clipped
+    gradient.
+    """
+    config = replace(
+        SMALL, steps=1, warmup=0, clip=0.05, lr_end=1e-3, optimizer="adam"
+    )  # a constant lr
     reference = network(tiny)
     x_0, t, eps = train.draw(tiny_images, 1, config)
     train.training_step(reference, cosine(50), x_0, t, eps, config).mean().backward()
@@ -125,14 +143,18 @@ def test_one_optimiser_step_against_adam_written_out(tiny, tiny_images):
     norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     assert norm > config.clip
     trained, last, losses = run(tiny, tiny_images, config)
-    for before, g, after in zip(reference.parameters(), gradients, trained.parameters(), strict=True):
+    for before, g, after in zip(
+        reference.parameters(), gradients, trained.parameters(), strict=True
+    ):
         g = g * config.clip / norm
         assert_close(after, before.detach() - 1e-3 * g / (g.abs() + 1e-8), rtol=1e-3, atol=2e-6)
     assert last.step == 1 and len(losses) == 1
 
 
 def test_with_muon_convolutions_move_along_the_orthogonalised_gradient(tiny, tiny_images):
-    """After one step from rest the momentum is a multiple of the gradient; everything else is Adam's."""
+    """After one step from rest the momentum is a multiple of the gradient; everything else is
+    Adam's.
+    """
     config = replace(SMALL, steps=1, warmup=0, lr_end=1e-3, lr_muon=0.05)
     reference = network(tiny)
     x_0, t, eps = train.draw(tiny_images, 1, config)
@@ -143,11 +165,15 @@ def test_with_muon_convolutions_move_along_the_orthogonalised_gradient(tiny, tin
         g, moved = before.grad, after.detach() - before.detach()
         kinds.add(before.ndim)
         if before.ndim == 4:
-            wanted = -0.05 * orthogonalize(g.flatten(1)[None])[0] * max(1, len(g) / g[0].numel()) ** 0.5
+            wanted = (
+                -0.05 * orthogonalize(g.flatten(1)[None])[0] * max(1, len(g) / g[0].numel()) ** 0.5
+            )
             assert_close(moved.flatten(1), wanted, rtol=1e-2, atol=1e-4)
         else:
             wanted = -1e-3 * g / (g.abs() + 1e-8)
-            where = g.abs() > 1e-6  # clipping scales all gradients, and 1e-8 is felt by the smallest
+            where = (
+                g.abs() > 1e-6
+            )  # clipping scales all gradients, and 1e-8 is felt by the smallest
             assert_close(moved[where], wanted[where], rtol=2e-2, atol=2e-6)
     assert kinds == {1, 2, 4}
 
@@ -170,7 +196,12 @@ def test_a_run_resumed_on_a_gpu_has_all_its_state_there(tiny, tiny_images, tmp_p
     for report in train.train(network(tiny), tiny_images, config, tmp_path, device="cuda"):
         if report.step == 2:
             break
-    losses = [r.loss for r in train.train(network(tiny), tiny_images, config, tmp_path, resume=True, device="cuda")]
+    losses = [
+        r.loss
+        for r in train.train(
+            network(tiny), tiny_images, config, tmp_path, resume=True, device="cuda"
+        )
+    ]
     assert len(losses) == 2
 
 
@@ -236,7 +267,10 @@ def test_average_follows_a_naive_loop():
         model[1].running_mean.fill_(step)
         train.update_ema(average, model, step, 0.75)
         decay = min(0.75, (1 + step) / (10 + step))
-        expected = [decay * e + (1 - decay) * p.detach() for e, p in zip(expected, model.parameters(), strict=True)]
+        expected = [
+            decay * e + (1 - decay) * p.detach()
+            for e, p in zip(expected, model.parameters(), strict=True)
+        ]
         for got, want in zip(average.parameters(), expected, strict=True):
             assert_close(got, want)
         assert_close(average[1].running_mean, model[1].running_mean)
@@ -251,7 +285,9 @@ def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert_close(rate[-1], 0.1)
     falling = torch.tensor(rate[9:])
     assert (falling.diff() < 0).all()
-    assert_close(falling + falling.flip(0), torch.full_like(falling, 0.5))  # a cosine is odd about its middle
+    assert_close(
+        falling + falling.flip(0), torch.full_like(falling, 0.5)
+    )  # a cosine is odd about its middle
 
 
 def test_reports_carry_every_loss_and_the_rate_that_was_used(tiny, tiny_images):
@@ -273,18 +309,26 @@ def test_pieces_of_a_batch_add_up_to_the_batch(tiny, tiny_images):
 
 
 def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(tiny, tiny_images, tmp_path):
-    """12 steps of 4 from 10 images: epochs end in the middle of batches, before and after the break."""
-    whole, last, losses = run(tiny, tiny_images, replace(SMALL, save_every=4), out=tmp_path / "whole")
+    """12 steps of 4 from 10 images: epochs end in the middle of batches, before and after the
+    break.
+    """
+    whole, last, losses = run(
+        tiny, tiny_images, replace(SMALL, save_every=4), out=tmp_path / "whole"
+    )
     about = {"model": asdict(tiny)}
     first: list[float] = []
-    broken = train.train(network(tiny), tiny_images, SMALL, tmp_path / "broken", about, device="cpu")
+    broken = train.train(
+        network(tiny), tiny_images, SMALL, tmp_path / "broken", about, device="cpu"
+    )
     for report in broken:
         first += report.losses
         if report.step == 7:
             broken.close()
     torch.manual_seed(99)
     other_start = UNet(tiny)
-    resumed, end, rest = run(tiny, tiny_images, SMALL, other_start, out=tmp_path / "broken", resume=True)
+    resumed, end, rest = run(
+        tiny, tiny_images, SMALL, other_start, out=tmp_path / "broken", resume=True
+    )
     assert first + rest == losses
     assert (end.step, last.step) == (12, 12)
     same_parameters(resumed, whole)
@@ -319,7 +363,11 @@ def test_stopping_early_saves(tiny, tiny_images, tmp_path):
 
 def test_saves_every_so_often(tiny, tiny_images, tmp_path):
     reports = train.train(
-        network(tiny), tiny_images, replace(SMALL, report_every=100, save_every=5), tmp_path, device="cpu"
+        network(tiny),
+        tiny_images,
+        replace(SMALL, report_every=100, save_every=5),
+        tmp_path,
+        device="cpu",
     )
     steps = []
     for _ in reports:
@@ -340,7 +388,9 @@ class Spoiled(nn.Module):
 
 
 @pytest.mark.parametrize("report_every", [1, 4])
-def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tiny_images, tmp_path, report_every):
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(
+    tiny_images, tmp_path, report_every
+):
     config = replace(SMALL, save_every=3, report_every=report_every)
     with pytest.raises(ValueError, match=r"nan at step 8.*last good checkpoint is kept"):
         for _ in train.train(Spoiled(8), tiny_images, config, tmp_path, device="cpu"):
@@ -351,7 +401,9 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(ti
 
 
 class SteepCliff(nn.Module):
-    """A network whose loss is a number at its n-th call while its gradient is none: the root of zero."""
+    """A network whose loss is a number at its n-th call while its gradient is none: the root of
+    zero.
+    """
 
     def __init__(self, n: int):
         super().__init__()
@@ -359,13 +411,17 @@ class SteepCliff(nn.Module):
 
     def forward(self, x, t):
         self.calls += 1
-        return x * self.weight + (0 * self.weight).sqrt() if self.calls == self.n else x * self.weight
+        return (
+            x * self.weight + (0 * self.weight).sqrt() if self.calls == self.n else x * self.weight
+        )
 
 
 @pytest.mark.parametrize("save_every", [1, 2, 4])
 def test_weights_that_are_not_numbers_are_never_saved(tiny_images, tmp_path, save_every):
     config = replace(SMALL, save_every=save_every)
-    with pytest.raises(ValueError, match=r"(weights stopped being numbers at step 8|nan at step 9).*is kept"):
+    with pytest.raises(
+        ValueError, match=r"(weights stopped being numbers at step 8|nan at step 9).*is kept"
+    ):
         for _ in train.train(SteepCliff(8), tiny_images, config, tmp_path, device="cpu"):
             pass
     tensors, configuration = checkpoint.load(tmp_path)
@@ -392,7 +448,9 @@ def test_illegal_configurations(field, value):
         replace(SMALL, **{field: value})
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.5}, {"batch": 8}, {"seed": 1}, {"target": "eps"}, {"T": 60}])
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.5}, {"batch": 8}, {"seed": 1}, {"target": "eps"}, {"T": 60}]
+)
 def test_resuming_with_another_configuration(tiny, tiny_images, tmp_path, change):
     run(tiny, tiny_images, replace(SMALL, steps=1), out=tmp_path)
     with pytest.raises(ValueError, match=f"was trained with {next(iter(change))} = "):
@@ -425,8 +483,12 @@ def test_minutes_choose_the_number_of_steps(tiny_images, tmp_path):
 
 
 @pytest.mark.parametrize("report_every", [1, 7, 1000])
-def test_minutes_end_in_time_and_with_the_last_learning_rate(tiny_images, monkeypatch, report_every):
-    """A clock of our own: half a second a step, a second later on, and the caller takes time as well."""
+def test_minutes_end_in_time_and_with_the_last_learning_rate(
+    tiny_images, monkeypatch, report_every
+):
+    """A clock of our own: half a second a step, a second later on, and the caller takes time as
+    well.
+    """
     now, network = [0.0], Spoiled(0)
 
     def tick(module, inputs):
@@ -479,18 +541,43 @@ def free_port() -> str:
 
 @pytest.mark.parametrize("machines", [1, 2])
 def test_two_processes_do_what_one_does(tiny, tiny_images, tmp_path, machines):
-    """On one machine, and as on two: two launchers, each with one process, as notebook 05 starts them."""
+    """On one machine, and as on two: two launchers, each with one process, as notebook 05 starts
+    them.
+    """
     script, out = tmp_path / "two.py", tmp_path / "out"
     script.write_text(textwrap.dedent(PROCESS))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     where = ["--standalone", "--nproc_per_node", "2"]
     if machines == 2:
-        where = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", free_port()]
+        where = [
+            "--nnodes",
+            "2",
+            "--nproc_per_node",
+            "1",
+            "--master_addr",
+            "127.0.0.1",
+            "--master_port",
+            free_port(),
+        ]
     launched = []
     for rank in range(machines):
         which = ["--node_rank", str(rank)] if machines == 2 else []
-        command = [sys.executable, "-m", "torch.distributed.run", *where, *which, str(script), str(out)]
-        launched.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            *where,
+            *which,
+            str(script),
+            str(out),
+        ]
+        launched.append(
+            subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        )
     results, patience = [out / f"{rank}.json" for rank in (0, 1)], time.monotonic() + 180
     try:  # not until the launchers are gone: they sometimes wait five minutes for each other when all is done
         while not all(path.exists() and path.stat().st_size for path in results):
@@ -513,11 +600,15 @@ def test_two_processes_do_what_one_does(tiny, tiny_images, tmp_path, machines):
 
 
 def test_linear_schedule_is_used_when_asked_for(tiny_images):
-    """A network that says zero has the loss mean(x_0^2): whatever the schedule; and eps costs about 1."""
+    """A network that says zero has the loss mean(x_0^2): whatever the schedule; and eps costs about
+    1.
+    """
     zero = Spoiled(0)
     config = replace(SMALL, steps=1, batch=10, target="x_0", schedule="linear", T=1000)
     (report,) = train.train(zero, tiny_images, config, device="cpu")
-    assert_close(report.loss, float(to_model(tiny_images.pixels).square().mean()), rtol=1e-5, atol=0)
+    assert_close(
+        report.loss, float(to_model(tiny_images.pixels).square().mean()), rtol=1e-5, atol=0
+    )
     x_0, t, eps = train.draw(tiny_images, 1, config)
     ab = linear(1000).alpha_bar[t].view(-1, 1, 1, 1).float()
     v = ab.sqrt() * eps - (1 - ab).sqrt() * x_0

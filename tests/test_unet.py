@@ -35,7 +35,8 @@ def test_output_is_shaped_like_input(multiple, patch, widths, blocks, channels, 
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "patch", "widths"), [(28, 1, 2, (8, 16)), (32, 3, 2, (8, 8, 8)), (28, 1, 1, (8, 8, 8))]
+    ("size", "channels", "patch", "widths"),
+    [(28, 1, 2, (8, 16)), (32, 3, 2, (8, 8, 8)), (28, 1, 1, (8, 8, 8))],
 )
 def test_usual_sizes(generator, size, channels, patch, widths):
     model = awake(UNetConfig(size, channels, patch, widths, blocks=1, groups=4))
@@ -52,8 +53,12 @@ def test_illegal_sizes_name_the_nearest_legal_ones(size, patch, levels):
         return
     with pytest.raises(ValueError, match=f"must be a multiple of {factor}; the nearest") as error:
         UNetConfig(size, patch=patch, widths=widths)
-    named = [int(word) for word in str(error.value).split("legal sizes are")[1].split() if word.isdigit()]
-    assert named == [legal for legal in (size - size % factor, size - size % factor + factor) if legal]
+    named = [
+        int(word) for word in str(error.value).split("legal sizes are")[1].split() if word.isdigit()
+    ]
+    assert named == [
+        legal for legal in (size - size % factor, size - size % factor + factor) if legal
+    ]
     for legal in named:
         UNetConfig(legal, patch=patch, widths=widths)
 
@@ -72,7 +77,9 @@ def test_four_levels_reject_28():
     ],
 )  # fmt: skip
 def test_illegal_configurations(wrong):
-    with pytest.raises(ValueError, match=r"positive whole number|not a multiple of groups|cannot be halved"):
+    with pytest.raises(
+        ValueError, match=r"positive whole number|not a multiple of groups|cannot be halved"
+    ):
         UNetConfig(**wrong)
 
 
@@ -133,16 +140,24 @@ def test_restored_network_computes_the_same(tiny, generator):
     assert restored.config == tiny and not restored.training
     assert not any(p.requires_grad for p in restored.parameters())
     assert_close(restored(x, t), model(x, t), rtol=1e-4, atol=1e-5)
-    half = restore({name: tensor.half() for name, tensor in tensors.items()}, {"model": asdict(tiny)})
+    half = restore(
+        {name: tensor.half() for name, tensor in tensors.items()}, {"model": asdict(tiny)}
+    )
     assert all(p.dtype == torch.float32 for p in half.parameters())
     assert_close(half(x, t), model(x, t), rtol=0.02, atol=0.02)
 
 
 def test_foreign_configurations_and_tensors_are_refused(tiny):
     tensors = prefixed("ema", UNet(tiny).state_dict())
-    with pytest.raises(ValueError, match="not a U-Net's: their configuration has only recipe, data"):
+    with pytest.raises(
+        ValueError, match="not a U-Net's: their configuration has only recipe, data"
+    ):
         restore(tensors, {"recipe": "", "data": ""})
-    for wrong in (asdict(tiny) | {"widths": (16,)}, asdict(tiny) | {"blocks": 2}, asdict(tiny) | {"channels": 3}):
+    for wrong in (
+        asdict(tiny) | {"widths": (16,)},
+        asdict(tiny) | {"blocks": 2},
+        asdict(tiny) | {"channels": 3},
+    ):
         with pytest.raises(ValueError, match="do not fit their configuration"):
             restore(tensors, {"model": wrong})
     with pytest.raises(ValueError, match="do not fit their configuration"):
@@ -154,10 +169,22 @@ def test_shape_table_accounts_for_everything(tiny):
     rows = shape_table(model, torch.zeros(1, 1, 8, 8), torch.ones(1))
     assert sum(row.parameters for row in rows) == count_parameters(model)
     names = [row.name for row in rows]
-    assert names == ["embed", "stem", "down.0", "middle_1", "attention", "middle_2", "up.0", "norm", "out"]
+    assert names == [
+        "embed",
+        "stem",
+        "down.0",
+        "middle_1",
+        "attention",
+        "middle_2",
+        "up.0",
+        "norm",
+        "out",
+    ]
     stem = rows[1]
     assert (stem.kind, stem.shape) == ("Conv2d", (1, 8, 4, 4))
-    assert stem.flops == 2 * 4 * 4 * 8 * (4 * 9)  # places x filters x weights, a multiplication and an addition each
+    assert stem.flops == 2 * 4 * 4 * 8 * (
+        4 * 9
+    )  # places x filters x weights, a multiplication and an addition each
     assert not any(part._forward_hooks for part in model.modules())
 
 

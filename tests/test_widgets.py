@@ -1,4 +1,6 @@
-"""Explorers: each control changes the picture at both of its ends, size and labels stay, and no network runs."""
+"""Explorers: each control changes the picture at both of its ends, size and labels stay, and no
+network runs.
+"""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,8 @@
 """Named tensors and their configuration, in one safetensors file.
 
-The configuration travels as JSON in the file's own header.  Reading parses numbers and JSON and never executes
-anything; writing goes to a temporary file that replaces the old one only when it is complete.
+The configuration travels as JSON in the file's own header.  Reading parses numbers and JSON and
+never executes anything; writing goes to a temporary file that replaces the old one only when it is
+complete.
 """
 
 import json
@@ -19,7 +20,9 @@ HEADER = "tutorial_lib"
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], configuration: dict[str, Any]) -> None:
-    """Write the file; an earlier one at the same place survives any failure.  configuration: anything JSON holds."""
+    """Write the file; an earlier one at the same place survives any failure.  configuration:
+    anything JSON holds.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     files.write(path, serialize(plain, metadata={HEADER: json.dumps(configuration)}))
 
@@ -36,14 +39,20 @@ def load(name: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = (file.metadata() or {}).get(HEADER)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise ValueError(f"{path} is {_what_it_is(path)}; give a .safetensors file written by this package") from error
+        raise ValueError(
+            f"{path} is {_what_it_is(path)}; give a .safetensors file written by this package"
+        ) from error
     if header is None:
-        raise ValueError(f"{path} holds tensors but no {HEADER} configuration; it was not written by this package")
+        raise ValueError(
+            f"{path} holds tensors but no {HEADER} configuration; it was not written by this package"
+        )
     return tensors, json.loads(header)
 
 
 def find(name: Path | str) -> Path:
-    """The file behind a shipped name, a file or a training folder.  Raises FileNotFoundError, naming what ships."""
+    """The file behind a shipped name, a file or a training folder.  Raises FileNotFoundError,
+    naming what ships.
+    """
     path = shipped().get(str(name), Path(name))
     if path.is_dir():
         path = path / "checkpoint.safetensors"
@@ -62,11 +71,15 @@ def shipped() -> dict[str, Path]:
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those tensors whose name begins with `prefix.`, without it, as float32: a state dict."""
     chosen = {
-        name.removeprefix(prefix + "."): t.float() for name, t in tensors.items() if name.startswith(prefix + ".")
+        name.removeprefix(prefix + "."): t.float()
+        for name, t in tensors.items()
+        if name.startswith(prefix + ".")
     }
     if not chosen:
         parts = sorted({name.split(".")[0] for name in tensors})
-        raise ValueError(f"no tensors named {prefix}.* in these weights; they hold {', '.join(parts) or 'nothing'}")
+        raise ValueError(
+            f"no tensors named {prefix}.* in these weights; they hold {', '.join(parts) or 'nothing'}"
+        )
     return chosen
 
 

@@ -1,4 +1,6 @@
-"""The command line: data, train, sample, weights, evaluate.  `python -m tutorial_lib COMMAND --help` explains each."""
+"""The command line: data, train, sample, weights, evaluate.  `python -m tutorial_lib COMMAND
+--help` explains each.
+"""
 
 import argparse
 import io
@@ -68,9 +70,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("data", _data, "list the sources of Fashion-MNIST found here, with counts and checksums")
-    command("weights", _weights, "list the weights and records that ship, with their configuration and figures")
-    _train_arguments(command("train", _train, "train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on"))
+    command(
+        "data", _data, "list the sources of Fashion-MNIST found here, with counts and checksums"
+    )
+    command(
+        "weights",
+        _weights,
+        "list the weights and records that ship, with their configuration and figures",
+    )
+    _train_arguments(
+        command("train", _train, "train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on")
+    )
     for name, run, count, sampler, what in (
         (
             "sample",
@@ -88,33 +98,63 @@ def _parser() -> argparse.ArgumentParser:
         ),
     ):
         added = command(name, run, what)
-        added.add_argument("--weights", default=SHIPPED, help="a shipped name, a file, or a folder that train wrote")
+        added.add_argument(
+            "--weights",
+            default=SHIPPED,
+            help="a shipped name, a file, or a folder that train wrote",
+        )
         known = ", ".join(sample.SAMPLERS)
-        added.add_argument("--sampler", default=sampler, help=f"one of {known} (default {sampler}; ddpm takes minutes)")
+        added.add_argument(
+            "--sampler",
+            default=sampler,
+            help=f"one of {known} (default {sampler}; ddpm takes minutes)",
+        )
         added.add_argument(
             "--steps",
             type=int,
             help=f"how many of the T steps to visit (default: ddpm all, others {FAST_STEPS})",
         )
-        added.add_argument("--eta", type=float, help="of ddim: 0, no noise (default), to 1, the noise of ddpm")
-        added.add_argument("--count", type=int, default=count, help=f"number of images (default {count})")
+        added.add_argument(
+            "--eta", type=float, help="of ddim: 0, no noise (default), to 1, the noise of ddpm"
+        )
+        added.add_argument(
+            "--count", type=int, default=count, help=f"number of images (default {count})"
+        )
         if name == "sample":
-            added.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .png, .gif or .npy")
+            added.add_argument(
+                "--out", type=Path, required=True, metavar="FILE", help="ends in .png, .gif or .npy"
+            )
         else:
             added.add_argument(
-                "--metrics", default="fd", help=f"some of {','.join(METRICS)}, with commas between them (default fd)"
+                "--metrics",
+                default="fd",
+                help=f"some of {','.join(METRICS)}, with commas between them (default fd)",
             )
-            added.add_argument("--data", default="auto", help="real images for copies and bpd; as in train")
+            added.add_argument(
+                "--data", default="auto", help="real images for copies and bpd; as in train"
+            )
     return parser
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the checkpoint and loss.csv")
-    parser.add_argument("--data", default="auto", help="auto, embedded, hub, or a folder of IDX files or images")
-    parser.add_argument("--size", type=int, help="resize a folder of images to SIZE x SIZE pixels")
-    parser.add_argument("--minutes", type=float, help="train about this long, instead of a number of --steps")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint in --out, with its configuration"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the checkpoint and loss.csv",
+    )
+    parser.add_argument(
+        "--data", default="auto", help="auto, embedded, hub, or a folder of IDX files or images"
+    )
+    parser.add_argument("--size", type=int, help="resize a folder of images to SIZE x SIZE pixels")
+    parser.add_argument(
+        "--minutes", type=float, help="train about this long, instead of a number of --steps"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --out, with its configuration",
     )
     for field in fields(train.TrainConfig):
         if field.name == "seed":
@@ -122,7 +162,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         name = "--" + field.name.replace("_", "-")
         said = f"{HELP[field.name]} (default {field.default})"
         if field.type is bool:
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=said)
+            parser.add_argument(
+                name, action=argparse.BooleanOptionalAction, default=None, help=said
+            )
         else:
             parser.add_argument(name, type=field.type, help=said)
 
@@ -133,7 +175,9 @@ def _data(options: argparse.Namespace) -> None:
         for split in data.SPLITS:
             images = data.load(source, split)
             size = " x ".join(map(str, images.pixels.shape[2:]))
-            print(f"  {split:<5} {len(images):>6,} images of {size} pixels, {len(images.labels.unique())} classes")
+            print(
+                f"  {split:<5} {len(images):>6,} images of {size} pixels, {len(images.labels.unique())} classes"
+            )
     print(f"embedded: {data.verify_embedded()}")
 
 
@@ -150,7 +194,9 @@ def _train(options: argparse.Namespace) -> None:
     device = get_device(options.device)
     out, file = options.out, options.out / train.FILE
     if file.exists() and not options.resume:
-        raise ValueError(f"{out} already holds a run; add --resume to go on with it, or choose another folder")
+        raise ValueError(
+            f"{out} already holds a run; add --resume to go on with it, or choose another folder"
+        )
     if options.minutes is not None and options.minutes <= 0:
         raise ValueError(f"minutes must be positive, got {options.minutes:g}")
     config = _train_config(options)
@@ -170,21 +216,33 @@ def _train(options: argparse.Namespace) -> None:
     if not _is_main():
         return
     if last is None:
-        print(f"nothing left to do: {out} has reached its {config.steps} steps; give more with --steps")
+        print(
+            f"nothing left to do: {out} has reached its {config.steps} steps; give more with --steps"
+        )
     else:
         ended = "stopped" if stopped else "done"
-        print(f"{ended} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}")
+        print(
+            f"{ended} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; saved in {file}"
+        )
 
 
 def _train_config(options: argparse.Namespace) -> train.TrainConfig:
-    """What the options say, on top of the checkpoint's configuration when resuming, else of the defaults."""
+    """What the options say, on top of the checkpoint's configuration when resuming, else of the
+    defaults.
+    """
     config = train.TrainConfig(seed=options.seed)
     if options.resume:
         stored = checkpoint.load(options.out)[1].get("train")
         if stored is None:
-            raise ValueError(f"{options.out} holds weights without a training state; there is nothing to resume")
+            raise ValueError(
+                f"{options.out} holds weights without a training state; there is nothing to resume"
+            )
         config = train.TrainConfig(**stored)
-    given = {f.name: getattr(options, f.name) for f in fields(config) if getattr(options, f.name) is not None}
+    given = {
+        f.name: getattr(options, f.name)
+        for f in fields(config)
+        if getattr(options, f.name) is not None
+    }
     if options.resume:
         del given["seed"]
     return replace(config, **given)
@@ -193,12 +251,18 @@ def _train_config(options: argparse.Namespace) -> train.TrainConfig:
 def _square(images: data.Images) -> int:
     height, width = images.pixels.shape[2:]
     if height != width:
-        raise ValueError(f"images must be square, got {width} x {height} pixels; give --size to resize them")
+        raise ValueError(
+            f"images must be square, got {width} x {height} pixels; give --size to resize them"
+        )
     return height
 
 
-def _follow(run: Iterator[train.Progress], log: Path, steps: int, stopped: list[int]) -> train.Progress | None:
-    """Show progress and write loss.csv until the run ends or a signal comes; return the last report."""
+def _follow(
+    run: Iterator[train.Progress], log: Path, steps: int, stopped: list[int]
+) -> train.Progress | None:
+    """Show progress and write loss.csv until the run ends or a signal comes; return the last
+    report.
+    """
     last, rows = None, []
     with progress(None, total=steps) as bar:
         for last in run:
@@ -241,12 +305,15 @@ def _earlier_rows(log: Path, before: int) -> list[str]:
 
 
 class _stop_on_signals:
-    """Note Ctrl-C and SIGTERM instead of dying in the middle of a step: `with _stop_on_signals() as stopped`."""
+    """Note Ctrl-C and SIGTERM instead of dying in the middle of a step: `with _stop_on_signals() as
+    stopped`.
+    """
 
     def __enter__(self) -> list[int]:
         stopped: list[int] = []
         self.before = {
-            s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
+            s: signal.signal(s, lambda number, _: stopped.append(number))
+            for s in (signal.SIGINT, signal.SIGTERM)
         }
         return stopped
 
@@ -258,7 +325,9 @@ class _stop_on_signals:
 def _sample(options: argparse.Namespace) -> None:
     ending = options.out.suffix.lower()
     if ending not in ENDINGS:
-        raise ValueError(f"unknown file ending {options.out.suffix!r}; --out must end in {', '.join(ENDINGS)}")
+        raise ValueError(
+            f"unknown file ending {options.out.suffix!r}; --out must end in {', '.join(ENDINGS)}"
+        )
     task = _sampling(options)
     files.check_writable(options.out)
     frames = task.draw(keep=GIF_FRAMES if ending == ".gif" else 1)
@@ -293,7 +362,9 @@ class _Sampling:
         model = self.model.to(self.device)
         with progress(None, total=self.steps * len(parts)) as bar:
             for x_T in parts:
-                frames = self.sampler(model, self.schedule, x_T.to(self.device), target=self.target, steps=self.steps)
+                frames = self.sampler(
+                    model, self.schedule, x_T.to(self.device), target=self.target, steps=self.steps
+                )
                 moments = []
                 for i, frame in enumerate(frames):
                     bar.update(i > 0)
@@ -307,7 +378,9 @@ def _sampling(options: argparse.Namespace) -> _Sampling:
     """Load and check what the options of `sample` and `evaluate` ask for."""
     device = get_device(options.device)
     if options.sampler not in sample.SAMPLERS:
-        raise ValueError(f"unknown sampler {options.sampler!r}; choose one of {', '.join(sample.SAMPLERS)}")
+        raise ValueError(
+            f"unknown sampler {options.sampler!r}; choose one of {', '.join(sample.SAMPLERS)}"
+        )
     tensors, configuration = checkpoint.load(options.weights)
     model, config = restore(tensors, configuration), configuration["train"]
     schedule = named(config["schedule"], config["T"])
@@ -321,10 +394,14 @@ def _sampling(options: argparse.Namespace) -> _Sampling:
     return _Sampling(model, schedule, config["target"], sampler, steps, x_T, device)
 
 
-def _sampler(options: argparse.Namespace, generator: torch.Generator) -> Callable[..., Iterator[sample.Frame]]:
+def _sampler(
+    options: argparse.Namespace, generator: torch.Generator
+) -> Callable[..., Iterator[sample.Frame]]:
     """The sampler of that name, with what it alone wants to know."""
     if options.eta is not None and options.sampler != "ddim":
-        raise ValueError(f"--eta is for --sampler ddim, and {options.sampler} has no such choice; leave it out")
+        raise ValueError(
+            f"--eta is for --sampler ddim, and {options.sampler} has no such choice; leave it out"
+        )
     eta = 0.0 if options.eta is None else options.eta
     sample.check_eta(eta)
     own = {"ddpm": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}
@@ -337,7 +414,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError(f"unknown metric {unknown[0]!r}; choose some of {', '.join(METRICS)}")
     began, task = time.perf_counter(), _sampling(options)
     if options.count < 2:
-        raise ValueError(f"count must be at least 2, to have a spread to compare, got {options.count}")
+        raise ValueError(
+            f"count must be at least 2, to have a spread to compare, got {options.count}"
+        )
     shape = task.x_T.shape[1:]
     if "fd" in metrics and shape != (1, 28, 28):
         raise ValueError(
@@ -346,10 +425,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
     real = {}
     for split in data.SPLITS if {"copies", "bpd"} & set(metrics) else ():
-        real[split] = data.load(options.data, split, size=shape[-1] if Path(options.data).is_dir() else None)
+        real[split] = data.load(
+            options.data, split, size=shape[-1] if Path(options.data).is_dir() else None
+        )
         if real[split].pixels.shape[1:] != shape:
             got = f"{real[split].source}, of shape {tuple(real[split].pixels.shape[1:])}"
-            raise ValueError(f"these weights draw images of shape {tuple(shape)}, but --data has {got}; name their own")
+            raise ValueError(
+                f"these weights draw images of shape {tuple(shape)}, but --data has {got}; name their own"
+            )
     print(f"{options.weights}, seed {options.seed}")
     if {"fd", "copies"} & set(metrics):
         samples = task.draw(keep=1)[-1]
@@ -369,21 +452,31 @@ def _print_distance(found: dict) -> None:
         f"  distance to {found['reference_count']:,} real images, in the classifier's features: "
         f"{found['feature_distance']:.2f} (95 % interval {low:.2f} to {high:.2f})"
     )
-    print(f"  the floor, {found['floor_count']:,} other real images in their place: {found['floor']:.2f}")
+    print(
+        f"  the floor, {found['floor_count']:,} other real images in their place: {found['floor']:.2f}"
+    )
     print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found["class_shares"].items()))
 
 
 def _print_copies(samples: Tensor, known: data.Images, others: Tensor) -> None:
     found = evaluate.copies(samples, known.pixels, others[: len(samples)])
-    print(f"  nearest of {len(known):,} training images ({known.source}), median, grey levels a pixel:")
+    print(
+        f"  nearest of {len(known):,} training images ({known.source}), median, grey levels a pixel:"
+    )
     print(f"    from a sample {found['samples']:.1f}, from a test image {found['others']:.1f}")
     print(f"    samples less than 1 away: {found['within_1']:,}")
 
 
 def _print_bound(task: _Sampling, images: data.Images, options: argparse.Namespace) -> None:
-    generator = torch.Generator().manual_seed(options.seed)  # whatever else was measured has no part in it
+    generator = torch.Generator().manual_seed(
+        options.seed
+    )  # whatever else was measured has no part in it
     pixels, model = images.pixels[: options.count], task.model.to(task.device)
-    found = evaluate.bits_per_dimension(model, task.schedule, pixels, generator, task.target, device=task.device)
+    found = evaluate.bits_per_dimension(
+        model, task.schedule, pixels, generator, task.target, device=task.device
+    )
     print(f"bound on {found['count']:,} test images ({images.source}), bits per dimension:")
     print(f"  {found['bpd']:.3f} +- {found['error']:.3f} (standard error)")
-    print(f"  of which L_T {found['L_T']:.4f}, L_1 to L_(T-1) {found['L_t']:.3f}, L_0 {found['L_0']:.3f}")
+    print(
+        f"  of which L_T {found['L_T']:.4f}, L_1 to L_(T-1) {found['L_t']:.3f}, L_0 {found['L_0']:.3f}"
+    )

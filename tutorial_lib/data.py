@@ -1,4 +1,6 @@
-"""Fashion-MNIST, or a folder of one's own images, as uint8 tensors; and the only way into [-1, 1] and back."""
+"""Fashion-MNIST, or a folder of one's own images, as uint8 tensors; and the only way into [-1, 1]
+and back.
+"""
 
 import gzip
 import hashlib
@@ -17,7 +19,10 @@ from torch import Tensor
 
 from tutorial_lib.files import ASSETS
 
-IDX_FOLDERS = (Path("data/fashion-mnist"), Path("/usr/share/datasets/fashion-mnist"))  # the second is Debian's
+IDX_FOLDERS = (
+    Path("data/fashion-mnist"),
+    Path("/usr/share/datasets/fashion-mnist"),
+)  # the second is Debian's
 HUB, HUB_REVISION = "zalando-datasets/fashion_mnist", "531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2"
 CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -28,7 +33,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures in memory.  pixels: (N, C, H, W) uint8.  labels: (N,) int64.  source: where from, in one line."""
+    """Pictures in memory.  pixels: (N, C, H, W) uint8.  labels: (N,) int64.  source: where from, in
+    one line.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -41,7 +48,9 @@ class Images:
 def to_model(pixels: Tensor) -> Tensor:
     """Pixels 0..255 (uint8) to the range in which diffusion happens, [-1, 1] (float32)."""
     if pixels.dtype != torch.uint8:
-        raise TypeError(f"pixels must be uint8 in 0..255, got {pixels.dtype}; is this tensor scaled already?")
+        raise TypeError(
+            f"pixels must be uint8 in 0..255, got {pixels.dtype}; is this tensor scaled already?"
+        )
     return pixels.float().div_(127.5).sub_(1)
 
 
@@ -51,7 +60,9 @@ def to_pixels(x: Tensor) -> Tensor:
 
 
 def batch(images: Images, indices: Tensor, flip: Tensor | None = None) -> Tensor:
-    """The chosen images in [-1, 1], (B, C, H, W) float32.  flip: (B,) bool, which ones to mirror left to right."""
+    """The chosen images in [-1, 1], (B, C, H, W) float32.  flip: (B,) bool, which ones to mirror
+    left to right.
+    """
     x_0 = to_model(images.pixels[indices])
     return x_0 if flip is None else torch.where(flip[:, None, None, None], x_0.flip(-1), x_0)
 
@@ -59,8 +70,9 @@ def batch(images: Images, indices: Tensor, flip: Tensor | None = None) -> Tensor
 def load(source: str | Path = "auto", split: str = "train", size: int | None = None) -> Images:
     """Load one split of a source.
 
-    source: "auto" (local IDX files, else a cached hub copy, else embedded; never the network), "embedded",
-    "hub" (downloads if need be), a folder of IDX files, or a folder of images with any subfolders as classes.
+    source: "auto" (local IDX files, else a cached hub copy, else embedded; never the network),
+    "embedded", "hub" (downloads if need be), a folder of IDX files, or a folder of images with any
+    subfolders as classes.
     size: only for a folder of images: resize each to size x size; without it they must all agree.
     Raises FileNotFoundError or ValueError with what was found and what is legal.
     """
@@ -74,13 +86,21 @@ def load(source: str | Path = "auto", split: str = "train", size: int | None = N
         return _hub(split)
     folder = Path(source)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no data source {str(source)!r}; choose auto, embedded, hub or an existing folder")
-    return _idx(folder, split) if _idx_file(folder, split, "images") else _image_folder(folder, size)
+        raise FileNotFoundError(
+            f"no data source {str(source)!r}; choose auto, embedded, hub or an existing folder"
+        )
+    return (
+        _idx(folder, split) if _idx_file(folder, split, "images") else _image_folder(folder, size)
+    )
 
 
 def available() -> list[tuple[str, str]]:
-    """The sources of Fashion-MNIST that this machine has, best first: (name, description).  No network."""
-    found = [(str(folder), "IDX files") for folder in IDX_FOLDERS if _idx_file(folder, "train", "images")]
+    """The sources of Fashion-MNIST that this machine has, best first: (name, description).  No
+    network.
+    """
+    found = [
+        (str(folder), "IDX files") for folder in IDX_FOLDERS if _idx_file(folder, "train", "images")
+    ]
     if _cached_hub("train"):
         found.append(("hub", f"cached copy of {HUB}"))
     return [*found, ("embedded", "10,000 + 2,000 images inside the package")]
@@ -99,30 +119,44 @@ def verify_embedded() -> str:
     for name, expected in about["sha256"].items():
         actual = hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()
         if actual != expected:
-            raise ValueError(f"{name} is damaged: its SHA-256 is {actual}, not {expected}; reinstall the package")
+            raise ValueError(
+                f"{name} is damaged: its SHA-256 is {actual}, not {expected}; reinstall the package"
+            )
     return f"{len(about['sha256'])} files match their checksums; {about['licence']}"
 
 
 def _embedded(split: str) -> Images:
     pixels, labels = _parquet(ASSETS / f"fashion_mnist_{split}.parquet")
-    return Images(pixels, labels, f"embedded: {len(pixels):,} {split} images of Fashion-MNIST, balanced by class")
+    return Images(
+        pixels,
+        labels,
+        f"embedded: {len(pixels):,} {split} images of Fashion-MNIST, balanced by class",
+    )
 
 
 def _parquet(path: Path) -> tuple[Tensor, Tensor]:
-    """Columns image (784 bytes each) and label.  `datasets` reads the file too, but needs 0.8 s to be imported."""
+    """Columns image (784 bytes each) and label.  `datasets` reads the file too, but needs 0.8 s to
+    be imported.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.ParquetFile(path).read()
-        pixels = np.frombuffer(b"".join(table.column("image").to_pylist()), np.uint8).reshape(table.num_rows, 1, 28, 28)
+        pixels = np.frombuffer(b"".join(table.column("image").to_pylist()), np.uint8).reshape(
+            table.num_rows, 1, 28, 28
+        )
         labels = table.column("label").to_numpy().astype(np.int64)
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable Parquet file of images and labels: {error}") from error
+        raise ValueError(
+            f"{path} is not a readable Parquet file of images and labels: {error}"
+        ) from error
     return torch.from_numpy(pixels.copy()), torch.from_numpy(labels)
 
 
-def _decode(dataset) -> tuple[Tensor, Tensor]:  # a datasets.Dataset with columns image (encoded) and label
+def _decode(
+    dataset,
+) -> tuple[Tensor, Tensor]:  # a datasets.Dataset with columns image (encoded) and label
     encoded = dataset.data.column("image").combine_chunks().field("bytes").to_pylist()
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in encoded])  # (N, 28, 28)
     labels = dataset.data.column("label").to_numpy()
@@ -160,7 +194,9 @@ def _idx_file(folder: Path, split: str, kind: str) -> Path | None:
 def _idx(folder: Path, split: str) -> Images:
     images, labels = _idx_file(folder, split, "images"), _idx_file(folder, split, "labels")
     if labels is None:
-        raise FileNotFoundError(f"{folder} holds {images.name} but no {SPLITS[split]}-labels-idx1-ubyte[.gz] beside it")
+        raise FileNotFoundError(
+            f"{folder} holds {images.name} but no {SPLITS[split]}-labels-idx1-ubyte[.gz] beside it"
+        )
     pixels, targets = read_idx(images), read_idx(labels)
     if pixels.ndim != 3 or targets.shape != pixels.shape[:1]:
         raise ValueError(
@@ -168,21 +204,29 @@ def _idx(folder: Path, split: str) -> Images:
         )
     if len(pixels) == 0:
         raise ValueError(f"there are no images in {images}")
-    return Images(pixels[:, None], targets.long(), f"{folder}: {len(pixels):,} {split} images (IDX)")
+    return Images(
+        pixels[:, None], targets.long(), f"{folder}: {len(pixels):,} {split} images (IDX)"
+    )
 
 
 def read_idx(path: Path) -> Tensor:
-    """One IDX file of unsigned bytes, plain or gzipped, as a uint8 tensor.  Raises ValueError if it is damaged."""
+    """One IDX file of unsigned bytes, plain or gzipped, as a uint8 tensor.  Raises ValueError if it
+    is damaged.
+    """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete gzip file: {error}") from error
     if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path} is not an IDX file of unsigned bytes: it begins with {raw[:4].hex() or 'nothing'}")
+        raise ValueError(
+            f"{path} is not an IDX file of unsigned bytes: it begins with {raw[:4].hex() or 'nothing'}"
+        )
     shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
     body = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
     if body.size != np.prod(shape):
-        raise ValueError(f"{path} is damaged: its header promises {shape}, but {body.size:,} bytes follow")
+        raise ValueError(
+            f"{path} is damaged: its header promises {shape}, but {body.size:,} bytes follow"
+        )
     return torch.from_numpy(body.reshape(shape).copy())
 
 
@@ -198,12 +242,16 @@ def _image_folder(folder: Path, size: int | None) -> Images:
             "give one size to bring them all to (size=28, or --size 28)"
         )
     mode = "L" if all(picture.mode in ("1", "L", "LA") for picture in pictures) else "RGB"
-    pixels = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])  # (N, H, W) or (N, H, W, 3)
+    pixels = np.stack(
+        [np.asarray(picture.convert(mode)) for picture in pictures]
+    )  # (N, H, W) or (N, H, W, 3)
     pixels = pixels[:, None] if mode == "L" else pixels.transpose(0, 3, 1, 2)  # (N, C, H, W)
     classes = sorted({path.parent for path in paths})
     labels = torch.tensor([classes.index(path.parent) for path in paths])
     kind = "grey" if mode == "L" else "colour"
-    return Images(torch.from_numpy(pixels.copy()), labels, f"{folder}: {len(paths):,} {kind} images")
+    return Images(
+        torch.from_numpy(pixels.copy()), labels, f"{folder}: {len(paths):,} {kind} images"
+    )
 
 
 def _opened(paths: list[Path], size: int | None) -> Iterator[Image.Image]:
@@ -215,6 +263,10 @@ def _opened(paths: list[Path], size: int | None) -> Iterator[Image.Image]:
                 picture.load()
                 if picture.mode.startswith("I;16"):  # 16-bit grey: keep the upper 8
                     picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-                yield picture.copy() if size is None else picture.resize((size, size), Image.Resampling.LANCZOS)
+                yield (
+                    picture.copy()
+                    if size is None
+                    else picture.resize((size, size), Image.Resampling.LANCZOS)
+                )
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"{path} is not a readable image: {error}") from error

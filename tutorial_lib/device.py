@@ -4,7 +4,9 @@ import torch
 
 
 def get_device(name: str | None = None) -> str:
-    """ "cuda", "mps" or "cpu": the one asked for, or the best there is.  Raises ValueError for one that is not here."""
+    """ "cuda", "mps" or "cpu": the one asked for, or the best there is.  Raises ValueError for one
+    that is not here.
+    """
     here = ["cpu"]
     if torch.backends.mps.is_available():
         here.insert(0, "mps")

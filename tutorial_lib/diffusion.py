@@ -20,22 +20,29 @@ VARIANCES = ("beta", "beta_tilde")
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    r"""One step of the forward process: $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ (Eq. 2).
+    r"""One step of the forward process:
+    $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ (Eq. 2).
 
     x_prev: (B, ...), the state at t - 1.  t: (B,) in 1..T.  eps: like x_prev, standard normal.
     """
     _same_shape("x_prev", x_prev, "eps", eps)
-    return schedule.at(schedule.alpha.sqrt(), t, x_prev) * x_prev + schedule.at(schedule.beta.sqrt(), t, x_prev) * eps
+    return (
+        schedule.at(schedule.alpha.sqrt(), t, x_prev) * x_prev
+        + schedule.at(schedule.beta.sqrt(), t, x_prev) * eps
+    )
 
 
 def q_walk(schedule: NoiseSchedule, x_0: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
     r"""The whole forward process, one step at a time: yields $x_1, \dots, x_T$ (Eq. 2).
 
-    `q_sample` reaches any one of them in a single step; this is the long way, for proofs and pictures.
+    `q_sample` reaches any one of them in a single step; this is the long way, for proofs and
+    pictures.
     """
     x = x_0
     for t in range(1, schedule.T + 1):
-        x = q_step(schedule, x, steps(t, len(x)), torch.randn(x.shape, generator=generator, dtype=x.dtype))
+        x = q_step(
+            schedule, x, steps(t, len(x)), torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        )
         yield x
 
 
@@ -52,11 +59,15 @@ def q_sample(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Te
     return signal * x_0 + noise * eps
 
 
-def q_posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean and variance of $q(x_{t-1} | x_t, x_0)$: where x_t came from, if we knew x_0 (Eq. 6, 7).
+def q_posterior(
+    schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Mean and variance of $q(x_{t-1} | x_t, x_0)$: where x_t came from, if we knew x_0 (Eq. 6,
+    7).
 
     $\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}} \beta_t}{1 - \bar\alpha_t} x_0
-    + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} x_t$, variance $\tilde\beta_t$.
+    + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}
+    x_t$, variance $\tilde\beta_t$.
 
     Returns mu_tilde (B, ...) and beta_tilde (B, 1, ...); at t = 1 they are x_0 and 0.
     """
@@ -75,8 +86,11 @@ def _posterior_weights(schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
     return of_x_0, of_x_t
 
 
-def target_from(schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    r"""What a network that predicts `target` should say about the x_t that `q_sample` makes of x_0 and eps.
+def target_from(
+    schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, t: Tensor
+) -> Tensor:
+    r"""What a network that predicts `target` should say about the x_t that `q_sample` makes of x_0
+    and eps.
 
     target: "eps"; "x_0"; "v", which is $\sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$
     (Salimans & Ho 2022); or "mu", the posterior mean (Eq. 7).  Returns a tensor like x_0.
@@ -92,8 +106,11 @@ def target_from(schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, 
     return q_posterior(schedule, x_0, q_sample(schedule, x_0, t, eps), t)[0]
 
 
-def x_0_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    r"""The estimate of x_0 that a network's output implies, whichever target it predicts (Eq. 15 for eps).
+def x_0_from(
+    schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor
+) -> Tensor:
+    r"""The estimate of x_0 that a network's output implies, whichever target it predicts (Eq. 15
+    for eps).
 
     From eps: $(x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}$.
     From v: $\sqrt{\bar\alpha_t} x_t - \sqrt{1 - \bar\alpha_t} v$.  From mu: Eq. 7, solved for x_0.
@@ -109,15 +126,20 @@ def x_0_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, 
     if target == "v":
         return signal * x_t - noise * output
     if not signal.all():
-        raise ValueError("alpha_bar is 0 at this step: x_t is pure noise and eps says nothing of x_0; predict v or x_0")
+        raise ValueError(
+            "alpha_bar is 0 at this step: x_t is pure noise and eps says nothing of x_0; predict v or x_0"
+        )
     return (x_t - noise * output) / signal
 
 
-def eps_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+def eps_from(
+    schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor
+) -> Tensor:
     r"""The estimate of the noise that a network's output implies, whichever target it predicts.
 
     From v: $\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} v$.
-    From the others, by way of x_0: $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
+    From the others, by way of x_0:
+    $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
     """
     _known("target", target, TARGETS)
     if target == "eps":
@@ -131,7 +153,8 @@ def eps_from(schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, 
 def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     r"""The mean of the reverse step from predicted noise, without a detour over x_0 (Eq. 11).
 
-    $\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \left(x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}} \epsilon_\theta\right)$
+    $\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \left(x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}
+    \epsilon_\theta\right)$
 
     Of the true noise it is the posterior mean (Eq. 9, 10; notebook 03).
     """
@@ -141,7 +164,8 @@ def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) ->
 
 
 def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
-    """The loss of each image, averaged over its pixels: "l2" (Eq. 14), "l1", or "huber" (quadratic below 1).
+    """The loss of each image, averaged over its pixels: "l2" (Eq. 14), "l1", or "huber" (quadratic
+    below 1).
 
     output, target: (B, ...).  Returns (B,).
     """
@@ -152,19 +176,23 @@ def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
 
 
 def reverse_variance(schedule: NoiseSchedule, kind: str = "beta") -> Tensor:
-    r"""The table of $\sigma_t^2$, (T + 1,), the variance of each reverse step (Eq. 1; section 3.2): beta or beta_tilde.
+    r"""The table of $\sigma_t^2$, (T + 1,), the variance of each reverse step (Eq. 1; section 3.2):
+    beta or beta_tilde.
 
-    `beta_tilde[1]` is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1 there.
+    `beta_tilde[1]` is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1
+    there.
     """
     _known("variance", kind, VARIANCES)
     return schedule.beta if kind == "beta" else schedule.beta_tilde
 
 
 def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
-    r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats: what is left of the data at the end (Eq. 5).
+    r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats: what is left of the data at the end
+    (Eq. 5).
 
-    x_0: (B, ...).  Returns (B,).  There is nothing to train in it.  Infinite KL is an error: see `NoiseSchedule`.
-    The average of L_T + L_{T-1} + ... + L_1 + L_0 over the forward process is the bound (Eq. 3; notebook 03).
+    x_0: (B, ...).  Returns (B,).  There is nothing to train in it.  Infinite KL is an error: see
+    `NoiseSchedule`. The average of L_T + L_{T-1} + ... + L_1 + L_0 over the forward process is the
+    bound (Eq. 3; notebook 03).
     """
     alpha_bar = schedule.alpha_bar[-1].to(x_0)
     q_variance, zero, one = 1 - alpha_bar, x_0.new_zeros(()), x_0.new_ones(())
@@ -172,16 +200,25 @@ def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
 
 
 def L_t_minus_1(
-    schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor, x_0_hat: Tensor, variance: str = "beta"
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    x_0_hat: Tensor,
+    variance: str = "beta",
 ) -> Tensor:
-    r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8), for t >= 2.
+    r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8),
+    for t >= 2.
 
-    x_0_hat: the network's estimate of x_0.  variance: which fixed $\sigma_t^2$ the reverse step has.
-    For an x_0_hat that comes from predicted noise it is, up to a constant, a weighted squared error of that (Eq. 12).
+    x_0_hat: the network's estimate of x_0.  variance: which fixed $\sigma_t^2$ the reverse step
+    has. For an x_0_hat that comes from predicted noise it is, up to a constant, a weighted squared
+    error of that (Eq. 12).
     Returns (B,).  Raises ValueError at t = 1, whose term is `L_0`.
     """
     if int(t.min()) < 2:
-        raise ValueError("L_{t-1} is defined for t = 2..T; the term at t = 1 is L_0, the discrete decoder")
+        raise ValueError(
+            "L_{t-1} is defined for t = 2..T; the term at t = 1 is L_0, the discrete decoder"
+        )
     mean_q, variance_q = q_posterior(schedule, x_0, x_t, t)
     mean_p, _ = q_posterior(schedule, x_0_hat, x_t, t)
     variance_p = schedule.at(reverse_variance(schedule, variance), t, x_t)
@@ -191,8 +228,9 @@ def L_t_minus_1(
 def L_0(schedule: NoiseSchedule, x_0: Tensor, x_0_hat: Tensor) -> Tensor:
     r"""$-\log p_\theta(x_0 | x_1)$ of each image under the discrete decoder, in nats (Eq. 13).
 
-    A Gaussian with mean x_0_hat and variance beta_1, cut into the 256 buckets of width 2 / 255 around the
-    pixel values; the outermost reach to infinity.  x_0: pixel values k / 127.5 - 1.  Returns (B,).
+    A Gaussian with mean x_0_hat and variance beta_1, cut into the 256 buckets of width 2 / 255
+    around the pixel values; the outermost reach to infinity.  x_0: pixel values k / 127.5 - 1.
+    Returns (B,).
     """
     _same_shape("x_0", x_0, "x_0_hat", x_0_hat)
     sigma = math.sqrt(schedule.beta[1])
@@ -211,7 +249,9 @@ def _log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
 
 def _same_shape(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
     if a.shape != b.shape:
-        raise ValueError(f"{name_a} and {name_b} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(
+            f"{name_a} and {name_b} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
 
 
 def _known(what: str, got: str, legal: tuple[str, ...]) -> None:

@@ -1,8 +1,10 @@
-"""How good are the samples, are they new, and how likely are real images?  A small classifier, the Frechet distance
-between clouds of its features, the images nearest to a sample, and the variational bound in bits per dimension.
+"""How good are the samples, are they new, and how likely are real images?  A small classifier, the
+Frechet distance
+between clouds of its features, the images nearest to a sample, and the variational bound in bits
+per dimension.
 
-The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception network, and so
-its numbers compare only with each other: it is never called FID.
+The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception
+network, and so its numbers compare only with each other: it is never called FID.
 """
 
 import math
@@ -22,7 +24,8 @@ from tutorial_lib.schedule import steps as same_t
 class Classifier(nn.Module):
     """A small convolutional network for 28 x 28 grey images.
 
-    forward: x (B, 1, 28, 28) in [-1, 1] to logits (B, 10).  features: the same x to (B, 128), before the last layer.
+    forward: x (B, 1, 28, 28) in [-1, 1] to logits (B, 10).  features: the same x to (B, 128),
+    before the last layer.
     """
 
     def __init__(self) -> None:
@@ -58,7 +61,9 @@ def load_classifier() -> Classifier:
 
 @torch.no_grad()
 def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Tensor, Tensor]:
-    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28); ValueError for any others."""
+    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28); ValueError for
+    any others.
+    """
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (1, 28, 28):
         raise ValueError(
             f"the classifier takes uint8 images of shape (N, 1, 28, 28), got {pixels.dtype} {tuple(pixels.shape)}"
@@ -69,17 +74,21 @@ def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Ten
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of features (N, D), in float64.  Raises ValueError for fewer than two."""
+    """Mean (D,) and covariance (D, D) of features (N, D), in float64.  Raises ValueError for fewer
+    than two.
+    """
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 samples, got {len(features)}")
     return features.double().mean(0), torch.atleast_2d(features.double().T.cov())
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    r"""$|\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})$ (Dowson & Landau 1982).
+    r"""$|\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})$ (Dowson
+    & Landau 1982).
 
-    The trace of the root is the sum of the roots of the eigenvalues of $\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2}$,
-    which is symmetric.  Means (D,), covariances (D, D), all float64; returns 0 for equal clouds.
+    The trace of the root is the sum of the roots of the eigenvalues of
+    $\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2}$, which is symmetric.  Means (D,), covariances (D, D),
+    all float64; returns 0 for equal clouds.
     """
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -87,11 +96,15 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
-def bootstrap_interval(features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator) -> tuple[float, float]:
-    """The 95 % interval of the Frechet distance from the sampling of `features` (N, D) to a fixed mean and cov.
+def bootstrap_interval(
+    features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator
+) -> tuple[float, float]:
+    """The 95 % interval of the Frechet distance from the sampling of `features` (N, D) to a fixed
+    mean and cov.
 
-    Features are drawn again with replacement, 200 times.  A resampled cloud repeats points, which makes every
-    distance a little too large; so only the spread is taken from the rounds, and laid around the distance itself
+    Features are drawn again with replacement, 200 times.  A resampled cloud repeats points, which
+    makes every distance a little too large; so only the spread is taken from the rounds, and laid
+    around the distance itself
     (the basic bootstrap, with its bias removed; Davison & Hinkley 1997, section 5.2).
     """
     n = len(features)
@@ -101,24 +114,36 @@ def bootstrap_interval(features: Tensor, mean: Tensor, cov: Tensor, generator: t
     return around - float(drawn.quantile(0.975)), around - float(drawn.quantile(0.025))
 
 
-def nearest(points: Tensor, references: Tensor, count: int = 1, size: int = 2000) -> tuple[Tensor, Tensor]:
-    """The `count` references nearest to each point: indices and distances, each (N, count), nearest first.
+def nearest(
+    points: Tensor, references: Tensor, count: int = 1, size: int = 2000
+) -> tuple[Tensor, Tensor]:
+    """The `count` references nearest to each point: indices and distances, each (N, count), nearest
+    first.
 
-    points: (N, ...), references: (M, ...): images, or features of images.  Distances are Euclidean, float64, in the
-    units of both (sums of squares, not means); a copy is found at 0.  References are taken in pieces of `size`, so
-    that 60,000 images need little memory.  Raises ValueError when shapes disagree, or for a count outside 1..M.
+    points: (N, ...), references: (M, ...): images, or features of images.  Distances are Euclidean,
+    float64, in the units of both (sums of squares, not means); a copy is found at 0.  References
+    are taken in pieces of `size`, so that 60,000 images need little memory.  Raises ValueError when
+    shapes disagree, or for a count outside 1..M.
     """
     if points.shape[1:] != references.shape[1:]:
         shapes = f"{tuple(points.shape)} and {tuple(references.shape)}"
-        raise ValueError(f"points and references must agree in all dimensions but the first, got {shapes}")
+        raise ValueError(
+            f"points and references must agree in all dimensions but the first, got {shapes}"
+        )
     if not 1 <= count <= len(references):
-        raise ValueError(f"count must lie in 1..{len(references)}, the number of references, got {count}")
+        raise ValueError(
+            f"count must lie in 1..{len(references)}, the number of references, got {count}"
+        )
     flat, found = points.flatten(1).double(), []
     for first in range(0, len(references), size):
         piece = references[first : first + size].flatten(1).double()
-        distances, indices = torch.cdist(flat, piece).topk(min(count, len(piece)), largest=False)  # (N, count)
+        distances, indices = torch.cdist(flat, piece).topk(
+            min(count, len(piece)), largest=False
+        )  # (N, count)
         found.append((distances, indices + first))
-    distances, indices = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))  # the best of each piece
+    distances, indices = (
+        torch.cat(parts, dim=1) for parts in zip(*found, strict=True)
+    )  # the best of each piece
     distances, best = distances.topk(count, largest=False)
     return indices.gather(1, best), distances
 
@@ -133,14 +158,17 @@ def bits_per_dimension(
     draws: int = 4,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """The variational bound on -log p of uint8 images (N, C, H, W), in bits per pixel and channel (Eq. 3, 5, 13).
+    """The variational bound on -log p of uint8 images (N, C, H, W), in bits per pixel and channel
+    (Eq. 3, 5, 13).
 
-    network, target: as for `sample.ddpm`; device: where the network is.  variance: of the reverse steps; at t = 1 it
-    is beta_1 either way.
-    L_T and L_0 are computed for each image, L_0 with one draw of x_1.  The sum of the L_{t-1} is estimated from `draws`
-    steps t an image, drawn with chances that fall like 1 / t as the terms themselves do, and divided by these chances;
-    over all images they fall one into each of N x draws equally likely parts of 2..T.
-    Returns the bound and its standard error over the images, and the shares of L_T, of all L_{t-1} and of L_0.
+    network, target: as for `sample.ddpm`; device: where the network is.  variance: of the reverse
+    steps; at t = 1 it is beta_1 either way.
+    L_T and L_0 are computed for each image, L_0 with one draw of x_1.  The sum of the L_{t-1} is
+    estimated from `draws` steps t an image, drawn with chances that fall like 1 / t as the terms
+    themselves do, and divided by these chances; over all images they fall one into each of N x
+    draws equally likely parts of 2..T.
+    Returns the bound and its standard error over the images, and the shares of L_T, of all L_{t-1}
+    and of L_0.
     Raises ValueError for anything but two uint8 images or more, for draws below 1 and for T = 1.
     """
     count = len(pixels)
@@ -149,39 +177,60 @@ def bits_per_dimension(
         raise ValueError(f"the bound needs at least 2 uint8 images, 1 draw and T = 2, got {got}")
     chance = 1 / torch.arange(2, schedule.T + 1, dtype=torch.float64)  # of each t = 2..T
     chance /= chance.sum()
-    place = torch.randperm(count * draws, generator=generator) + torch.rand(count * draws, generator=generator)
-    drawn = torch.searchsorted(chance.cumsum(0), place.double() / (count * draws)).clamp(max=schedule.T - 2)
+    place = torch.randperm(count * draws, generator=generator) + torch.rand(
+        count * draws, generator=generator
+    )
+    drawn = torch.searchsorted(chance.cumsum(0), place.double() / (count * draws)).clamp(
+        max=schedule.T - 2
+    )
     guess, nats = partial(_guess, network, schedule, target, device), []
     for x, k in zip(pixels.split(250), drawn.view(count, draws).T.split(250, dim=1), strict=True):
         nats.append(_bound(guess, schedule, to_model(x), k + 2, 1 / chance[k], generator, variance))
     bits = torch.cat(nats, dim=1).double() / (pixels[0].numel() * math.log(2))  # (3, N)
     parts = dict(zip(("L_T", "L_t", "L_0"), bits.mean(1).tolist(), strict=True))
-    return {"bpd": sum(parts.values()), "error": float(bits.sum(0).std() / count**0.5), "count": count} | parts
+    return {
+        "bpd": sum(parts.values()),
+        "error": float(bits.sum(0).std() / count**0.5),
+        "count": count,
+    } | parts
 
 
-def _guess(network: Network, schedule: NoiseSchedule, target: str, device: str, x: Tensor, t: Tensor) -> Tensor:
+def _guess(
+    network: Network, schedule: NoiseSchedule, target: str, device: str, x: Tensor, t: Tensor
+) -> Tensor:
     return estimate(network, schedule, x.to(device), t, target, clip=True).cpu()
 
 
-def _bound(guess, schedule, x_0: Tensor, t: Tensor, weight: Tensor, generator, variance: str) -> Tensor:
-    """Of each image (B, ...) in nats: L_T, the sum of all L_{t-1} estimated from the steps t (draws, B), and L_0."""
+def _bound(
+    guess, schedule, x_0: Tensor, t: Tensor, weight: Tensor, generator, variance: str
+) -> Tensor:
+    """Of each image (B, ...) in nats: L_T, the sum of all L_{t-1} estimated from the steps t
+    (draws, B), and L_0.
+    """
 
     def ask(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x_t = q_sample(schedule, x_0, t, torch.randn(x_0.shape, generator=generator))
         return x_t, t, guess(x_t, t)
 
-    terms = torch.stack([L_t_minus_1(schedule, x_0, *ask(t_k), variance) for t_k in t])  # (draws, B)
+    terms = torch.stack(
+        [L_t_minus_1(schedule, x_0, *ask(t_k), variance) for t_k in t]
+    )  # (draws, B)
     *_, x_0_hat = ask(same_t(1, len(x_0)))
-    return torch.stack([L_T(schedule, x_0), (weight.to(terms) * terms).mean(0), L_0(schedule, x_0, x_0_hat)])
+    return torch.stack(
+        [L_T(schedule, x_0), (weight.to(terms) * terms).mean(0), L_0(schedule, x_0, x_0_hat)]
+    )
 
 
 def report(samples: Tensor) -> dict:
-    """Judge uint8 samples (N, 1, 28, 28): distance to real images, the floor beside it, and the share of each class.
+    """Judge uint8 samples (N, 1, 28, 28): distance to real images, the floor beside it, and the
+    share of each class.
 
-    The reference is 10,000 training images, the embedded ones; the moments of their features ship with the package.
-    The floor is the distance of other real images from that reference: as many as there are samples from among the
-    embedded test images, or, where these do not suffice, the 10,000 of the full test set, whose moments ship too.
-    Returns count, feature_distance and its interval, floor, floor_count, reference_count and class_shares.
+    The reference is 10,000 training images, the embedded ones; the moments of their features ship
+    with the package. The floor is the distance of other real images from that reference: as many as
+    there are samples from among the embedded test images, or, where these do not suffice, the
+    10,000 of the full test set, whose moments ship too.
+    Returns count, feature_distance and its interval, floor, floor_count, reference_count and
+    class_shares.
     Raises ValueError for images of another kind, and for fewer than two.
     """
     model, (shipped, about) = load_classifier(), checkpoint.load("reference")
@@ -197,16 +246,22 @@ def report(samples: Tensor) -> dict:
         "floor": frechet_distance(*others, *reference),
         "floor_count": floor_count,
         "reference_count": about["train_count"],
-        "class_shares": dict(zip(CLASSES, (classes.bincount(minlength=10) / len(samples)).tolist(), strict=True)),
+        "class_shares": dict(
+            zip(CLASSES, (classes.bincount(minlength=10) / len(samples)).tolist(), strict=True)
+        ),
     }
 
 
 def copies(samples: Tensor, known: Tensor, others: Tensor) -> dict[str, float]:
     """Are uint8 samples copied from the `known` (training) images?  All three: (N, C, H, W), any N.
 
-    Returns the median distance of a sample from the known image nearest to it, the same for `others`, which are
-    certainly no copies (test images), both in grey levels a pixel (root mean square), and the number of samples that
-    are nearer than one of these.
+    Returns the median distance of a sample from the known image nearest to it, the same for
+    `others`, which are certainly no copies (test images), both in grey levels a pixel (root mean
+    square), and the number of samples that are nearer than one of these.
     """
     near, usual = (nearest(x, known)[1][:, 0] / known[0].numel() ** 0.5 for x in (samples, others))
-    return {"samples": float(near.median()), "others": float(usual.median()), "within_1": int((near < 1).sum())}
+    return {
+        "samples": float(near.median()),
+        "others": float(usual.median()),
+        "within_1": int((near < 1).sum()),
+    }

@@ -1,8 +1,10 @@
-"""Exercises: `check("02.3", answer)` says whether an answer is right, and if not, what is wrong first; `hint` helps.
+"""Exercises: `check("02.3", answer)` says whether an answer is right, and if not, what is wrong
+first; `hint` helps.
 
-The statements stand in the notebooks, the solutions in `notebooks/solutions/`; what an answer has to fulfil stands in
-`tutorial_lib.checks`.  Every check draws fresh inputs, so that no constant passes, and refuses an answer that hands the
-work over to the function it is about.
+The statements stand in the notebooks, the solutions in `notebooks/solutions/`; what an answer has
+to fulfil stands in
+`tutorial_lib.checks`.  Every check draws fresh inputs, so that no constant passes, and refuses an
+answer that hands the work over to the function it is about.
 """
 
 import copy
@@ -43,14 +45,16 @@ class Verdict:
 def check(number: str, answer: Any) -> None:
     """Print whether `answer` solves the exercise of that number, and if not, what is wrong first.
 
-    number: "02.3", for example.  answer: the function itself, or a tuple of them.  Raises ValueError for a number that
-    does not exist.
+    number: "02.3", for example.  answer: the function itself, or a tuple of them.  Raises
+    ValueError for a number that does not exist.
     """
     print(verdict(number, answer).message)
 
 
 def hint(number: str, which: int = 1) -> None:
-    """Print a hint: the first, or a later one, which says more.  Raises ValueError for a number that does not exist."""
+    """Print a hint: the first, or a later one, which says more.  Raises ValueError for a number
+    that does not exist.
+    """
     hints = _find(number).hints
     if not 1 <= which <= len(hints):
         raise ValueError(f"exercise {number} has hints 1 to {len(hints)}, got {which!r}")
@@ -61,8 +65,8 @@ def hint(number: str, which: int = 1) -> None:
 def mark(number: str, answer: Any) -> None:
     """Raise AssertionError, in words, unless `answer` is right: what a cell that gives marks calls.
 
-    What the answer writes to the error stream, a progress bar for example, is dropped: nbgrader would take it for a
-    failure.
+    What the answer writes to the error stream, a progress bar for example, is dropped: nbgrader
+    would take it for a failure.
     """
     with redirect_stderr(io.StringIO()):
         found = verdict(number, answer)
@@ -78,7 +82,8 @@ def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
     exercise = _find(number)
     if _is_stub(answer):
         return Verdict(
-            "not attempted", f'{number}: not attempted yet. Your work goes where the dots are; hint("{number}") helps.'
+            "not attempted",
+            f'{number}: not attempted yet. Your work goes where the dots are; hint("{number}") helps.',
         )
     if not all(map(callable, answer if isinstance(answer, tuple) else (answer,))):
         said = "hand in the function itself, by its name and without brackets"
@@ -90,7 +95,9 @@ def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
             warnings.simplefilter("ignore")  # a drawn schedule need not end in noise
             exercise.test(watch.over(answer), z)
         if watch.seen:
-            raise Wrong(f"It calls `{watch.seen[0]}`, which is what this exercise is about. Write it out yourself.")
+            raise Wrong(
+                f"It calls `{watch.seen[0]}`, which is what this exercise is about. Write it out yourself."
+            )
     except Wrong as wrong:
         return Verdict("wrong", f"{number}: not yet. {wrong}")
     except (Exception, SystemExit) as error:  # whatever a reader's code may raise
@@ -105,7 +112,9 @@ def _find(number: str) -> Exercise:
 
 
 def _is_stub(answer: Any) -> bool:
-    """Whether nothing has been written yet: dots, None, or a function that does nothing but return None."""
+    """Whether nothing has been written yet: dots, None, or a function that does nothing but return
+    None.
+    """
     if answer is None or answer is ...:
         return True
     if isinstance(answer, tuple) and answer:
@@ -113,11 +122,14 @@ def _is_stub(answer: Any) -> bool:
     if not isinstance(answer, FunctionType):
         return False
     doing = {step.opname for step in dis.get_instructions(answer)} - {"RESUME", "NOP"}
-    return doing <= {"RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"} and answer.__code__.co_consts[-1:] in ((None,), ())
+    return doing <= {"RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"} and answer.__code__.co_consts[
+        -1:
+    ] in ((None,), ())
 
 
 class _Watch(TorchFunctionMode):
-    """Notes each call of a forbidden function while an answer is at work, whoever makes it; `seen` has their names.
+    """Notes each call of a forbidden function while an answer is at work, whoever makes it; `seen`
+    has their names.
 
     It keeps an honest answer honest; whoever starts a thread to escape it has understood enough.
     """
@@ -169,6 +181,10 @@ def _told(error: Exception) -> str:
     """An error of the reader's code in a sentence, with the line on which it happened."""
     calls = traceback.extract_tb(error.__traceback__)
     library = str(Path(__file__).parent)
-    own = [call for call in calls if not call.filename.startswith(library) and "-packages" not in call.filename]
+    own = [
+        call
+        for call in calls
+        if not call.filename.startswith(library) and "-packages" not in call.filename
+    ]
     where = f" in the line `{own[-1].line}`" if own and own[-1].line else ""
     return f"It stops with {type(error).__name__}: {error}{where}."

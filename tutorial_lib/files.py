@@ -7,7 +7,8 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 def write(path: Path | str, content: bytes) -> Path:
-    """Write to a temporary file that then takes the place of `path`; an earlier file survives any failure.
+    """Write to a temporary file that then takes the place of `path`; an earlier file survives any
+    failure.
 
     Raises OSError, naming the file, when the folder cannot be written or the disk is full.
     """
@@ -18,7 +19,9 @@ def write(path: Path | str, content: bytes) -> Path:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise type(error)(f"could not write {path}: {error.strerror}; choose a folder that can be written") from error
+        raise type(error)(
+            f"could not write {path}: {error.strerror}; choose a folder that can be written"
+        ) from error
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)

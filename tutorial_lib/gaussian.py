@@ -1,4 +1,5 @@
-r"""Gaussians in closed form: log-density, entropy, KL divergence, products, and densities on a grid.
+r"""Gaussians in closed form: log-density, entropy, KL divergence, products, and densities on a
+grid.
 
 Everything is elementwise and in nats; means and variances broadcast against each other.
 """
@@ -10,7 +11,9 @@ from torch import Tensor
 
 
 def log_density(x: Tensor, mean: Tensor | float, variance: Tensor | float) -> Tensor:
-    r"""$\log N(x; \mu, \sigma^2) = -\frac{(x - \mu)^2}{2 \sigma^2} - \frac12 \log 2 \pi \sigma^2$, in nats."""
+    r"""$\log N(x; \mu, \sigma^2) = -\frac{(x - \mu)^2}{2 \sigma^2} - \frac12 \log 2 \pi \sigma^2$,
+    in nats.
+    """
     variance = _positive(variance, like=x)
     return -0.5 * ((x - mean) ** 2 / variance + (2 * math.pi * variance).log())
 
@@ -23,16 +26,22 @@ def entropy(variance: Tensor) -> Tensor:
 def kl(mean_q: Tensor, variance_q: Tensor, mean_p: Tensor, variance_p: Tensor) -> Tensor:
     r"""$KL(q \| p)$ between two Gaussians, elementwise, in nats.
 
-    $\frac12 \left( \log\frac{\sigma_p^2}{\sigma_q^2} + \frac{\sigma_q^2 + (\mu_q - \mu_p)^2}{\sigma_p^2} - 1 \right)$
+    $\frac12 \left( \log\frac{\sigma_p^2}{\sigma_q^2} + \frac{\sigma_q^2 + (\mu_q -
+    \mu_p)^2}{\sigma_p^2} - 1 \right)$
     """
     variance_q, variance_p = _positive(variance_q), _positive(variance_p)
-    return 0.5 * ((variance_p / variance_q).log() + (variance_q + (mean_q - mean_p) ** 2) / variance_p - 1)
+    return 0.5 * (
+        (variance_p / variance_q).log() + (variance_q + (mean_q - mean_p) ** 2) / variance_p - 1
+    )
 
 
-def product(mean_a: Tensor, variance_a: Tensor, mean_b: Tensor, variance_b: Tensor) -> tuple[Tensor, Tensor]:
+def product(
+    mean_a: Tensor, variance_a: Tensor, mean_b: Tensor, variance_b: Tensor
+) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of the Gaussian proportional to the product of two densities.
 
-    Precisions add up, means are weighted by precision; this is how Bayes' rule joins two Gaussian facts (Eq. 7).
+    Precisions add up, means are weighted by precision; this is how Bayes' rule joins two Gaussian
+    facts (Eq. 7).
     """
     variance_a, variance_b = _positive(variance_a), _positive(variance_b)
     variance = 1 / (1 / variance_a + 1 / variance_b)
@@ -49,7 +58,9 @@ def grid_density(grid: Tensor, mean: Tensor | float, variance: Tensor | float) -
 
 
 def _positive(variance: Tensor | float, like: Tensor | None = None) -> Tensor:
-    variance = torch.as_tensor(variance, **({} if like is None else {"dtype": like.dtype, "device": like.device}))
+    variance = torch.as_tensor(
+        variance, **({} if like is None else {"dtype": like.dtype, "device": like.device})
+    )
     if not (variance > 0).all():
         raise ValueError(f"a variance must be positive, got {float(variance.min()):g}")
     return variance

@@ -1,7 +1,9 @@
-r"""Markov chains: finite ones with their long run and their reversal, and chains built to reach a law one chooses.
+r"""Markov chains: finite ones with their long run and their reversal, and chains built to reach a
+law one chooses.
 
-A finite chain on S states is its transition matrix P, (S, S): row i holds the probabilities $P_{ij}$ of going from
-state i to state j, so a law $\pi$ (a row of S probabilities) becomes $\pi P$ after one step.  (Notebook 01)
+A finite chain on S states is its transition matrix P, (S, S): row i holds the probabilities
+$P_{ij}$ of going from state i to state j, so a law $\pi$ (a row of S probabilities) becomes $\pi P$
+after one step.  (Notebook 01)
 """
 
 import math
@@ -14,7 +16,8 @@ from torch import Tensor
 def transition_matrix(rows: list[list[float]] | Tensor) -> Tensor:
     """Check a transition matrix and return it, (S, S) float64.
 
-    Raises ValueError unless it is square, has no negative entry, and each row sums to 1 (within 1e-6).
+    Raises ValueError unless it is square, has no negative entry, and each row sums to 1 (within
+    1e-6).
     """
     P = torch.as_tensor(rows, dtype=torch.float64)
     if P.ndim != 2 or P.shape[0] != P.shape[1] or P.numel() == 0:
@@ -23,7 +26,9 @@ def transition_matrix(rows: list[list[float]] | Tensor) -> Tensor:
         raise ValueError(f"probabilities cannot be negative, got {float(P.min()):g}")
     sums = P.sum(1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-6):
-        raise ValueError(f"each row of a transition matrix must sum to 1, got {[round(s, 6) for s in sums.tolist()]}")
+        raise ValueError(
+            f"each row of a transition matrix must sum to 1, got {[round(s, 6) for s in sums.tolist()]}"
+        )
     return P
 
 
@@ -48,11 +53,14 @@ def simulate(P: Tensor, start: int, steps: int, generator: torch.Generator) -> T
 def stationary(P: Tensor) -> Tensor:
     r"""The law with $\pi = \pi P$, (S,): the left eigenvector of P for the eigenvalue 1.
 
-    Raises ValueError when there are several, which is when the chain has more than one recurrent class.
+    Raises ValueError when there are several, which is when the chain has more than one recurrent
+    class.
     """
     recurrent = [states for states, closed in classes(P) if closed]
     if len(recurrent) > 1:
-        raise ValueError(f"this chain has {len(recurrent)} recurrent classes, {recurrent}, and so no single limit")
+        raise ValueError(
+            f"this chain has {len(recurrent)} recurrent classes, {recurrent}, and so no single limit"
+        )
     values, vectors = torch.linalg.eig(P.T)
     vector = vectors[:, (values - 1).abs().argmin()].real
     return vector / vector.sum()
@@ -61,19 +69,23 @@ def stationary(P: Tensor) -> Tensor:
 def eigenvalues(P: Tensor) -> Tensor:
     r"""Eigenvalues of P, complex, the largest in absolute value first.
 
-    The first is 1; a chain that converges does so like $|\lambda_2|^n$, oscillating where $\lambda_2$ is not positive.
+    The first is 1; a chain that converges does so like $|\lambda_2|^n$, oscillating where
+    $\lambda_2$ is not positive.
     """
     values = torch.linalg.eigvals(P)
     return values[values.abs().argsort(descending=True)]
 
 
 def classes(P: Tensor) -> list[tuple[list[int], bool]]:
-    """The communicating classes: sets of states that can reach each other, each with whether it is recurrent.
+    """The communicating classes: sets of states that can reach each other, each with whether it is
+    recurrent.
 
     In a finite chain a class is recurrent exactly when it is closed: no way leads out of it.
     """
     size = len(P)
-    reach = (torch.eye(size, dtype=torch.float64) + (P > 0)).matrix_power(size) > 0  # (S, S): i can reach j
+    reach = (torch.eye(size, dtype=torch.float64) + (P > 0)).matrix_power(
+        size
+    ) > 0  # (S, S): i can reach j
     together = reach & reach.T
     found = []
     for state in range(size):
@@ -84,7 +96,9 @@ def classes(P: Tensor) -> list[tuple[list[int], bool]]:
 
 
 def period(P: Tensor, state: int) -> int:
-    """The greatest common divisor of all times at which the chain can return to `state`; 1 means aperiodic, 0 never."""
+    """The greatest common divisor of all times at which the chain can return to `state`; 1 means
+    aperiodic, 0 never.
+    """
     step, ways, divisor = (P > 0).double(), torch.eye(len(P), dtype=torch.float64), 0
     for n in range(1, 2 * len(P) ** 2 + 1):  # enough to see every cycle and its combinations
         ways = ((ways @ step) > 0).double()
@@ -94,7 +108,9 @@ def period(P: Tensor, state: int) -> int:
 
 
 def converges(P: Tensor) -> bool:
-    """Whether the law tends to one limit from every start: exactly one recurrent class, and that aperiodic."""
+    """Whether the law tends to one limit from every start: exactly one recurrent class, and that
+    aperiodic.
+    """
     recurrent = [states for states, closed in classes(P) if closed]
     return len(recurrent) == 1 and period(P, recurrent[0][0]) == 1
 
@@ -108,12 +124,16 @@ def reverse(P: Tensor, law: Tensor) -> Tensor:
     joint = law.to(P)[:, None] * P  # (S, S): before, after
     after = joint.sum(0)
     if (after == 0).any():
-        raise ValueError(f"state {int((after == 0).nonzero()[0])} cannot be reached from this law: no way back")
+        raise ValueError(
+            f"state {int((after == 0).nonzero()[0])} cannot be reached from this law: no way back"
+        )
     return (joint / after).T
 
 
 def flow(P: Tensor) -> Tensor:
-    r"""Net probability flow $\pi_i P_{ij} - \pi_j P_{ji}$ in the long run, (S, S); all zero under detailed balance."""
+    r"""Net probability flow $\pi_i P_{ij} - \pi_j P_{ji}$ in the long run, (S, S); all zero under
+    detailed balance.
+    """
     joint = stationary(P)[:, None] * P
     return joint - joint.T
 
@@ -133,24 +153,35 @@ def autoregression(phi: Tensor, eps: Tensor) -> Tensor:
 def metropolis(
     log_density: Callable[[Tensor], Tensor], x: Tensor, scale: float, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Many chains whose stationary law has this density, known up to a factor; yields their states, for ever.
+    """Many chains whose stationary law has this density, known up to a factor; yields their states,
+    for ever.
 
-    Propose a step from N(0, scale^2); accept it with probability min(1, p(new) / p(old)), else stay.
+    Propose a step from N(0, scale^2); accept it with probability min(1, p(new) / p(old)), else
+    stay.
     x: (N,) the starts.  log_density: elementwise.  (Metropolis et al. 1953)
     """
     while True:
         new = x + scale * torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        accept = torch.rand(x.shape, generator=generator, dtype=x.dtype).log() < log_density(new) - log_density(x)
+        accept = torch.rand(x.shape, generator=generator, dtype=x.dtype).log() < log_density(
+            new
+        ) - log_density(x)
         x = torch.where(accept, new, x)
         yield x
 
 
-def langevin(score: Callable[[Tensor], Tensor], x: Tensor, step: float, generator: torch.Generator) -> Iterator[Tensor]:
-    r"""Walk uphill on the log-density and add noise: $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$.
+def langevin(
+    score: Callable[[Tensor], Tensor], x: Tensor, step: float, generator: torch.Generator
+) -> Iterator[Tensor]:
+    r"""Walk uphill on the log-density and add noise:
+    $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$.
 
-    Many chains at once, x: (N,); yields their states, for ever.  The stationary law is p only as the step h goes
-    to 0, or with a Metropolis correction.
+    Many chains at once, x: (N,); yields their states, for ever.  The stationary law is p only as
+    the step h goes to 0, or with a Metropolis correction.
     """
     while True:
-        x = x + step / 2 * score(x) + step**0.5 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = (
+            x
+            + step / 2 * score(x)
+            + step**0.5 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        )
         yield x

@@ -1,4 +1,6 @@
-"""What every notebook needs: the environment check of the first cell, sources shown, pictures embedded, progress."""
+"""What every notebook needs: the environment check of the first cell, sources shown, pictures
+embedded, progress.
+"""
 
 import base64
 import html
@@ -19,7 +21,8 @@ def check_environment(written_for: str) -> None:
     """Say in plain words whether this machine can run the notebook.
 
     written_for: the version of tutorial_lib the notebook was written with.
-    Raises RuntimeError that says what to do when a package is missing, too old, or of another series.
+    Raises RuntimeError that says what to do when a package is missing, too old, or of another
+    series.
     """
     problems = []
     if sys.version_info < (3, 11):
@@ -36,19 +39,24 @@ def check_environment(written_for: str) -> None:
             problems.append(f"{package} is missing; run `pip install {package}`")
             continue
         if _numbers(found) < _numbers(least):
-            problems.append(f"{package} {found} is too old; run `pip install -U {package}` ({least} or newer)")
+            problems.append(
+                f"{package} {found} is too old; run `pip install -U {package}` ({least} or newer)"
+            )
     if problems:
         raise RuntimeError("This notebook cannot run here yet:\n- " + "\n- ".join(problems))
     print(f"tutorial_lib {__version__}: everything this notebook needs is here.")
 
 
 def show_source(item: Callable) -> None:
-    """Print the source of a function or class of the library, the only version that the series uses."""
+    """Print the source of a function or class of the library, the only version that the series
+    uses.
+    """
     print(inspect.getsource(item).rstrip())
 
 
 def show_gif(path: Path | str, alt: str, width: int = 360):
-    """Show a GIF file inside the notebook, as HTML that GitHub, JupyterLab and exported pages all display.
+    """Show a GIF file inside the notebook, as HTML that GitHub, JupyterLab and exported pages all
+    display.
 
     alt: what the picture shows, in words.  width: on the screen, in pixels.
     """
@@ -62,9 +70,11 @@ def show_gif(path: Path | str, alt: str, width: int = 360):
 
 
 def progress(items: Iterable, total: int | None = None, unit: str = "step") -> Iterable:
-    """A progress bar with rate and time left, in a terminal or a live notebook; silent when nobody watches.
+    """A progress bar with rate and time left, in a terminal or a live notebook; silent when nobody
+    watches.
 
-    Nobody watches when the output is redirected, under CI, or when a notebook is executed by a program
+    Nobody watches when the output is redirected, under CI, or when a notebook is executed by a
+    program
     (which sets TUTORIAL_LIB_QUIET).
     """
     from tqdm import tqdm

@@ -1,7 +1,8 @@
 """Pictures: grids and strips of images, curves, histograms, and GIFs.
 
-Noise is always shown on the fixed scale [-1, 1] (anything outside is clamped), never rescaled frame by frame.
-Colours are the same throughout the series and can be told apart by the colour-blind and in grey (Okabe & Ito 2008).
+Noise is always shown on the fixed scale [-1, 1] (anything outside is clamped), never rescaled frame
+by frame. Colours are the same throughout the series and can be told apart by the colour-blind and
+in grey (Okabe & Ito 2008).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 
 class _Pyplot:
-    """matplotlib.pyplot, imported when the first figure is drawn: it takes longer than all the rest of the package."""
+    """matplotlib.pyplot, imported when the first figure is drawn: it takes longer than all the rest
+    of the package.
+    """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module("matplotlib.pyplot"), name)
@@ -39,7 +42,8 @@ Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
 
 
 def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
-    """Arrange images in a grid.  pixels: (N, C, H, W) uint8.  Returns (H', W') or (H', W', 3) uint8.
+    """Arrange images in a grid.  pixels: (N, C, H, W) uint8.  Returns (H', W') or (H', W', 3)
+    uint8.
 
     columns: as square as possible by default.  A last row that is not full is filled with white.
     """
@@ -57,7 +61,9 @@ def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 def grid(x: Tensor, columns: int | None = None, title: str = "", size: float = 4.0) -> Figure:
     """A figure of images in a grid.  x: (N, C, H, W), in [-1, 1] or uint8.  size: width in inches."""
     picture = tile(_as_pixels(x), columns)
-    figure, axes = plt.subplots(figsize=(size, size * picture.shape[0] / picture.shape[1] + 0.3 * bool(title)))
+    figure, axes = plt.subplots(
+        figsize=(size, size * picture.shape[0] / picture.shape[1] + 0.3 * bool(title))
+    )
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
@@ -65,10 +71,16 @@ def grid(x: Tensor, columns: int | None = None, title: str = "", size: float = 4
     return _closed(figure)
 
 
-def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = (), title: str = "") -> Figure:
-    """Rows of images under common column labels.  rows: each (N, C, H, W).  names: what each row is."""
+def strip(
+    rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = (), title: str = ""
+) -> Figure:
+    """Rows of images under common column labels.  rows: each (N, C, H, W).  names: what each row
+    is.
+    """
     size = (1.05 * len(labels), 1.05 * len(rows) + 0.5)
-    figure, axes = plt.subplots(len(rows), len(labels), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(rows), len(labels), figsize=size, squeeze=False, layout="constrained"
+    )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     for row, images in zip(axes, rows, strict=True):
         for axis, image in zip(row, _as_pixels(images), strict=True):
@@ -83,10 +95,16 @@ def strip(rows: Sequence[Tensor], labels: Sequence[str], names: Sequence[str] = 
     return _closed(figure)
 
 
-def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str], title: str = "") -> Figure:
-    """Rows of clouds in the plane on one scale.  Each panel: points (N, 2), or a pair (places, arrows), both (N, 2)."""
+def clouds(
+    rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str], title: str = ""
+) -> Figure:
+    """Rows of clouds in the plane on one scale.  Each panel: points (N, 2), or a pair (places,
+    arrows), both (N, 2).
+    """
     size = (1.6 * len(labels), 1.6 * len(rows) + 0.5)
-    figure, axes = plt.subplots(len(rows), len(labels), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(rows), len(labels), figsize=size, squeeze=False, layout="constrained"
+    )
     for row, panels, name in zip(axes, rows, names, strict=True):
         for axis, panel, label in zip(row, panels, labels, strict=True):
             if isinstance(panel, tuple):
@@ -101,10 +119,16 @@ def clouds(rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str]
     return _closed(figure)
 
 
-def curves(x: Sequence[float], lines: Series, title: str, xlabel: str, ylabel: str, log: str = "") -> Figure:
-    """Lines over a common x.  lines: name -> (values, colour).  log: the logarithmic axes, as "y" or "xy"."""
+def curves(
+    x: Sequence[float], lines: Series, title: str, xlabel: str, ylabel: str, log: str = ""
+) -> Figure:
+    """Lines over a common x.  lines: name -> (values, colour).  log: the logarithmic axes, as "y"
+    or "xy".
+    """
     figure, axes = plt.subplots(figsize=(6, 3))
-    for (name, (values, colour)), style in zip(lines.items(), ("-", "--", ":", "-.") * len(lines), strict=False):
+    for (name, (values, colour)), style in zip(
+        lines.items(), ("-", "--", ":", "-.") * len(lines), strict=False
+    ):
         axes.plot(x, values, style, color=colour, label=name)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, **{f"{axis}scale": "log" for axis in log})
     outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(lines) > 4 else {}
@@ -116,7 +140,8 @@ def bars(
     names: Sequence[str], values: Sequence[float] | Series, title: str, ylabel: str,
     colour: str | Sequence[str] = MODEL, top: float | None = None,
 ) -> Figure:  # fmt: skip
-    """One bar for each name, or one of each series.  values: numbers, or series -> (numbers, colour).
+    """One bar for each name, or one of each series.  values: numbers, or series -> (numbers,
+    colour).
 
     colour: of all bars, or one each, where there is one series.  top: where the axis ends.
     """
@@ -124,7 +149,9 @@ def bars(
     figure, axes = plt.subplots(figsize=(6, 3))
     for i, (label, (heights, fill)) in enumerate(series.items()):
         places = np.arange(len(names)) + (i - (len(series) - 1) / 2) * 0.8 / len(series)
-        axes.bar(places, heights, width=0.8 / len(series), color=fill, edgecolor="white", label=label)
+        axes.bar(
+            places, heights, width=0.8 / len(series), color=fill, edgecolor="white", label=label
+        )
     if len(series) > 1:
         axes.legend(frameon=False)
     slanted = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 5 else {}
@@ -138,7 +165,9 @@ def chains(graphs: dict[str, tuple[Tensor, Sequence[str]]], title: str = "") -> 
 
     graphs: name -> (P (S, S), names of the states).
     """
-    figure, axes = plt.subplots(1, len(graphs), figsize=(3.1 * len(graphs), 3.2), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(graphs), figsize=(3.1 * len(graphs), 3.2), squeeze=False, layout="constrained"
+    )
     for axis, (name, (P, states)) in zip(axes[0], graphs.items(), strict=True):
         angle = np.pi / 2 - 2 * np.pi * np.arange(len(P)) / len(P)
         places = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -163,14 +192,22 @@ def _arrow(axis, start: np.ndarray, end: np.ndarray, weight: float) -> None:
     else:
         way = (end - start) / np.linalg.norm(end - start)
         label = (start + end) / 2 + 0.2 * np.array([way[1], -way[0]])
-        style = {"connectionstyle": "arc3,rad=0.22", "arrowstyle": "-|>", "color": QUIET, "lw": width}
+        style = {
+            "connectionstyle": "arc3,rad=0.22",
+            "arrowstyle": "-|>",
+            "color": QUIET,
+            "lw": width,
+        }
         axis.annotate("", xy=end - 0.34 * way, xytext=start + 0.34 * way, arrowprops=style)
     white = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
     axis.text(*label, f"{weight:g}", ha="center", va="center", fontsize=8, bbox=white)
 
 
 def histogram(
-    clouds: dict[str, tuple[Tensor, str]], title: str, density: tuple[Tensor, Tensor] | None = None, xlabel: str = "x"
+    clouds: dict[str, tuple[Tensor, str]],
+    title: str,
+    density: tuple[Tensor, Tensor] | None = None,
+    xlabel: str = "x",
 ) -> Figure:
     """Histograms of clouds of numbers, as densities.  clouds: name -> (numbers, colour).
 
@@ -179,10 +216,19 @@ def histogram(
     density: a grid and the values of a density on it, drawn as a black line.
     """
     figure, axes = plt.subplots(figsize=(6, 3))
-    low, high = (f(float(f(cloud.min(), cloud.max())) for cloud, _ in clouds.values()) for f in (min, max))
+    low, high = (
+        f(float(f(cloud.min(), cloud.max())) for cloud, _ in clouds.values()) for f in (min, max)
+    )
     style = {"histtype": "stepfilled", "alpha": 0.5}
     for name, (cloud, colour) in clouds.items():
-        axes.hist(cloud.numpy(), bins=np.linspace(low, high, 80), density=True, color=colour, label=name, **style)
+        axes.hist(
+            cloud.numpy(),
+            bins=np.linspace(low, high, 80),
+            density=True,
+            color=colour,
+            label=name,
+            **style,
+        )
         style = {"histtype": "step", "lw": 1.8}
     if density is not None:
         axes.plot(*density, color="black", lw=1, ls="--", label="density")
@@ -192,15 +238,21 @@ def histogram(
 
 
 def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figure:
-    """Two densities on a grid and the integrand q log(q / p) of their divergence, with its signed area."""
+    """Two densities on a grid and the integrand q log(q / p) of their divergence, with its signed
+    area.
+    """
     q, p = log_q.exp(), log_p.exp()
     integrand = q * (log_q - log_p)
     figure, axes = plt.subplots(figsize=(6, 3))
     axes.plot(grid, q, color=DATA, label="q")
     axes.plot(grid, p, "--", color=NOISE, label="p")
     axes.plot(grid, integrand, color=MODEL, lw=1)
-    axes.fill_between(grid, integrand.clamp(min=0), color=MODEL, alpha=0.5, label="q log(q / p), counted up")
-    axes.fill_between(grid, integrand.clamp(max=0), color=MODEL, alpha=0.2, hatch="///", label="counted down")
+    axes.fill_between(
+        grid, integrand.clamp(min=0), color=MODEL, alpha=0.5, label="q log(q / p), counted up"
+    )
+    axes.fill_between(
+        grid, integrand.clamp(max=0), color=MODEL, alpha=0.2, hatch="///", label="counted down"
+    )
     axes.axhline(0, color="black", lw=0.5)
     axes.set(title=title, ylim=(-0.35, 1.1), xlabel="x")
     axes.legend(frameon=False, loc="upper right")
@@ -208,7 +260,9 @@ def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figu
 
 
 def film(figures: Sequence[Figure], path: Path | str, milliseconds: int = 200) -> Path:
-    """Write figures of one size as a looping GIF of at most 64 colours that rests on its last frame."""
+    """Write figures of one size as a looping GIF of at most 64 colours that rests on its last
+    frame.
+    """
     pictures = []
     for figure in figures:
         buffer = io.BytesIO()
@@ -217,13 +271,18 @@ def film(figures: Sequence[Figure], path: Path | str, milliseconds: int = 200) -
     return _loop(pictures, path, milliseconds)
 
 
-def gif(frames: Sequence[Tensor], path: Path | str, milliseconds: int = 80, columns: int | None = None) -> Path:
-    """Write a looping GIF that rests on its last frame.  frames: each (N, C, H, W), in [-1, 1] or uint8.
+def gif(
+    frames: Sequence[Tensor], path: Path | str, milliseconds: int = 80, columns: int | None = None
+) -> Path:
+    """Write a looping GIF that rests on its last frame.  frames: each (N, C, H, W), in [-1, 1] or
+    uint8.
 
     Grey images are reduced to 16 greys, because noise does not compress; colour ones to 64 colours.
     An earlier file at `path` survives a failure.
     """
-    return _loop([_palette(tile(_as_pixels(frame), columns)) for frame in frames], path, milliseconds)
+    return _loop(
+        [_palette(tile(_as_pixels(frame), columns)) for frame in frames], path, milliseconds
+    )
 
 
 def _loop(pictures: list[Image.Image], path: Path | str, milliseconds: int) -> Path:
@@ -231,7 +290,13 @@ def _loop(pictures: list[Image.Image], path: Path | str, milliseconds: int) -> P
     buffer = io.BytesIO()
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
     pictures[0].save(
-        buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
+        buffer,
+        "gif",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=durations,
+        loop=0,
+        optimize=False,
     )
     return files.write(path, buffer.getvalue())
 
@@ -244,7 +309,9 @@ def png(x: Tensor, path: Path | str, columns: int | None = None) -> Path:
 
 
 def every(count: int, frames: int) -> list[int]:
-    """Which of `count` moments to keep for an animation of at most `frames`: evenly spaced, first and last included."""
+    """Which of `count` moments to keep for an animation of at most `frames`: evenly spaced, first
+    and last included.
+    """
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, frames))})
 
 

@@ -1,7 +1,7 @@
 """How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet|...`.
 
-`make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`, and `replay`.  All of
-them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
+`make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
+and `replay`.  All of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
 """
 
 import hashlib
@@ -23,8 +23,11 @@ from tutorial_lib.files import ASSETS
 from tutorial_lib.schedule import named
 from tutorial_lib.unet import UNet, UNetConfig, restore
 
-# The settings behind the weights that ship.  Uniform t: they answer for likelihoods, too (notebook 05, section 5.11).
-SHIPPED = train.TrainConfig(steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform")
+# The settings behind the weights that ship.  Uniform t: they answer for likelihoods, too (notebook
+# 05, section 5.11).
+SHIPPED = train.TrainConfig(
+    steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform"
+)
 WEIGHTS = "fashion_mnist.safetensors"
 SEARCHED = 2000  # samples whose neighbours are looked for
 REPLAYED = (1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1300, 1600, 2000)
@@ -32,7 +35,8 @@ MILESTONES = (100, 300, 1000, 3000, 8000, 16_000, SHIPPED.steps)
 
 
 def data(folder: Path = ASSETS) -> None:
-    """Write the embedded subset: the first 1,000 training and 200 test images of each class, in their order.
+    """Write the embedded subset: the first 1,000 training and 200 test images of each class, in
+    their order.
 
     Parquet that `datasets` reads: image (784 bytes, row by row) and label (a ClassLabel).
     """
@@ -48,17 +52,30 @@ def data(folder: Path = ASSETS) -> None:
     }
     for split, each in (("train", 1000), ("test", 200)):
         images = _full(split)
-        rows = torch.cat([(images.labels == c).nonzero()[:each, 0] for c in range(10)]).sort().values
-        columns = {"image": [images.pixels[i].numpy().tobytes() for i in rows], "label": images.labels[rows].tolist()}
-        features = datasets.Features(image=datasets.Value("binary"), label=datasets.ClassLabel(names=list(CLASSES)))
+        rows = (
+            torch.cat([(images.labels == c).nonzero()[:each, 0] for c in range(10)]).sort().values
+        )
+        columns = {
+            "image": [images.pixels[i].numpy().tobytes() for i in rows],
+            "label": images.labels[rows].tolist(),
+        }
+        features = datasets.Features(
+            image=datasets.Value("binary"), label=datasets.ClassLabel(names=list(CLASSES))
+        )
         path = folder / f"fashion_mnist_{split}.parquet"
-        pq.write_table(datasets.Dataset.from_dict(columns, features=features).data.table, path, compression="zstd")
+        pq.write_table(
+            datasets.Dataset.from_dict(columns, features=features).data.table,
+            path,
+            compression="zstd",
+        )
         about["sha256"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "fashion_mnist_data.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def _full(split: str) -> Images:
-    """One split of the full Fashion-MNIST; raises FileNotFoundError where there is only the embedded subset."""
+    """One split of the full Fashion-MNIST; raises FileNotFoundError where there is only the
+    embedded subset.
+    """
     images = load("auto", split)
     if len(images) < 10_000 or (split == "train" and len(images) < 60_000):
         raise FileNotFoundError(
@@ -84,16 +101,26 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
     accuracy = float((classes == test.labels).double().mean())
     print(f"test accuracy {accuracy:.4f}")
     configuration = {
-        "recipe": {"command": "python -m tutorial_lib.recipes classifier", "epochs": epochs, "seed": seed},
+        "recipe": {
+            "command": "python -m tutorial_lib.recipes classifier",
+            "epochs": epochs,
+            "seed": seed,
+        },
         "data": train.source,
         "metrics": {"test_accuracy": accuracy, "seconds": round(time.perf_counter() - began)},
     }
-    checkpoint.save(ASSETS / "classifier.safetensors", checkpoint.prefixed("model", model.state_dict()), configuration)
+    checkpoint.save(
+        ASSETS / "classifier.safetensors",
+        checkpoint.prefixed("model", model.state_dict()),
+        configuration,
+    )
     reference()
 
 
 def reference() -> None:
-    """Store the moments of the classifier's features: of the embedded training images and of the full test set."""
+    """Store the moments of the classifier's features: of the embedded training images and of the
+    full test set.
+    """
     model, tensors, counts = evaluate.load_classifier(), {}, {}
     for split, images in (("train", load("embedded", "train")), ("test", _full("test"))):
         mean, cov = evaluate.moments(evaluate.predictions(model, images.pixels)[0])
@@ -102,13 +129,19 @@ def reference() -> None:
     configuration = {
         "what": "mean and covariance of the classifier's features of real images, to judge samples by",
         "recipe": "python -m tutorial_lib.recipes reference",
-        "classifier_sha256": hashlib.sha256((ASSETS / "classifier.safetensors").read_bytes()).hexdigest(),
+        "classifier_sha256": hashlib.sha256(
+            (ASSETS / "classifier.safetensors").read_bytes()
+        ).hexdigest(),
     }
     checkpoint.save(ASSETS / "reference.safetensors", tensors, configuration | counts)
 
 
-def train_classifier(model: evaluate.Classifier, images: Images, epochs: int, seed: int = 0) -> Iterator[float]:
-    """Train with Adam, a one-cycle learning rate and mirror images, in bf16; yields the loss of each step."""
+def train_classifier(
+    model: evaluate.Classifier, images: Images, epochs: int, seed: int = 0
+) -> Iterator[float]:
+    """Train with Adam, a one-cycle learning rate and mirror images, in bf16; yields the loss of
+    each step.
+    """
     generator = torch.Generator().manual_seed(seed)
     size = 128
     total = epochs * (len(images) // size)
@@ -131,10 +164,12 @@ def train_classifier(model: evaluate.Classifier, images: Images, epochs: int, se
 
 
 def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25) -> None:
-    """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps, and store it.
+    """Train the shipped U-Net on all 60,000 images, judge it by `count` samples of `steps` steps,
+    and store it.
 
-    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows, and looks for the
-    training images nearest to the samples.  What ships, and is judged, are the averaged weights, as float16.
+    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows,
+    and looks for the training images nearest to the samples.  What ships, and is judged, are the
+    averaged weights, as float16.
     """
     images, network = _full("train"), UNetConfig()
     torch.manual_seed(SHIPPED.seed)  # the initial weights
@@ -145,7 +180,10 @@ def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25
         if last.step % 100 == 0:
             rate = last.images_per_second
             left = (last.config.steps - last.step) * last.config.batch / rate / 60
-            print(f"step {last.step}: loss {last.loss:.4f}, {rate:.0f} images/s, {left:.0f} min left", flush=True)
+            print(
+                f"step {last.step}: loss {last.loss:.4f}, {rate:.0f} images/s, {left:.0f} min left",
+                flush=True,
+            )
         if last.step in MILESTONES:
             np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, 25).numpy())
     milestones = sorted(out.glob("step_*.npy"))
@@ -161,31 +199,43 @@ def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25
     samples = _draw(model, count, steps)
     found, generator = evaluate.report(samples), torch.Generator().manual_seed(0)
     tables = named(SHIPPED.schedule, SHIPPED.T)
-    bound = evaluate.bits_per_dimension(model, tables, _full("test").pixels, generator, SHIPPED.target)
-    configuration["metrics"] = {"sampler": f"dpm++, {steps} steps, seed 0"} | found | {"bits_per_dimension": bound}
+    bound = evaluate.bits_per_dimension(
+        model, tables, _full("test").pixels, generator, SHIPPED.target
+    )
+    configuration["metrics"] = (
+        {"sampler": f"dpm++, {steps} steps, seed 0"} | found | {"bits_per_dimension": bound}
+    )
     checkpoint.save(ASSETS / WEIGHTS, averaged, configuration)
     print(json.dumps(configuration["metrics"], indent=1))
     _search(samples[:SEARCHED], steps)
 
 
 def nearest(count: int = SEARCHED, steps: int = 25) -> None:
-    """Draw the first samples by which the shipped weights were judged, and search the training images for copies."""
+    """Draw the first samples by which the shipped weights were judged, and search the training
+    images for copies.
+    """
     _search(_draw(restore(*checkpoint.load(ASSETS / WEIGHTS)), count, steps), steps)
 
 
 def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> None:
-    """Store how far uint8 samples (N, 1, 28, 28) are from their nearest training images, by pixels and by features.
+    """Store how far uint8 samples (N, 1, 28, 28) are from their nearest training images, by pixels
+    and by features.
 
-    Beside them the same for the embedded test images, which are certainly no copies.  Of the `first` samples, and of
-    the `closest` (by pixels) among the others, the pictures, and the indices and pictures of the three nearest.
+    Beside them the same for the embedded test images, which are certainly no copies.  Of the
+    `first` samples, and of the `closest` (by pixels) among the others, the pictures, and the
+    indices and pictures of the three nearest.
     """
     train, test, model = _full("train"), load("embedded", "test"), evaluate.load_classifier()
     known = {"pixels": train.pixels, "features": evaluate.predictions(model, train.pixels)[0]}
     tensors = {}
     for name, pixels in (("test", test.pixels), ("samples", samples)):
         points = {"pixels": pixels, "features": evaluate.predictions(model, pixels)[0]}
-        found = {space: evaluate.nearest(points[space], known[space], 3) for space in known}  # (N, 3) each
-        tensors |= {f"{name}.{space}": distances[:, 0].float() for space, (_, distances) in found.items()}
+        found = {
+            space: evaluate.nearest(points[space], known[space], 3) for space in known
+        }  # (N, 3) each
+        tensors |= {
+            f"{name}.{space}": distances[:, 0].float() for space, (_, distances) in found.items()
+        }
     order = found["pixels"][1][:, 0].argsort()
     shown = torch.cat([torch.arange(first), order[order >= first][:closest]])
     tensors |= {"shown.samples": samples[shown], "shown.numbers": shown}
@@ -204,14 +254,21 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
 
 
 def replay(count: int = 12) -> None:
-    """Record a short training run for notebook 05: all losses, and at the steps `REPLAYED` the loss by t and samples.
+    """Record a short training run for notebook 05: all losses, and at the steps `REPLAYED` the loss
+    by t and samples.
 
     Both for the weights as they are and for their average: see `widgets.recorded` for the shapes.
     """
     torch.manual_seed(SHIPPED.seed)  # the initial weights
-    model, config = UNet(UNetConfig()), replace(SHIPPED, steps=REPLAYED[-1], ema=0.998, report_every=1)
+    model, config = (
+        UNet(UNetConfig()),
+        replace(SHIPPED, steps=REPLAYED[-1], ema=0.998, report_every=1),
+    )
     x_0, t, eps = train.draw(load("embedded", "test"), 1, replace(config, batch=1000, seed=1))
-    tables, found = named(config.schedule, config.T), {"steps": [], "losses": [], "by_t": [], "samples": []}
+    tables, found = (
+        named(config.schedule, config.T),
+        {"steps": [], "losses": [], "by_t": [], "samples": []},
+    )
     for last in train.train(model, _full("train"), config, device="cpu"):
         found["losses"] += last.losses
         if last.step in REPLAYED:
@@ -219,12 +276,18 @@ def replay(count: int = 12) -> None:
             with torch.no_grad():
                 losses = [train.training_step(net, tables, x_0, t, eps, config) for net in networks]
             found["steps"].append(last.step)
-            found["by_t"].append([[float(loss[(t - 1) // 100 == k].mean()) for k in range(10)] for loss in losses])
+            found["by_t"].append(
+                [[float(loss[(t - 1) // 100 == k].mean()) for k in range(10)] for loss in losses]
+            )
             found["samples"].append(torch.stack([_draw(net, count, 25) for net in networks]))
             print(f"step {last.step}: loss {last.loss:.4f}", flush=True)
     tensors = {name: torch.tensor(found[name]) for name in ("steps", "losses", "by_t")}
     configuration = {"recipe": "python -m tutorial_lib.recipes replay", "train": asdict(config)}
-    checkpoint.save(ASSETS / "replay.safetensors", tensors | {"samples": torch.stack(found["samples"])}, configuration)
+    checkpoint.save(
+        ASSETS / "replay.safetensors",
+        tensors | {"samples": torch.stack(found["samples"])},
+        configuration,
+    )
 
 
 def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
@@ -233,7 +296,9 @@ def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
         named(SHIPPED.schedule, SHIPPED.T),
         sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0)),
     )
-    runs = (sample.dpm_solver(model, tables, x_T, SHIPPED.target, steps) for x_T in noise.split(250))
+    runs = (
+        sample.dpm_solver(model, tables, x_T, SHIPPED.target, steps) for x_T in noise.split(250)
+    )
     return torch.cat([to_pixels(sample.final(run)) for run in runs])
 
 

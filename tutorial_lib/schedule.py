@@ -17,7 +17,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    r"""The tables that belong to $\beta_1, \dots, \beta_T$, all float64 on the CPU, all of length T + 1.
+    r"""The tables that belong to $\beta_1, \dots, \beta_T$, all float64 on the CPU, all of length T
+    + 1.
 
     beta: (T + 1,) with `beta[0] == 0`; every later entry in (0, 1), the last one in (0, 1].
     Raises ValueError for anything else; warns when $\bar\alpha_T > 10^{-3}$, because then the
@@ -62,12 +63,15 @@ class NoiseSchedule:
 
     @cached_property
     def alpha_bar(self) -> Tensor:
-        r"""$\bar\alpha_t = \prod_{s \le t} \alpha_s$: the share of the data's variance left after t steps (Eq. 4)."""
+        r"""$\bar\alpha_t = \prod_{s \le t} \alpha_s$: the share of the data's variance left after t
+        steps (Eq. 4).
+        """
         return self.alpha.cumprod(0)
 
     @cached_property
     def beta_tilde(self) -> Tensor:
-        r"""$\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t$, the posterior variance (Eq. 7).
+        r"""$\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t$, the posterior
+        variance (Eq. 7).
 
         `beta_tilde[1] == 0`: given x_0, the step from x_1 back to x_0 leaves nothing to chance.
         """
@@ -91,25 +95,41 @@ class NoiseSchedule:
         return table[t.long().cpu()].to(like).view(-1, *[1] * (like.ndim - 1))
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        r"""$\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, each (B, 1, ...), in the dtype of `like` (Eq. 4)."""
-        return self.at(self.alpha_bar.sqrt(), t, like), self.at((1 - self.alpha_bar).sqrt(), t, like)
+        r"""$\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, each (B, 1, ...), in the dtype of
+        `like` (Eq. 4).
+        """
+        return self.at(self.alpha_bar.sqrt(), t, like), self.at(
+            (1 - self.alpha_bar).sqrt(), t, like
+        )
 
     def check_t(self, t: Tensor, batch: int) -> None:
         """Raise TypeError or ValueError unless t holds `batch` integers in 1..T."""
-        if not isinstance(t, Tensor) or t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
+        if (
+            not isinstance(t, Tensor)
+            or t.is_floating_point()
+            or t.is_complex()
+            or t.dtype == torch.bool
+        ):
             got = t.dtype if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(f"t must be a tensor of integers, got {got}; use torch.tensor([...]) or steps(t, batch)")
+            raise TypeError(
+                f"t must be a tensor of integers, got {got}; use torch.tensor([...]) or steps(t, batch)"
+            )
         if t.shape != (batch,):
-            raise ValueError(f"t must have shape ({batch},), one step for each image, got {tuple(t.shape)}")
+            raise ValueError(
+                f"t must have shape ({batch},), one step for each image, got {tuple(t.shape)}"
+            )
         if batch and not 1 <= int(t.min()) <= int(t.max()) <= self.T:
             raise ValueError(f"t must lie in 1..{self.T}, got {int(t.min())}..{int(t.max())}")
 
     def strided(self, tau: Tensor) -> "NoiseSchedule":
         r"""The schedule that visits only the steps tau of this one.
 
-        tau: (S + 1,) increasing integers from 0 to T; or to an earlier step, for a chain that begins there:
-        `torch.arange(t + 1)` keeps the first t steps, as they are.  The new schedule has S steps and
-        $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
+        tau: (S + 1,) increasing integers from 0 to T; or to an earlier step, for a chain that
+        begins there:
+        `torch.arange(t + 1)` keeps the first t steps, as they are.  The new schedule has S steps
+        and
+        $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence
+        $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
         """
         alpha_bar = self.alpha_bar[tau]
         with warnings.catch_warnings():  # said once already, when this schedule was made
@@ -129,21 +149,26 @@ def steps(t: int, batch: int = 1) -> Tensor:
 
 
 def even_tau(T: int, S: int | None = None) -> Tensor:
-    """S of the steps 1..T, spread evenly and ending at T, with 0 in front: an int64 tensor of length S + 1.
+    """S of the steps 1..T, spread evenly and ending at T, with 0 in front: an int64 tensor of
+    length S + 1.
 
     All of them by default.  Raises ValueError unless 1 <= S <= T.
     """
     S = T if S is None else S
     if not 1 <= S <= T:
-        raise ValueError(f"the number of sampling steps must lie in 1..{T} (the schedule's T), got {S}")
+        raise ValueError(
+            f"the number of sampling steps must lie in 1..{T} (the schedule's T), got {S}"
+        )
     return torch.linspace(0, T, S + 1, dtype=torch.float64).round().long()
 
 
 def karras_tau(schedule: NoiseSchedule, S: int | None = None) -> Tensor:
-    r"""S of the steps 1..T at which the seventh root of noise / signal is as evenly spaced as whole steps allow.
+    r"""S of the steps 1..T at which the seventh root of noise / signal is as evenly spaced as whole
+    steps allow.
 
-    noise / signal $= \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$; the largest is the one nearest to 80, or what the
-    schedule reaches, unless S leaves no choice.  An int64 tensor of length S + 1 with 0 in front; all steps by default.
+    noise / signal $= \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$; the largest is the one nearest to
+    80, or what the schedule reaches, unless S leaves no choice.  An int64 tensor of length S + 1
+    with 0 in front; all steps by default.
     (Karras et al. 2022, Eq. 5; arXiv 2206.00364.)  Raises ValueError unless 1 <= S <= T.
     """
     S = len(even_tau(schedule.T, S)) - 1  # raises
@@ -161,7 +186,9 @@ def constant(T: int, beta: float = 0.01) -> NoiseSchedule:
     return from_betas(torch.full((_count(T),), beta, dtype=torch.float64))
 
 
-def linear(T: int, beta_1: float = 1e-4, beta_T: float = 0.02, rescaled: bool = False) -> NoiseSchedule:
+def linear(
+    T: int, beta_1: float = 1e-4, beta_T: float = 0.02, rescaled: bool = False
+) -> NoiseSchedule:
     r"""$\beta_t$ rises in equal steps from beta_1 to beta_T (Ho et al. 2020, section 4).
 
     rescaled: multiply all betas by 1000 / T, so that a shorter chain destroys about as much as one
@@ -191,11 +218,14 @@ def sigmoid(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule
 def geometric(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
     r"""$\beta_t$ grows by the same factor at every step."""
     ends = torch.tensor([beta_1, beta_T], dtype=torch.float64).log()
-    return from_betas(torch.linspace(float(ends[0]), float(ends[1]), _count(T), dtype=torch.float64).exp())
+    return from_betas(
+        torch.linspace(float(ends[0]), float(ends[1]), _count(T), dtype=torch.float64).exp()
+    )
 
 
 def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> NoiseSchedule:
-    r"""$\bar\alpha_t = f(t) / f(0)$, $f(t) = \cos^2\left(\frac{t/T + s}{1 + s} \frac{\pi}{2}\right)$.
+    r"""$\bar\alpha_t = f(t) / f(0)$,
+    $f(t) = \cos^2\left(\frac{t/T + s}{1 + s} \frac{\pi}{2}\right)$.
 
     Betas are clipped above, at beta_max, and not below.  (Nichol & Dhariwal 2021, Eq. 17)
     """
@@ -205,7 +235,9 @@ def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> NoiseSchedule:
 
 
 def zero_terminal(schedule: NoiseSchedule) -> NoiseSchedule:
-    r"""The same schedule with $\beta_T = 1$, so that x_T is pure noise: then only x_0 or v can be predicted at T."""
+    r"""The same schedule with $\beta_T = 1$, so that x_T is pure noise: then only x_0 or v can be
+    predicted at T.
+    """
     beta = schedule.beta[1:].clone()
     beta[-1] = 1
     return from_betas(beta)
@@ -222,7 +254,9 @@ NAMED: dict[str, Callable[[int], NoiseSchedule]] = {
 
 
 def named(name: str, T: int) -> NoiseSchedule:
-    """The schedule of that name with its usual constants.  Raises ValueError for an unknown name or T < 1."""
+    """The schedule of that name with its usual constants.  Raises ValueError for an unknown name or
+    T < 1.
+    """
     if name not in NAMED:
         raise ValueError(f"unknown schedule {name!r}; choose one of {', '.join(NAMED)}")
     return NAMED[name](T)

@@ -1,6 +1,8 @@
-r"""Data simple enough for everything about them to be known exactly: mixtures of Gaussians, and a Swiss roll.
+r"""Data simple enough for everything about them to be known exactly: mixtures of Gaussians, and a
+Swiss roll.
 
-For them the best possible network, $E[x_0 | x_t]$, is a formula, and samplers can be checked against the truth.
+For them the best possible network, $E[x_0 | x_t]$, is a formula, and samplers can be checked
+against the truth.
 """
 
 import math
@@ -34,9 +36,11 @@ class Mixture:
         return torch.logsumexp(self._joint(x, self.means, self.variance), dim=1)
 
     def x_0_hat(self, x_t: Tensor, alpha_bar: float) -> Tensor:
-        r"""$E[x_0 | x_t]$ for points x_t, (N, D), that `q_sample` has noised to $\bar\alpha_t$: the perfect network.
+        r"""$E[x_0 | x_t]$ for points x_t, (N, D), that `q_sample` has noised to $\bar\alpha_t$: the
+        perfect network.
 
-        Each component answers for itself, as for a single Gaussian; Bayes says how likely each one is.
+        Each component answers for itself, as for a single Gaussian; Bayes says how likely each one
+        is.
         """
         signal, spread = math.sqrt(alpha_bar), alpha_bar * self.variance + 1 - alpha_bar
         share = self._joint(x_t, signal * self.means, spread).softmax(dim=1)  # (N, K)

@@ -1,8 +1,10 @@
-"""Algorithm 1, and what makes it quick and pleasant: steps from the middle, EMA, bfloat16, resuming, processes.
+"""Algorithm 1, and what makes it quick and pleasant: steps from the middle, EMA, bfloat16,
+resuming, processes.
 
-`train` takes any network that maps (x_t, t) to a tensor like x_t, and is a generator: the caller owns progress
-bars, pictures and stopping.  What step k draws (images, steps t, noise) depends on the seed and on k alone, so
-a resumed run follows the uninterrupted one, and two processes draw what one would.
+`train` takes any network that maps (x_t, t) to a tensor like x_t, and is a generator: the caller
+owns progress bars, pictures and stopping.  What step k draws (images, steps t, noise) depends on
+the seed and on k alone, so a resumed run follows the uninterrupted one, and two processes draw what
+one would.
 """
 
 import copy
@@ -27,7 +29,13 @@ from tutorial_lib.schedule import NoiseSchedule, named
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
 T_SAMPLING = ("logit-normal", "uniform")
-LEGAL = {"target": TARGETS, "loss": LOSSES, "precision": PRECISIONS, "optimizer": OPTIMIZERS, "t_sampling": T_SAMPLING}
+LEGAL = {
+    "target": TARGETS,
+    "loss": LOSSES,
+    "precision": PRECISIONS,
+    "optimizer": OPTIMIZERS,
+    "t_sampling": T_SAMPLING,
+}
 SPREAD = 1.2  # of the normal behind logit-normal steps: the first and the last tenth of 1..T get 3.4 % each
 FILE = "checkpoint.safetensors"
 
@@ -37,14 +45,18 @@ class TrainConfig:
     """Everything that determines a training run, beside the network and the data.
 
     steps: optimiser steps.  batch: images a step, over all processes and accumulated pieces.
-    optimizer: "muon" moves the weights of convolutions by Muon and all others by Adam, "adam" moves all by Adam.
-    lr, lr_end: Adam's learning rate rises over `warmup` steps to lr and falls along half a cosine to lr_end.
+    optimizer: "muon" moves the weights of convolutions by Muon and all others by Adam, "adam" moves
+    all by Adam.
+    lr, lr_end: Adam's learning rate rises over `warmup` steps to lr and falls along half a cosine
+    to lr_end.
     lr_muon: Muon's, which rises and falls with it.  momentum: Muon's.
-    ema: decay of the averaged weights.  clip: largest norm of the gradient.  accumulation: pieces a batch is cut
-    into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
+    ema: decay of the averaged weights.  clip: largest norm of the gradient.  accumulation: pieces a
+    batch is cut into, to save memory.  precision: "bf16", "fp16", "no", or "auto" (bf16 where the
+    hardware has it).
     flip: mirror half of the images (wrong for shoes: notebook 05).  target: eps, x_0, v or mu.
-    loss: l2, l1 or huber.  schedule, T: the noise schedule.  t_sampling: "logit-normal" draws steps t from the middle
-    more often (Esser et al. 2024, arXiv 2403.03206), "uniform" all alike (worse pictures, better bound).
+    loss: l2, l1 or huber.  schedule, T: the noise schedule.  t_sampling: "logit-normal" draws steps
+    t from the middle more often (Esser et al. 2024, arXiv 2403.03206), "uniform" all alike (worse
+    pictures, better bound).
     report_every, save_every: in steps.
     Raises ValueError for anything out of range.
     """
@@ -72,18 +84,35 @@ class TrainConfig:
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "lr", "lr_muon", "clip", "accumulation", "report_every", "save_every"):
+        for name in (
+            "steps",
+            "batch",
+            "lr",
+            "lr_muon",
+            "clip",
+            "accumulation",
+            "report_every",
+            "save_every",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not (0 <= self.ema < 1 and 0 <= self.momentum < 1):
-            raise ValueError(f"ema and momentum must lie in [0, 1), got {self.ema} and {self.momentum}")
+            raise ValueError(
+                f"ema and momentum must lie in [0, 1), got {self.ema} and {self.momentum}"
+            )
         if self.warmup < 0 or self.lr_end < 0:
-            raise ValueError(f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}")
+            raise ValueError(
+                f"warmup and lr_end must not be negative, got {self.warmup} and {self.lr_end}"
+            )
         if self.batch % self.accumulation:
-            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces")
+            raise ValueError(
+                f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces"
+            )
         for name, legal in LEGAL.items():
             if getattr(self, name) not in legal:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}")
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(legal)}"
+                )
         named(self.schedule, self.T)  # raises for an unknown schedule or T
 
 
@@ -112,13 +141,17 @@ def train(
     model: nn.Module, images: Images, config: TrainConfig, out: Path | str | None = None,
     about: dict[str, Any] | None = None, resume: bool = False, minutes: float | None = None, device: str | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
-    """Train `model` in place by Algorithm 1, t as `t_sampling` says; yield a `Progress` every `report_every` steps.
+    """Train `model` in place by Algorithm 1, t as `t_sampling` says; yield a `Progress` every
+    `report_every` steps.
 
-    out: folder for the checkpoint (network, EMA, optimiser, configuration), written every `save_every` steps,
-    at the end, and when the caller stops iterating.  about: what else its JSON should say ("model": ...).
-    resume: go on from that checkpoint; the configuration must be the same, but for the number of steps.
-    minutes: choose the number of steps so that the run takes about as long as this, whatever the caller does in
-    between included; chosen from the speed so far and corrected on the way, so that lr_end is reached in time.
+    out: folder for the checkpoint (network, EMA, optimiser, configuration), written every
+    `save_every` steps, at the end, and when the caller stops iterating.  about: what else its JSON
+    should say ("model": ...).
+    resume: go on from that checkpoint; the configuration must be the same, but for the number of
+    steps.
+    minutes: choose the number of steps so that the run takes about as long as this, whatever the
+    caller does in between included; chosen from the speed so far and corrected on the way, so that
+    lr_end is reached in time.
     device: "cpu" keeps off an accelerator; None takes the best there is.
     Raises ValueError when the loss stops being a number: the last good checkpoint stays.
     """
@@ -132,7 +165,9 @@ def train(
     if resume:
         start = _restore(_required(out) / FILE, model, ema_model, optimizers, config, about or {})
     save = (
-        partial(_save, out, model, ema_model, optimizers, about or {}) if out and accelerator.is_main_process else None
+        partial(_save, out, model, ema_model, optimizers, about or {})
+        if out and accelerator.is_main_process
+        else None
     )
     losses: list[Tensor] = []
     started = began = time.perf_counter()
@@ -143,11 +178,15 @@ def train(
             lr = learning_rate(step, config)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * lr / config.lr
-            losses.append(_optimise(accelerator, network, optimizer, schedule, images, step, config))
+            losses.append(
+                _optimise(accelerator, network, optimizer, schedule, images, step, config)
+            )
             update_ema(ema_model, model, step, config.ema)
             if minutes and (step - start) % MEASURED == 0:
                 elapsed = torch.tensor(time.perf_counter() - started, device=accelerator.device)
-                elapsed = float(accelerator.reduce(elapsed, reduction="mean"))  # all processes agree
+                elapsed = float(
+                    accelerator.reduce(elapsed, reduction="mean")
+                )  # all processes agree
                 config = _fit(config, step, step - start, elapsed, minutes)
             due = step == config.steps or step % config.save_every == 0
             if due or step % config.report_every == 0:
@@ -164,18 +203,27 @@ def train(
                     raise
                 began, seen = time.perf_counter(), step
     finally:
-        accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # mixed precision had wrapped its forward
+        accelerator.unwrap_model(
+            network, keep_fp32_wrapper=False
+        )  # mixed precision had wrapped its forward
 
 
 MEASURED = 20  # after so many steps, again and again, `minutes` are turned into a number of steps
 
 
 def training_step(
-    network: nn.Module, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, config: TrainConfig
+    network: nn.Module,
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    config: TrainConfig,
 ) -> Tensor:
-    r"""The loss of one batch (Algorithm 1, line 5; Eq. 14): noise the data, ask the network, compare.
+    r"""The loss of one batch (Algorithm 1, line 5; Eq. 14): noise the data, ask the network,
+    compare.
 
-    x_0: (B, C, H, W) in [-1, 1].  t: (B,) in 1..T.  eps: like x_0.  Returns the loss of each image, (B,).
+    x_0: (B, C, H, W) in [-1, 1].  t: (B,) in 1..T.  eps: like x_0.  Returns the loss of each image,
+    (B,).
     """
     x_t = q_sample(schedule, x_0, t, eps)
     target = target_from(schedule, config.target, x_0, eps, t)
@@ -183,14 +231,18 @@ def training_step(
 
 
 def draw(images: Images, step: int, config: TrainConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """What training step number `step` sees: x_0, t and eps, the same on every machine and in every process.
+    """What training step number `step` sees: x_0, t and eps, the same on every machine and in every
+    process.
 
-    Images come in a new random order each epoch; t is uniform on 1..T (Algorithm 1, line 3), or logit-normal: T / (1 +
-    exp(-z)), rounded up, where z is normal with standard deviation `SPREAD`; eps is standard normal.
+    Images come in a new random order each epoch; t is uniform on 1..T (Algorithm 1, line 3), or
+    logit-normal: T / (1 + exp(-z)), rounded up, where z is normal with standard deviation `SPREAD`;
+    eps is standard normal.
     (Algorithm 1, lines 2 to 4; notebook 05)
     """
     generator = _generator(config.seed, step)
-    positions = torch.arange((step - 1) * config.batch, step * config.batch)  # counted over all epochs
+    positions = torch.arange(
+        (step - 1) * config.batch, step * config.batch
+    )  # counted over all epochs
     indices = torch.empty_like(positions)
     for epoch in (positions // len(images)).unique().tolist():
         here = positions // len(images) == epoch
@@ -219,24 +271,39 @@ def _order(count: int, epoch: int, seed: int) -> Tensor:
 
 
 def _generator(seed: int, k: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 1_000_003 + k) % 2**32)  # torch uses 32 bits of a seed
+    return torch.Generator().manual_seed(
+        (seed * 1_000_003 + k) % 2**32
+    )  # torch uses 32 bits of a seed
 
 
-def _optimizers(model: nn.Module, config: TrainConfig, precision: str) -> dict[str, torch.optim.Optimizer]:
-    """Adam, and Muon for the weights of convolutions if there are any and the configuration wants it."""
+def _optimizers(
+    model: nn.Module, config: TrainConfig, precision: str
+) -> dict[str, torch.optim.Optimizer]:
+    """Adam, and Muon for the weights of convolutions if there are any and the configuration wants
+    it.
+    """
     weights = [p for p in model.parameters() if p.ndim == 4 and config.optimizer == "muon"]
     others = [p for p in model.parameters() if p.ndim != 4 or config.optimizer != "muon"]
     made: dict[str, torch.optim.Optimizer] = {}
     if others:
-        made["adam"] = torch.optim.Adam([{"params": others, "initial_lr": config.lr}], betas=(0.9, 0.99), fused=True)
+        made["adam"] = torch.optim.Adam(
+            [{"params": others, "initial_lr": config.lr}], betas=(0.9, 0.99), fused=True
+        )
     if weights:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        made["muon"] = Muon([{"params": weights, "initial_lr": config.lr_muon}], config.lr_muon, config.momentum, dtype)
+        made["muon"] = Muon(
+            [{"params": weights, "initial_lr": config.lr_muon}],
+            config.lr_muon,
+            config.momentum,
+            dtype,
+        )
     return made
 
 
 class _Together(torch.optim.Optimizer):
-    """Several optimisers as one, so that 16-bit gradients are scaled back, and found to be finite, once for all."""
+    """Several optimisers as one, so that 16-bit gradients are scaled back, and found to be finite,
+    once for all.
+    """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         super().__init__([group for part in parts for group in part.param_groups], {})
@@ -250,9 +317,16 @@ class _Together(torch.optim.Optimizer):
             part.step()
 
 
-def _optimise(accelerator, network, optimizer, schedule, images: Images, step: int, config: TrainConfig) -> Tensor:
-    """One step of the optimiser: this process's share of the batch, piece by piece.  Returns the mean loss."""
-    x_0, t, eps = (part[accelerator.process_index :: accelerator.num_processes] for part in draw(images, step, config))
+def _optimise(
+    accelerator, network, optimizer, schedule, images: Images, step: int, config: TrainConfig
+) -> Tensor:
+    """One step of the optimiser: this process's share of the batch, piece by piece.  Returns the
+    mean loss.
+    """
+    x_0, t, eps = (
+        part[accelerator.process_index :: accelerator.num_processes]
+        for part in draw(images, step, config)
+    )
     total = torch.zeros((), device=accelerator.device)
     for piece in torch.arange(len(t)).chunk(config.accumulation):
         with accelerator.accumulate(network):
@@ -273,13 +347,17 @@ def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) 
     The decay warms up as (1 + step) / (10 + step), so that the average forgets its random start.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(ema_model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+    torch._foreach_lerp_(
+        list(ema_model.parameters()), [p.detach() for p in model.parameters()], 1 - decay
+    )
     for averaged, present in zip(ema_model.buffers(), model.buffers(), strict=True):
         averaged.copy_(present)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """The learning rate of a step: a straight rise over the warm-up, then half a cosine from lr to lr_end."""
+    """The learning rate of a step: a straight rise over the warm-up, then half a cosine from lr to
+    lr_end.
+    """
     if step <= config.warmup:
         return config.lr * step / config.warmup
     done = (step - config.warmup) / max(config.steps - config.warmup, 1)
@@ -287,7 +365,9 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def _fit(config: TrainConfig, step: int, done: int, seconds: float, minutes: float) -> TrainConfig:
-    """As many steps as fit, if those that are left take as long as the `done` ones, which took `seconds` together."""
+    """As many steps as fit, if those that are left take as long as the `done` ones, which took
+    `seconds` together.
+    """
     left = round((60 * minutes - seconds) * done / seconds)
     return replace(config, steps=step + max(left, 0))
 
@@ -300,8 +380,14 @@ def _finite(values: list[float], step: int, out: Path | str | None) -> list[floa
 
 
 def _diverged(what: str, step: int, out: Path | str | None) -> ValueError:
-    kept = f"the last good checkpoint is kept in {out}; " if out and (Path(out) / FILE).exists() else ""
-    return ValueError(f"{what} at step {step}, so training stopped; {kept}try a lower lr, a lower clip or precision no")
+    kept = (
+        f"the last good checkpoint is kept in {out}; "
+        if out and (Path(out) / FILE).exists()
+        else ""
+    )
+    return ValueError(
+        f"{what} at step {step}, so training stopped; {kept}try a lower lr, a lower clip or precision no"
+    )
 
 
 def _accelerator(config: TrainConfig, device: str | None):
@@ -312,7 +398,9 @@ def _accelerator(config: TrainConfig, device: str | None):
         AcceleratorState._reset_state(reset_partial_state=True)  # a notebook trains more than once
     precision = _best_precision(device) if config.precision == "auto" else config.precision
     accelerator = Accelerator(
-        mixed_precision=precision, gradient_accumulation_steps=config.accumulation, cpu=device == "cpu"
+        mixed_precision=precision,
+        gradient_accumulation_steps=config.accumulation,
+        cpu=device == "cpu",
     )
     if config.batch % (accelerator.num_processes * config.accumulation):
         raise ValueError(
@@ -335,7 +423,9 @@ def _required(out: Path | str | None) -> Path:
     return Path(out)
 
 
-def _save(out, model, ema_model, optimizers, about: dict[str, Any], step: int, config: TrainConfig) -> None:
+def _save(
+    out, model, ema_model, optimizers, about: dict[str, Any], step: int, config: TrainConfig
+) -> None:
     names = {parameter: name for name, parameter in model.named_parameters()}
     states = {
         f"{kind}.{names[parameter]}.{key}": torch.as_tensor(value)
@@ -343,19 +433,31 @@ def _save(out, model, ema_model, optimizers, about: dict[str, Any], step: int, c
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
     }
-    tensors = checkpoint.prefixed("model", model.state_dict()) | checkpoint.prefixed("ema", ema_model.state_dict())
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):  # the update after a last finite loss
+    tensors = checkpoint.prefixed("model", model.state_dict()) | checkpoint.prefixed(
+        "ema", ema_model.state_dict()
+    )
+    if not all(
+        tensor.isfinite().all() for tensor in tensors.values()
+    ):  # the update after a last finite loss
         raise _diverged("the weights stopped being numbers", step, Path(out))
-    checkpoint.save(Path(out) / FILE, tensors | states, about | {"train": asdict(config), "step": step})
+    checkpoint.save(
+        Path(out) / FILE, tensors | states, about | {"train": asdict(config), "step": step}
+    )
 
 
-def _restore(path: Path, model, ema_model, optimizers, config: TrainConfig, about: dict[str, Any]) -> int:
+def _restore(
+    path: Path, model, ema_model, optimizers, config: TrainConfig, about: dict[str, Any]
+) -> int:
     tensors, configuration = checkpoint.load(path)
     then, now = dict(configuration.get("train", {})), asdict(config)
     for key in now.keys() - {"steps", "report_every", "save_every"}:
         if then.get(key) != now[key]:
-            raise ValueError(f"{path} was trained with {key} = {then.get(key)}, not {now[key]}; resume with the same")
-    if configuration.get("model") != json.loads(json.dumps(about.get("model"))):  # a tuple returns as a list
+            raise ValueError(
+                f"{path} was trained with {key} = {then.get(key)}, not {now[key]}; resume with the same"
+            )
+    if configuration.get("model") != json.loads(
+        json.dumps(about.get("model"))
+    ):  # a tuple returns as a list
         raise ValueError(
             f"{path} holds weights of another network: {configuration.get('model')}, not {about.get('model')}"
         )

@@ -18,11 +18,13 @@ from tutorial_lib.blocks import Attention, Down, ResidualBlock, Up, time_embeddi
 class UNetConfig:
     """What determines a `UNet`'s shape.
 
-    image_size: height and width in pixels, a multiple of patch * 2 ** (levels - 1).  channels: 1 grey, 3 colour.
+    image_size: height and width in pixels, a multiple of patch * 2 ** (levels - 1).  channels: 1
+    grey, 3 colour.
     patch: side of the square of pixels that the stem folds into channels (1: none).
-    widths: channels of each level, finest first.  blocks: residual blocks a level, on the way down and on
-    the way up; each hands its output across to its partner.  heads: of the attention in the middle, at the coarsest
-    level.  groups: of every group norm.  self_conditioning: whether the network also takes its last estimate of x_0.
+    widths: channels of each level, finest first.  blocks: residual blocks a level, on the way down
+    and on the way up; each hands its output across to its partner.  heads: of the attention in the
+    middle, at the coarsest level.  groups: of every group norm.  self_conditioning: whether the
+    network also takes its last estimate of x_0.
     Raises ValueError when the image cannot be halved often enough, naming the nearest legal sizes.
     """
 
@@ -37,8 +39,14 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        if not self.widths or min(self.channels, self.patch, self.blocks, self.heads, self.groups, *self.widths) < 1:
-            raise ValueError(f"every size in a UNetConfig must be a positive whole number, got {self}")
+        if (
+            not self.widths
+            or min(self.channels, self.patch, self.blocks, self.heads, self.groups, *self.widths)
+            < 1
+        ):
+            raise ValueError(
+                f"every size in a UNetConfig must be a positive whole number, got {self}"
+            )
         for width in self.widths:
             if width % self.groups:
                 raise ValueError(f"width {width} is not a multiple of groups = {self.groups}")
@@ -57,15 +65,22 @@ class UNet(nn.Module):
     """Predicts, from a noisy image and its step, what `TrainConfig.target` says (eps, x_0 or v).
 
     x_t: (B, channels, image_size, image_size), about unit variance.  t: (B,) integers.
-    x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; zeros by default
+    x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; zeros by
+    default
     (Chen et al. 2022, arXiv 2208.04202).  Returns a tensor shaped like x_t.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        first, width_t, folded = config.widths[0], 4 * config.widths[0], config.channels * config.patch**2
-        self.embed = nn.Sequential(nn.Linear(first, width_t), nn.SiLU(), nn.Linear(width_t, width_t), nn.SiLU())
+        first, width_t, folded = (
+            config.widths[0],
+            4 * config.widths[0],
+            config.channels * config.patch**2,
+        )
+        self.embed = nn.Sequential(
+            nn.Linear(first, width_t), nn.SiLU(), nn.Linear(width_t, width_t), nn.SiLU()
+        )
         self.stem = nn.Conv2d(folded * (1 + config.self_conditioning), first, 3, padding=1)
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:
@@ -93,9 +108,13 @@ class UNet(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None = None) -> Tensor:
         self._check(x_t, t)
         if self.config.self_conditioning:
-            x_t = torch.cat([x_t, torch.zeros_like(x_t) if x_0_hat is None else x_0_hat], dim=1)  # (B, 2 C, H, W)
+            x_t = torch.cat(
+                [x_t, torch.zeros_like(x_t) if x_0_hat is None else x_0_hat], dim=1
+            )  # (B, 2 C, H, W)
         elif x_0_hat is not None:
-            raise ValueError("this network takes no x_0_hat; build it with UNetConfig(self_conditioning=True)")
+            raise ValueError(
+                "this network takes no x_0_hat; build it with UNetConfig(self_conditioning=True)"
+            )
         embedding = self.embed(time_embedding(t, self.config.widths[0]))  # (B, width_t)
         p = self.config.patch
         x = self.stem(rearrange(x_t, "b c (y p) (x q) -> b (c p q) y x", p=p, q=p))
@@ -109,7 +128,9 @@ class UNet(nn.Module):
         x = self.middle_2(self.attention(self.middle_1(x, embedding)), embedding)
         for layer in self.up:
             if isinstance(layer, ResidualBlock):
-                x = layer(torch.cat([x, skips.pop()], dim=1), embedding)  # the U-Net's skips are concatenated
+                x = layer(
+                    torch.cat([x, skips.pop()], dim=1), embedding
+                )  # the U-Net's skips are concatenated
             else:
                 x = layer(x)
         x = self.out(F.silu(self.norm(x)))
@@ -123,7 +144,9 @@ class UNet(nn.Module):
                 f"got {tuple(x_t.shape)}; build a UNet with a UNetConfig that fits your data"
             )
         if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t must have shape ({len(x_t)},), one step for each image, got {tuple(t.shape)}")
+            raise ValueError(
+                f"t must have shape ({len(x_t)},), one step for each image, got {tuple(t.shape)}"
+            )
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -132,7 +155,9 @@ def count_parameters(model: nn.Module) -> int:
 
 
 class Row(NamedTuple):
-    """A line of `shape_table`: a part of a network, what it returns for one image, and what that costs."""
+    """A line of `shape_table`: a part of a network, what it returns for one image, and what that
+    costs.
+    """
 
     name: str
     kind: str
@@ -144,17 +169,20 @@ class Row(NamedTuple):
 def shape_table(model: nn.Module, *inputs: Tensor) -> list[Row]:
     """What each part of a network returns for these inputs, in the order in which they are called.
 
-    inputs: as the network takes them, (1, C, H, W) and (1,); on the device "meta" nothing is computed, so that even
-    large networks are looked through at once.  Parts are the network's children; lists of layers are opened.
-    flops: floating-point operations of convolutions, linear layers and attention; an addition and a multiplication
-    are two.
+    inputs: as the network takes them, (1, C, H, W) and (1,); on the device "meta" nothing is
+    computed, so that even large networks are looked through at once.  Parts are the network's
+    children; lists of layers are opened.
+    flops: floating-point operations of convolutions, linear layers and attention; an addition and a
+    multiplication are two.
     """
     rows: list[Row] = []
     with FlopCounterMode(display=False) as counter, torch.no_grad():
 
         def note(name: str, part: nn.Module, _: Any, output: Tensor) -> None:
             flops = counter.get_total_flops() - sum(row.flops for row in rows)
-            rows.append(Row(name, type(part).__name__, tuple(output.shape), count_parameters(part), flops))
+            rows.append(
+                Row(name, type(part).__name__, tuple(output.shape), count_parameters(part), flops)
+            )
 
         handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model)]
         try:
@@ -179,12 +207,20 @@ def restore(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:
     Raises ValueError when the tensors belong to another configuration.
     """
     if "model" not in configuration:
-        raise ValueError(f"these weights are not a U-Net's: their configuration has only {', '.join(configuration)}")
+        raise ValueError(
+            f"these weights are not a U-Net's: their configuration has only {', '.join(configuration)}"
+        )
     model = UNet(UNetConfig(**configuration["model"]))
-    averaged = {name.removeprefix("ema."): t.float() for name, t in tensors.items() if name.startswith("ema.")}
+    averaged = {
+        name.removeprefix("ema."): t.float()
+        for name, t in tensors.items()
+        if name.startswith("ema.")
+    }
     try:
         model.load_state_dict(averaged)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise ValueError(f"the weights do not fit their configuration {model.config}: {reason}") from error
+        raise ValueError(
+            f"the weights do not fit their configuration {model.config}: {reason}"
+        ) from error
     return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)

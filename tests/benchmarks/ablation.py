@@ -1,8 +1,9 @@
 """What does each ingredient of the training bring?  Leave one out, keep all others, measure again.
 
     python tests/benchmarks/ablation.py speed           seconds a step, all rows in turns
-    python tests/benchmarks/ablation.py compiled        the same with torch.compile, and how long that takes first
-    python tests/benchmarks/ablation.py quality NAME    distance after equal time of training; [SECONDS SEED]
+    python tests/benchmarks/ablation.py compiled        the same with torch.compile, and how long
+    that takes first python tests/benchmarks/ablation.py quality NAME    distance after equal time
+    of training; [SECONDS SEED]
 
 The first row of each table is the recipe as it stands; every other row changes one thing in it.
 """
@@ -96,16 +97,24 @@ def training_step(
 
 
 def speed() -> dict[str, float]:
-    """Seconds a step of all rows, each in a process of its own, in turns: a row's median ratio to the recipe of its
+    """Seconds a step of all rows, each in a process of its own, in turns: a row's median ratio to
+    the recipe of its
     round, so that slow minutes of the machine do not count, times the recipe's median."""
     rounds = [{name: process("ablation.py", "step", name) for name in SPEED} for _ in range(ROUNDS)]
     recipe = statistics.median(times[RECIPE] for times in rounds)
-    return {name: recipe * statistics.median(times[name] / times[RECIPE] for times in rounds) for name in SPEED}
+    return {
+        name: recipe * statistics.median(times[name] / times[RECIPE] for times in rounds)
+        for name in SPEED
+    }
 
 
 def compiled() -> dict[str, float]:
-    """Seconds a step with torch.compile and without, in turns, and those of the first step, which compiles."""
-    torch.compiler.config.force_disable_caches = True  # or else the first step is that of an earlier run
+    """Seconds a step with torch.compile and without, in turns, and those of the first step, which
+    compiles.
+    """
+    torch.compiler.config.force_disable_caches = (
+        True  # or else the first step is that of an earlier run
+    )
     plain, quick = training_step(), training_step(compile=True)
     first = median_seconds(quick, 1, uncounted=0)
     pairs = [[median_seconds(step, 3) for step in (plain, quick)] for _ in range(ROUNDS)]
@@ -114,10 +123,16 @@ def compiled() -> dict[str, float]:
 
 
 def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, float]:
-    """Distance and bits per dimension after a training of that many seconds; weights and draws begin with the seed."""
+    """Distance and bits per dimension after a training of that many seconds; weights and draws
+    begin with the seed.
+    """
     row, plain = dict(row), train.training_step
     patch = row.pop("patch", 2)
-    averaged, constant, gamma = row.pop("averaged", True), row.pop("constant", False), row.pop("min_snr", None)
+    averaged, constant, gamma = (
+        row.pop("averaged", True),
+        row.pop("constant", False),
+        row.pop("min_snr", None),
+    )
     config = train.TrainConfig(**row, seed=seed)
     if constant:
         config = replace(config, lr_end=config.lr)
@@ -126,13 +141,17 @@ def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, flo
         """Hang et al. 2023 for v: min(SNR, gamma) / (SNR + 1), scaled to a mean of 1 over all t."""
         snr = schedule.snr[1:]
         weight = snr.clamp(max=gamma) / (snr + 1)
-        return plain(network, schedule, x_0, t, eps, config) * (weight / weight.mean())[t - 1].float()
+        return (
+            plain(network, schedule, x_0, t, eps, config) * (weight / weight.mean())[t - 1].float()
+        )
 
     torch.manual_seed(seed)
     model = UNet(UNetConfig(patch=patch))
     train.training_step = weighted if gamma else plain
     try:
-        for last in train.train(model, data.load("auto", "train"), config, minutes=seconds / 60, device="cpu"):
+        for last in train.train(
+            model, data.load("auto", "train"), config, minutes=seconds / 60, device="cpu"
+        ):
             pass
     finally:
         train.training_step = plain
@@ -152,6 +171,8 @@ if __name__ == "__main__":
         "speed": speed,
         "step": lambda name: median_seconds(training_step(**SPEED[name]), 8, uncounted=2),
         "compiled": compiled,
-        "quality": lambda name, seconds=SECONDS, seed=0: quality(QUALITY[name], float(seconds), int(seed)),
+        "quality": lambda name, seconds=SECONDS, seed=0: quality(
+            QUALITY[name], float(seconds), int(seed)
+        ),
     }
     print(json.dumps(work[what](*names)))

@@ -1,7 +1,8 @@
 """How quick are explorers and grading?
 
-python tests/benchmarks/classroom.py redraw     milliseconds from a moved slider to the new picture, median
-python tests/benchmarks/classroom.py grade      seconds for 30 submissions of notebook 02, nbgrader's own work included
+python tests/benchmarks/classroom.py redraw     milliseconds from a moved slider to the new picture,
+median python tests/benchmarks/classroom.py grade      seconds for 30 submissions of notebook 02,
+nbgrader's own work included
 """
 
 import json
@@ -28,9 +29,19 @@ def redraw() -> dict[str, float]:
     """Of each explorer, in milliseconds: the median over the two ends of its slowest control."""
     model, tables = restore(*checkpoint.load("fashion_mnist")), schedule.cosine(1000)
     walks = list(widgets.reverse_frames(model, tables, "v", seeds=2, steps=(5, 20)))[-1]
-    explorers = (widgets.chain, widgets.noising, widgets.kl, widgets.decoder, widgets.network, widgets.replay)
+    explorers = (
+        widgets.chain,
+        widgets.noising,
+        widgets.kl,
+        widgets.decoder,
+        widgets.network,
+        widgets.replay,
+    )
     boxes = {one.__name__: one() for one in explorers} | {"reverse": widgets.reverse(walks, tables)}
-    return {f"redraw of {name}, ms": 1000 * max(map(_moved, _controls(box))) for name, box in boxes.items()}
+    return {
+        f"redraw of {name}, ms": 1000 * max(map(_moved, _controls(box)))
+        for name, box in boxes.items()
+    }
 
 
 def _controls(box) -> list:
@@ -57,7 +68,9 @@ def _moved(control) -> float:
 
 
 def grade() -> dict[str, float]:
-    """Seconds to grade; half of the students are right everywhere, the others left everything empty."""
+    """Seconds to grade; half of the students are right everywhere, the others left everything
+    empty.
+    """
     sys.path.append(str(ROOT / "notebooks"))
     import editions
 
@@ -71,7 +84,9 @@ def grade() -> dict[str, float]:
             "check": True,
             "stdout": subprocess.DEVNULL,
         }
-        subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", "02", "--create"], **run)
+        subprocess.run(
+            [sys.executable, "-m", "nbgrader", "generate_assignment", "02", "--create"], **run
+        )
         (released,) = (course / "release" / "02").glob("*.ipynb")
         (original,) = [path for path in editions.notebooks(part=1) if path.name == released.name]
         answers = editions.exercises(editions.answers_to(original))

@@ -1,4 +1,6 @@
-"""What the benchmarks share: the machine in words, the clock, and how samples are drawn for judging."""
+"""What the benchmarks share: the machine in words, the clock, and how samples are drawn for
+judging.
+"""
 
 import json
 import os
@@ -56,7 +58,9 @@ def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int
 
 
 @torch.no_grad()
-def ddim(predict: Callable, schedule: NoiseSchedule, target: str, count: int, steps: int = STEPS) -> Tensor:
+def ddim(
+    predict: Callable, schedule: NoiseSchedule, target: str, count: int, steps: int = STEPS
+) -> Tensor:
     """`count` images by deterministic DDIM, uint8, always from the same noise, in float32 for all."""
     noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
     runs = (sample.ddim(predict, schedule, x_T, None, target, steps) for x_T in noise.split(32))

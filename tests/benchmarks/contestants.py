@@ -1,9 +1,12 @@
-"""What a reader would use instead: three other ways to train a diffusion model on Fashion-MNIST, beside ours.
+"""What a reader would use instead: three other ways to train a diffusion model on Fashion-MNIST,
+beside ours.
 
-Each begins with what its own documentation shows, which is meant for days on a GPU, and gets kindnesses for minutes on
-a CPU: a learning rate of 1e-3, averages over the last tenth or so of the steps where the package offers averages, no
-mirror images, which harm shoes (but for the recipe that has them in its text), and all data in memory.  Weights are
-float32, as the packages have them; ours computes in bfloat16 where the CPU has it, and that is measured apart, too.
+Each begins with what its own documentation shows, which is meant for days on a GPU, and gets
+kindnesses for minutes on
+a CPU: a learning rate of 1e-3, averages over the last tenth or so of the steps where the package
+offers averages, no mirror images, which harm shoes (but for the recipe that has them in its text),
+and all data in memory.  Weights are float32, as the packages have them; ours computes in bfloat16
+where the CPU has it, and that is measured apart, too.
 """
 
 import copy
@@ -26,17 +29,23 @@ from tutorial_lib import data, published, sample, train
 from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, linear
 from tutorial_lib.unet import UNet, UNetConfig
 
-PEERS = Path("build/peers")  # where `make bench` installs what must not stand in the project's own environment
+PEERS = Path(
+    "build/peers"
+)  # where `make bench` installs what must not stand in the project's own environment
 
 
 @dataclass
 class Contestant:
     """A way to train and to sample.
 
-    about: one line.  network: what is trained.  sampled: whose weights samples come from (averaged, if any are).
-    steps: an endless run of training steps; each `next` takes a batch of images, its data work included.
-    schedule, target: what `predict` means in our terms.  predict: (x_t, t in 1..T) to the prediction.
-    native: (count, seed) to uint8 images (N, 1, 28, 28), by the sampler that the package itself comes with.
+    about: one line.  network: what is trained.  sampled: whose weights samples come from (averaged,
+    if any are).
+    steps: an endless run of training steps; each `next` takes a batch of images, its data work
+    included.
+    schedule, target: what `predict` means in our terms.  predict: (x_t, t in 1..T) to the
+    prediction.
+    native: (count, seed) to uint8 images (N, 1, 28, 28), by the sampler that the package itself
+    comes with.
     native_about: that sampler in words.  native_calls: how often it asks the network.
     """
 
@@ -67,7 +76,9 @@ def _batches(images: data.Images, size: int) -> Iterator[Tensor]:
                 yield data.batch(images, chosen)
 
 
-def _train(network: nn.Module, optimizer, loss, batches, after=lambda: None, clip: float | None = None):
+def _train(
+    network: nn.Module, optimizer, loss, batches, after=lambda: None, clip: float | None = None
+):
     """The loop that the three others share."""
     network.train()
     for x_0 in batches:
@@ -80,7 +91,9 @@ def _train(network: nn.Module, optimizer, loss, batches, after=lambda: None, cli
         yield
 
 
-def ours(images: data.Images, seconds: float = 300, batch: int = BATCH, precision: str = "auto") -> Contestant:
+def ours(
+    images: data.Images, seconds: float = 300, batch: int = BATCH, precision: str = "auto"
+) -> Contestant:
     """This project, with its defaults; `seconds` decides how fast the learning rate falls."""
     torch.manual_seed(0)
     config = train.TrainConfig(report_every=1, batch=batch, precision=precision)
@@ -91,7 +104,9 @@ def ours(images: data.Images, seconds: float = 300, batch: int = BATCH, precisio
 
     def native(count: int, seed: int) -> Tensor:
         noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(seed))
-        return _pixels([sample.final(sample.dpm_solver(averaged, schedule, noise, config.target, 10))])
+        return _pixels(
+            [sample.final(sample.dpm_solver(averaged, schedule, noise, config.target, 10))]
+        )
 
     def steps() -> Iterator[None]:
         yield
@@ -105,32 +120,43 @@ def ours(images: data.Images, seconds: float = 300, batch: int = BATCH, precisio
 
 
 def annotated(images: data.Images, seconds: float = 0, batch: int = 128) -> Contestant:
-    """The popular annotated recipe: T = 300 linear, Huber, Adam 1e-3, mirror images, each batch decoded from PNG."""
+    """The popular annotated recipe: T = 300 linear, Huber, Adam 1e-3, mirror images, each batch
+    decoded from PNG.
+    """
     torch.manual_seed(0)
     network, schedule = published.annotated_unet(), linear(300)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     noises = torch.Generator().manual_seed(1)
 
     def loss(x_0: Tensor) -> Tensor:
-        t, noise = torch.randint(0, 300, (batch,), generator=noises), torch.randn(x_0.shape, generator=noises)
+        t, noise = (
+            torch.randint(0, 300, (batch,), generator=noises),
+            torch.randn(x_0.shape, generator=noises),
+        )
         kept = schedule.alpha_bar[1:][t].float().view(-1, 1, 1, 1)
         return F.smooth_l1_loss(network(kept.sqrt() * x_0 + (1 - kept).sqrt() * noise, t), noise)
 
     def native(count: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         noise = sample.start(count, (1, 28, 28), generator)
-        return _pixels([sample.final(sample.ddpm(predict, schedule, noise, generator, "eps", clip=False))])
+        return _pixels(
+            [sample.final(sample.ddpm(predict, schedule, noise, generator, "eps", clip=False))]
+        )
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
         return network(x, t - 1)
 
     about = "the annotated recipe: its U-Net (28; 1, 2, 4), T = 300 linear, eps, Huber, Adam 1e-3, no EMA"
     run = _train(network, optimizer, loss, _decoded(images, batch))
-    return Contestant(about, network, network, run, schedule, "eps", predict, native, "DDPM, all 300 steps", 300)
+    return Contestant(
+        about, network, network, run, schedule, "eps", predict, native, "DDPM, all 300 steps", 300
+    )
 
 
 def _decoded(images: data.Images, size: int) -> Iterator[Tensor]:
-    """Batches as `datasets` and torchvision's transforms make them: PNG to PIL, mirrored, to a tensor, one by one."""
+    """Batches as `datasets` and torchvision's transforms make them: PNG to PIL, mirrored, to a
+    tensor, one by one.
+    """
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -151,13 +177,16 @@ def _decoded(images: data.Images, size: int) -> Iterator[Tensor]:
             for chosen in torch.randperm(len(files), generator=generator).split(size):
                 if len(chosen) == size:
                     flips = (torch.rand(size, generator=generator) < 0.5).tolist()
-                    yield torch.stack([transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)])
+                    yield torch.stack(
+                        [transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)]
+                    )
 
     return batches()
 
 
 def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32) -> Contestant:
-    """denoising_diffusion_pytorch: Unet(dim=28, dim_mults=(1, 2, 4), channels=1), GaussianDiffusion's defaults, and the
+    """denoising_diffusion_pytorch: Unet(dim=28, dim_mults=(1, 2, 4), channels=1),
+    GaussianDiffusion's defaults, and the
     batch of its example.
     """
     _without_torchvision()
@@ -167,7 +196,8 @@ def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32
     torch.manual_seed(0)
     network = Unet(dim=28, dim_mults=(1, 2, 4), channels=1)
     diffusion = GaussianDiffusion(network, image_size=28, sampling_timesteps=250)
-    # its Trainer averages every tenth step and not before the 100th; in a run this short that would stay far behind
+    # its Trainer averages every tenth step and not before the 100th; in a run this short that would
+    # stay far behind
     averaged = EMA(diffusion, beta=0.995, update_every=1, update_after_step=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
 
@@ -180,7 +210,12 @@ def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32
 
     about = "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
     run = _train(
-        network, optimizer, lambda x_0: diffusion((x_0 + 1) / 2), _batches(images, batch), averaged.update, 1.0
+        network,
+        optimizer,
+        lambda x_0: diffusion((x_0 + 1) / 2),
+        _batches(images, batch),
+        averaged.update,
+        1.0,
     )
     return Contestant(
         about,
@@ -197,7 +232,9 @@ def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32
 
 
 def _without_torchvision() -> None:
-    """Let denoising_diffusion_pytorch be imported: stand-ins for what it imports and does not use here."""
+    """Let denoising_diffusion_pytorch be imported: stand-ins for what it imports and does not use
+    here.
+    """
     sys.path.append(str(PEERS))
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):
         if name not in sys.modules:
@@ -208,7 +245,8 @@ def _without_torchvision() -> None:
 
 
 def diffusers(images: data.Images, seconds: float = 300, batch: int = 32) -> Contestant:
-    """diffusers: a UNet2DModel of like size (our choice of widths), with DDPMScheduler, AdamW, EMA, warm-up and cosine
+    """diffusers: a UNet2DModel of like size (our choice of widths), with DDPMScheduler, AdamW, EMA,
+    warm-up and cosine
     as in its example of unconditional training.
     """
     from diffusers import DDPMScheduler, UNet2DModel
@@ -221,22 +259,31 @@ def diffusers(images: data.Images, seconds: float = 300, batch: int = 32) -> Con
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=8,
     )  # fmt: skip
     scheduler = DDPMScheduler(1000)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6
+    )
     averaged = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
     shadow = copy.deepcopy(network)
     noises, total = torch.Generator().manual_seed(1), max(1.0, seconds)
     began: list[float] = []
 
     def loss(x_0: Tensor) -> Tensor:
-        t, noise = torch.randint(0, 1000, (batch,), generator=noises), torch.randn(x_0.shape, generator=noises)
+        t, noise = (
+            torch.randint(0, 1000, (batch,), generator=noises),
+            torch.randn(x_0.shape, generator=noises),
+        )
         return F.mse_loss(network(scheduler.add_noise(x_0, noise, t), t).sample, noise)
 
     def after() -> None:
-        """Warm-up and half a cosine, by the clock in place of a number of steps that nobody knows beforehand."""
+        """Warm-up and half a cosine, by the clock in place of a number of steps that nobody knows
+        beforehand.
+        """
         began.append(time.perf_counter())
         done = min(1.0, (began[-1] - began[0]) / total)
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (1 + len(began)) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+            group["lr"] = (
+                1e-3 * min(1.0, (1 + len(began)) / 100) * 0.5 * (1 + math.cos(math.pi * done))
+            )
         averaged.step(network.parameters())
 
     def predict(x: Tensor, t: Tensor) -> Tensor:

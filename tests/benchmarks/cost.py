@@ -1,12 +1,15 @@
-"""What does a training step cost, and why?  Operations, bytes and time against image size and width.
+"""What does a training step cost, and why?  Operations, bytes and time against image size and
+width.
 
     python tests/benchmarks/cost.py
 
-A step is timed for several networks.  Two coefficients are fitted to them: time for each operation (a step has three
-times those of the forward pass: two for the way back) and for each byte of the activations that every layer writes and
-reads again.  They share the work between them, overheads included, and are no speeds of the hardware; what the bare
-machine reaches in a large matrix product and in copying stands beside them.  With the two in hand, the time of another
-network follows from its table of shapes; larger networks that took no part in the fit are timed, too, as a check.
+A step is timed for several networks.  Two coefficients are fitted to them: time for each operation
+(a step has three
+times those of the forward pass: two for the way back) and for each byte of the activations that
+every layer writes and reads again.  They share the work between them, overheads included, and are
+no speeds of the hardware; what the bare machine reaches in a large matrix product and in copying
+stands beside them.  With the two in hand, the time of another network follows from its table of
+shapes; larger networks that took no part in the fit are timed, too, as a check.
 """
 
 import json
@@ -30,7 +33,9 @@ GRID = [
 
 @dataclass
 class Cost:
-    """Of one image in one training step: operations, bytes of activations moved, and measured seconds."""
+    """Of one image in one training step: operations, bytes of activations moved, and measured
+    seconds.
+    """
 
     name: str
     parameters: int
@@ -40,18 +45,25 @@ class Cost:
 
 
 def cost(name: str, model: nn.Module, size: int, channels: int = 1) -> Cost:
-    """Counted without computing anything.  Each part's output is written, read, and comes back as a gradient: 4 passes
+    """Counted without computing anything.  Each part's output is written, read, and comes back as a
+    gradient: 4 passes
     of 2 bytes (bfloat16) for each of about four layers inside a part.
     """
     rows = shape_table(
-        model.to("meta"), torch.zeros(1, channels, size, size, device="meta"), torch.ones(1, device="meta")
+        model.to("meta"),
+        torch.zeros(1, channels, size, size, device="meta"),
+        torch.ones(1, device="meta"),
     )
     moved = sum(int(np.prod(row.shape)) for row in rows) * 4 * 4 * 2
     return Cost(name, count_parameters(model), 3 * sum(row.flops for row in rows), moved)
 
 
-def timed(model: nn.Module, size: int, channels: int = 1, batch: int | None = None, repeat: int = 6) -> float:
-    """Seconds an image of a forward and backward pass, median; by default with as many pixels a batch for all."""
+def timed(
+    model: nn.Module, size: int, channels: int = 1, batch: int | None = None, repeat: int = 6
+) -> float:
+    """Seconds an image of a forward and backward pass, median; by default with as many pixels a
+    batch for all.
+    """
     model = model.to(memory_format=torch.channels_last)
     batch = batch or max(1, PIXELS // size**2)
     x, t = torch.randn(batch, channels, size, size), torch.full((batch,), 500)
@@ -65,21 +77,32 @@ def timed(model: nn.Module, size: int, channels: int = 1, batch: int | None = No
 
 
 def limits() -> dict[str, float]:
-    """What the machine can do at best: a product of 2048 x 2048 matrices in both precisions, and a copy of 256 MB."""
+    """What the machine can do at best: a product of 2048 x 2048 matrices in both precisions, and a
+    copy of 256 MB.
+    """
 
     found = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a = torch.randn(2048, 2048).to(dtype)
-        found[f"matrix product, {name}, GFLOP/s"] = 2 * 2048**3 / median_seconds(lambda a=a: a @ a) / 1e9
-    source, target = torch.ones(64 * 2**20), torch.ones(64 * 2**20)  # written to, so that the memory is really there
-    found["copy, GB/s"] = 2 * source.numel() * 4 / median_seconds(lambda: target.copy_(source)) / 1e9
+        found[f"matrix product, {name}, GFLOP/s"] = (
+            2 * 2048**3 / median_seconds(lambda a=a: a @ a) / 1e9
+        )
+    source, target = (
+        torch.ones(64 * 2**20),
+        torch.ones(64 * 2**20),
+    )  # written to, so that the memory is really there
+    found["copy, GB/s"] = (
+        2 * source.numel() * 4 / median_seconds(lambda: target.copy_(source)) / 1e9
+    )
     return found
 
 
 def fit(costs: list[Cost]) -> tuple[float, float]:
     """Seconds a FLOP and seconds a byte that explain the measured times best, in relative terms."""
     table = np.array([[c.flops / c.seconds, c.bytes / c.seconds] for c in costs])
-    (per_flop, per_byte), _ = scipy.optimize.nnls(table, np.ones(len(costs)))  # neither can be negative
+    (per_flop, per_byte), _ = scipy.optimize.nnls(
+        table, np.ones(len(costs))
+    )  # neither can be negative
     return float(per_flop), float(per_byte)
 
 
@@ -107,8 +130,14 @@ def main() -> dict:
     ):
         others.append(cost(f"{name} (took no part in the fit)", build(), size, channels))
         others[-1].seconds = timed(build(), size, channels, batch, repeat=3 if size < 256 else 1)
-    table = [vars(c) | {"model_seconds": per_flop * c.flops + per_byte * c.bytes} for c in (*costs, *others)]
-    fitted = {"fitted coefficient, ps a FLOP": 1e12 * per_flop, "fitted coefficient, ps a byte": 1e12 * per_byte}
+    table = [
+        vars(c) | {"model_seconds": per_flop * c.flops + per_byte * c.bytes}
+        for c in (*costs, *others)
+    ]
+    fitted = {
+        "fitted coefficient, ps a FLOP": 1e12 * per_flop,
+        "fitted coefficient, ps a byte": 1e12 * per_byte,
+    }
     error = {"largest error for a network left out of the fit, %": 100 * held_out(costs)}
     return limits() | fitted | error | {"table": table}
 

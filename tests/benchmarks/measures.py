@@ -2,7 +2,8 @@
 
     python tests/benchmarks/measures.py
 
-Times are medians of some repetitions on an idle machine; what starts Python is timed in a process of its own.
+Times are medians of some repetitions on an idle machine; what starts Python is timed in a process
+of its own.
 """
 
 import json
@@ -25,12 +26,16 @@ def timed(code: str) -> tuple[float, float]:
     """Run code in a fresh interpreter: seconds, and the peak of memory in MB."""
     began = time.perf_counter()
     report = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True
+    )
     return time.perf_counter() - began, int(done.stdout.split()[-1]) / 1024
 
 
 def python(code: str) -> tuple[float, float]:
-    """The median seconds of 3 runs, after one that warms the disk's cache, and their largest peak of memory in MB."""
+    """The median seconds of 3 runs, after one that warms the disk's cache, and their largest peak
+    of memory in MB.
+    """
     times, peaks = zip(*(timed(code) for _ in range(4)), strict=True)
     return statistics.median(times[1:]), max(peaks)
 
@@ -38,12 +43,16 @@ def python(code: str) -> tuple[float, float]:
 def loading() -> dict[str, float]:
     """Data, with everything it imports; the bare import of torch beside it."""
     found = {}
-    modules = sorted(path.stem for path in Path(tutorial_lib.__file__).parent.glob("*.py") if path.stem[0] != "_")
+    modules = sorted(
+        path.stem for path in Path(tutorial_lib.__file__).parent.glob("*.py") if path.stem[0] != "_"
+    )
     alone, more = "import torch", f"import torch; from tutorial_lib import {', '.join(modules)}"
-    pairs = [(timed(alone)[0], timed(more)[0]) for _ in range(6)][1:]  # in turns; the first pair warms the cache
+    pairs = [(timed(alone)[0], timed(more)[0]) for _ in range(6)][
+        1:
+    ]  # in turns; the first pair warms the cache
     found["import torch, s"] = statistics.median(torch_alone for torch_alone, _ in pairs)
-    found["import of all modules of tutorial_lib on top of torch, s (the median of five pairs)"] = statistics.median(
-        everything - torch_alone for torch_alone, everything in pairs
+    found["import of all modules of tutorial_lib on top of torch, s (the median of five pairs)"] = (
+        statistics.median(everything - torch_alone for torch_alone, everything in pairs)
     )
     load = "from tutorial_lib import data; data.load({!r})"
     seconds, peak = python(load.format("embedded"))
@@ -51,10 +60,15 @@ def loading() -> dict[str, float]:
     folder = next((folder for folder in data.IDX_FOLDERS if folder.is_dir()), None)
     if folder:
         seconds, peak = python(load.format(str(folder)))
-        found |= {"full IDX set with all imports, s": seconds, "full IDX set, peak memory, MB": peak}
+        found |= {
+            "full IDX set with all imports, s": seconds,
+            "full IDX set, peak memory, MB": peak,
+        }
     images = data.load("embedded")
     chosen = torch.randint(0, len(images), (BATCH,))
-    found[f"a batch of {BATCH}, ms"] = 1000 * median_seconds(lambda: data.batch(images, chosen), 200)
+    found[f"a batch of {BATCH}, ms"] = 1000 * median_seconds(
+        lambda: data.batch(images, chosen), 200
+    )
     return found
 
 
@@ -69,7 +83,9 @@ def gifs() -> dict[str, float]:
         frames = [float(signal[t]) * x_0 + float(noise[t]) * eps for t in moments]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a.gif"
-            found[f"GIF of {count} images x 40 frames, s"] = median_seconds(lambda p=path, f=frames: plot.gif(f, p))
+            found[f"GIF of {count} images x 40 frames, s"] = median_seconds(
+                lambda p=path, f=frames: plot.gif(f, p)
+            )
             found[f"GIF of {count} images x 40 frames, kB"] = path.stat().st_size / 1000
     return found
 
@@ -78,9 +94,14 @@ def network() -> dict[str, float]:
     """Training throughput of the default network, and the time of one call of it on 64 images."""
     images, config = data.load("embedded"), train.TrainConfig(steps=40, report_every=20)
     model = UNet(UNetConfig())
-    rates = [report.images_per_second for report in train.train(model, images, config, device="cpu")]
+    rates = [
+        report.images_per_second for report in train.train(model, images, config, device="cpu")
+    ]
     model.eval()
-    x_T, t = sample.start(64, (1, 28, 28), torch.Generator().manual_seed(0)), schedule.steps(500, 64)
+    x_T, t = (
+        sample.start(64, (1, 28, 28), torch.Generator().manual_seed(0)),
+        schedule.steps(500, 64),
+    )
     with torch.no_grad():
         call = median_seconds(lambda: model(x_T, t))
     return {

@@ -1,7 +1,9 @@
-"""A real browser: each notebook runs in JupyterLab and under Voila, and its picture follows the keyboard.
+"""A real browser: each notebook runs in JupyterLab and under Voila, and its picture follows the
+keyboard.
 
-`make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get install chromium`;
-elsewhere the variable CHROMIUM says where it is) and keeps screenshots in build/browser.
+`make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get
+install chromium`; elsewhere the variable CHROMIUM says where it is) and keeps screenshots in
+build/browser.
 """
 
 import json
@@ -21,16 +23,22 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sy
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"), reverse=True)  # the long ones first
+NOTEBOOKS = sorted(
+    (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"), reverse=True
+)  # the long ones first
 SECONDS = 150  # the longest that one notebook may take to run
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
+LOCAL = urllib.request.build_opener(
+    urllib.request.ProxyHandler({})
+)  # whatever proxy this machine has
 FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # pages see nothing of the internet
 ]  # fmt: skip
-QUIET_LAB = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+QUIET_LAB = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 
 
 def free_port() -> int:
@@ -58,7 +66,11 @@ def serving(folder: Path, *command: str) -> Iterator[str]:
     }  # fmt: skip
     with (folder.parent / f"server-{port}.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", *command, f"--port={port}"], cwd=folder, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", *command, f"--port={port}"],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
         try:
             address = f"http://127.0.0.1:{port}"
@@ -83,22 +95,36 @@ def serving(folder: Path, *command: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("browser") / "notebooks"
-    shutil.copytree(ROOT / "notebooks", target, ignore=shutil.ignore_patterns("solutions", "*.py", "__pycache__"))
+    shutil.copytree(
+        ROOT / "notebooks",
+        target,
+        ignore=shutil.ignore_patterns("solutions", "*.py", "__pycache__"),
+    )
     return target
 
 
 @pytest.fixture(scope="module")
 def lab(folder) -> Iterator[str]:
-    options = ("--no-browser", "--allow-root", "--IdentityProvider.token=", "--expose-app-in-browser")
+    options = (
+        "--no-browser",
+        "--allow-root",
+        "--IdentityProvider.token=",
+        "--expose-app-in-browser",
+    )
     with serving(folder, "jupyterlab", *options) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def voila(folder) -> Iterator[str]:
-    foreign = ("@jupyter/nbgrader", "@jupyter-notebook/lab-extension")  # made for other pages than Voila's
+    foreign = (
+        "@jupyter/nbgrader",
+        "@jupyter-notebook/lab-extension",
+    )  # made for other pages than Voila's
     options = [f"--VoilaConfiguration.extension_denylist={name}" for name in foreign]
-    with serving(folder, "voila", "--no-browser", "--VoilaConfiguration.show_tracebacks=True", *options) as address:
+    with serving(
+        folder, "voila", "--no-browser", "--VoilaConfiguration.show_tracebacks=True", *options
+    ) as address:
         yield address
 
 
@@ -134,9 +160,13 @@ HASH = """async image => {
 
 
 def move_by_keyboard(page: Page, path: Path, where: str) -> None:
-    """Focus each explorer's first slider, press an arrow key, and see its picture become another one."""
+    """Focus each explorer's first slider, press an arrow key, and see its picture become another
+    one.
+    """
     boxes = page.locator(".widget-vbox:has(.widget-image)")
-    expect(boxes).to_have_count(path.read_text(encoding="utf-8").count("### Explore"), timeout=20_000)
+    expect(boxes).to_have_count(
+        path.read_text(encoding="utf-8").count("### Explore"), timeout=20_000
+    )
     for i in range(boxes.count()):
         box = boxes.nth(i)
         box.scroll_into_view_if_needed()
@@ -154,7 +184,9 @@ def move_by_keyboard(page: Page, path: Path, where: str) -> None:
                 break
             page.wait_for_timeout(100)
         else:
-            raise AssertionError(f"explorer {i + 1} of {path.name} shows the same picture ten seconds later")
+            raise AssertionError(
+                f"explorer {i + 1} of {path.name} shows the same picture ten seconds later"
+            )
         SHOTS.mkdir(parents=True, exist_ok=True)
         box.screenshot(path=SHOTS / f"{path.stem[:2]}_{i + 1}_{where}.png")
 
@@ -179,7 +211,9 @@ EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_in_jupyterlab(path, lab, context):
     page, errors = opened(context)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
-    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000
+    )
     assert page.evaluate(RUN_ALL, SECONDS) == []
     move_by_keyboard(page, path, "lab")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")

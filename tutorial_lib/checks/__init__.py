@@ -1,8 +1,8 @@
 """What an answer to each exercise has to fulfil.
 
-A test takes the answer and a source of fresh inputs, and raises `Wrong` at the first thing that is not right.  It says
-what is wrong, and which well-known slip that looks like, but never what would have been right.  Statements and stubs
-stand in the notebooks.
+A test takes the answer and a source of fresh inputs, and raises `Wrong` at the first thing that is
+not right.  It says what is wrong, and which well-known slip that looks like, but never what would
+have been right.  Statements and stubs stand in the notebooks.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,8 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """test: (answer, source of random inputs), raises Wrong.  hints: each says more than the one before.
+    """test: (answer, source of random inputs), raises Wrong.  hints: each says more than the one
+    before.
 
     praise: what to notice once it works.  forbidden: the functions that the answer is to replace.
     """
@@ -35,7 +36,9 @@ class Exercise:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(number: str, praise: str, *hints: str, forbidden: tuple[Callable, ...] = ()) -> Callable:
+def exercise(
+    number: str, praise: str, *hints: str, forbidden: tuple[Callable, ...] = ()
+) -> Callable:
     """Enter the test below it as that of exercise `number`."""
 
     def enter(test: Callable[[Any, torch.Generator], None]) -> Callable:
@@ -45,8 +48,11 @@ def exercise(number: str, praise: str, *hints: str, forbidden: tuple[Callable, .
     return enter
 
 
-def same(got: Any, expected: Any, what: str, slips: dict[str, Any] | None = None, tolerance: float = 1e-5) -> None:
-    """Raise Wrong unless got equals expected: by kind, shape and numbers.  slips: what known mistakes would give.
+def same(
+    got: Any, expected: Any, what: str, slips: dict[str, Any] | None = None, tolerance: float = 1e-5
+) -> None:
+    """Raise Wrong unless got equals expected: by kind, shape and numbers.  slips: what known
+    mistakes would give.
 
     tolerance: relative and absolute.
     """
@@ -73,7 +79,11 @@ def same(got: Any, expected: Any, what: str, slips: dict[str, Any] | None = None
                 raise Wrong(f"{what} is not right. {said}")
             return
     gap = (got - expected.double()).abs()
-    at = "" if gap.ndim == 0 else f", at worst at place {tuple(int(i) for i in (gap == gap.max()).nonzero()[0])}"
+    at = (
+        ""
+        if gap.ndim == 0
+        else f", at worst at place {tuple(int(i) for i in (gap == gap.max()).nonzero()[0])}"
+    )
     raise Wrong(f"{what} is off by {float(gap.max()):.3g}{at}.")
 
 

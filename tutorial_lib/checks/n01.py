@@ -6,8 +6,22 @@ from torch import Tensor
 from tutorial_lib import markov
 from tutorial_lib.checks import Wrong, between, exercise, same, some_chain, true
 
-POWERS = (Tensor.matrix_power, torch.matrix_power, torch.linalg.matrix_power, torch.linalg.multi_dot)
-PRODUCTS = (Tensor.__matmul__, Tensor.matmul, Tensor.mm, Tensor.mv, torch.matmul, torch.mm, torch.mv, torch.einsum)
+POWERS = (
+    Tensor.matrix_power,
+    torch.matrix_power,
+    torch.linalg.matrix_power,
+    torch.linalg.multi_dot,
+)
+PRODUCTS = (
+    Tensor.__matmul__,
+    Tensor.matmul,
+    Tensor.mm,
+    Tensor.mv,
+    torch.matmul,
+    torch.mm,
+    torch.mv,
+    torch.einsum,
+)
 
 
 @exercise(
@@ -39,7 +53,12 @@ def next_law(answer, z):
     """(P, law) -> the law one step later."""
     P, law = some_chain(z), between(0, 1, z, 4)
     law = law / law.sum()
-    same(answer(P, law), law @ P, "The next law", {"It does not sum to 1: the sum runs along rows.": P @ law})
+    same(
+        answer(P, law),
+        law @ P,
+        "The next law",
+        {"It does not sum to 1: the sum runs along rows.": P @ law},
+    )
 
 
 @exercise(
@@ -49,7 +68,9 @@ def next_law(answer, z):
     "So pi_0 * a = pi_1 * b. And pi_0 + pi_1 = 1.",
 )
 def two_states(answer, z):
-    """(a, b) -> (pi_0, pi_1) of the chain that leaves state 0 with probability a and state 1 with probability b."""
+    """(a, b) -> (pi_0, pi_1) of the chain that leaves state 0 with probability a and state 1 with
+    probability b.
+    """
     for a, b in between(0.05, 0.95, z, 3, 2).tolist():
         expected = [b / (a + b), a / (a + b)]
         same(
@@ -71,10 +92,16 @@ def two_states(answer, z):
 )
 def stationary(answer, z):
     """(P) -> the stationary law, by solving linear equations."""
-    back_and_forth = torch.zeros(4, 4, dtype=torch.float64)  # never settles, whatever one starts with
+    back_and_forth = torch.zeros(
+        4, 4, dtype=torch.float64
+    )  # never settles, whatever one starts with
     back_and_forth[:2, 2:], back_and_forth[2:, :2] = some_chain(z, 2), some_chain(z, 2)
     of_halves = "4 states, of which each step leads from one half to the other"
-    for P, said in ((some_chain(z, 2), "2 states"), (some_chain(z, 5), "5 states"), (back_and_forth, of_halves)):
+    for P, said in (
+        (some_chain(z, 2), "2 states"),
+        (some_chain(z, 5), "5 states"),
+        (back_and_forth, of_halves),
+    ):
         size, law = len(P), markov.stationary(P)
         same(
             answer(P),
@@ -138,10 +165,16 @@ def _metropolis(answer, pi: Tensor) -> None:
     true(P.shape == (size, size), shape)
     true((P >= 0).all(), "There is a negative probability.")
     rows = P.sum(1)
-    true(torch.allclose(rows, torch.ones_like(rows)), "Not every row sums to 1: what happens to refused proposals?")
+    true(
+        torch.allclose(rows, torch.ones_like(rows)),
+        "Not every row sums to 1: what happens to refused proposals?",
+    )
     true(torch.allclose(pi @ P, pi, atol=1e-6), "The law pi is not stationary: pi P is not pi.")
     flow = pi[:, None] * P
-    true(torch.allclose(flow, flow.T, atol=1e-6), "pi is stationary, but there is no detailed balance.")
+    true(
+        torch.allclose(flow, flow.T, atol=1e-6),
+        "pi is stationary, but there is no detailed balance.",
+    )
     ratio = (pi[None] / pi[:, None]).clamp(max=1) / (size - 1)
     away = ~torch.eye(size, dtype=torch.bool)
     true(

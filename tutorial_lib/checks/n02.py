@@ -40,9 +40,11 @@ def one_step(answer, z):
         right,
         "x_t",
         {
-            "Its variance shrinks with every step. Look at what multiplies eps.": (1 - beta) ** 0.5 * x_prev
+            "Its variance shrinks with every step. Look at what multiplies eps.": (1 - beta) ** 0.5
+            * x_prev
             + beta * eps,
-            "Now the image is multiplied by the wrong number.": (1 - beta) * x_prev + beta**0.5 * eps,
+            "Now the image is multiplied by the wrong number.": (1 - beta) * x_prev
+            + beta**0.5 * eps,
         },
     )
 
@@ -52,7 +54,12 @@ def one_step(answer, z):
     "A loop of t steps in one line: the whole of diffusion training rests on it.",
     "Eq. 4 has two factors, one for x_0 and one for eps. Both come from alpha_bar at t.",
     "tables.alpha_bar[t] has shape (B,); an image has (B, C, H, W). `.view(-1, 1, 1, 1)` makes them fit.",
-    forbidden=(diffusion.q_sample, diffusion.q_walk, diffusion.q_step, schedule.NoiseSchedule.signal_and_noise),
+    forbidden=(
+        diffusion.q_sample,
+        diffusion.q_walk,
+        diffusion.q_step,
+        schedule.NoiseSchedule.signal_and_noise,
+    ),
 )
 def jump(answer, z):
     """(tables, x_0, t, eps) -> x_t."""
@@ -66,7 +73,8 @@ def jump(answer, z):
             "A square root is missing.": kept * x_0 + (1 - kept) * eps,
             "The image lacks its root.": kept * x_0 + (1 - kept).sqrt() * eps,
             "The noise lacks its root.": kept.sqrt() * x_0 + (1 - kept) * eps,
-            "It is one step behind: tables have T + 1 entries, alpha_bar[t] belongs to t.": before.sqrt() * x_0
+            "It is one step behind: tables have T + 1 entries, alpha_bar[t] belongs to t.": before.sqrt()
+            * x_0
             + (1 - before).sqrt() * eps,
         },
     )
@@ -81,7 +89,11 @@ def jump(answer, z):
 )
 def steps_to_noise(answer, z):
     """(beta, s) -> the first t at which the signal-to-noise ratio is below s, for a constant beta."""
-    for beta, s in ((0.01, 1.0), (float(between(0.005, 0.2, z)), float(between(0.001, 0.5, z))), (0.5, 1.0)):
+    for beta, s in (
+        (0.01, 1.0),
+        (float(between(0.005, 0.2, z)), float(between(0.001, 0.5, z))),
+        (0.5, 1.0),
+    ):
         t, kept = 1, 1 - beta
         while kept / (1 - kept) >= s:
             t, kept = t + 1, kept * (1 - beta)
@@ -89,7 +101,10 @@ def steps_to_noise(answer, z):
             answer(beta, s),
             t,
             f"The first step for beta = {beta:.3f}, s = {s:.3f}",
-            {"One step too early: the ratio must already be below s.": t - 1, "One step too late.": t + 1},
+            {
+                "One step too early: the ratio must already be below s.": t - 1,
+                "One step too late.": t + 1,
+            },
         )
 
 
@@ -108,7 +123,10 @@ def own_schedule(answer, z):
     for T in (100, 1000):
         beta = answer(T)
         true(beta is not None, "Nothing came back. Is a `return` missing?")
-        true(not isinstance(beta, schedule.NoiseSchedule), "It should return the betas alone, not a whole schedule.")
+        true(
+            not isinstance(beta, schedule.NoiseSchedule),
+            "It should return the betas alone, not a whole schedule.",
+        )
         beta = torch.as_tensor(beta, dtype=torch.float64)
         true(
             beta.shape == (T,),
@@ -126,7 +144,8 @@ def own_schedule(answer, z):
         )
         middle = kept[T // 2].sqrt()
         true(
-            middle > 0.1, f"Half of the steps are wasted: in the middle only {float(middle):.3f} of the image is left."
+            middle > 0.1,
+            f"Half of the steps are wasted: in the middle only {float(middle):.3f} of the image is left.",
         )
 
 
@@ -140,9 +159,14 @@ def own_schedule(answer, z):
 def way_back(answer, z):
     """(grid, density, x_1, beta) -> the density of x_0 given x_1, on the grid."""
     grid = torch.linspace(-4, 4, 801, dtype=torch.float64)
-    density = 0.3 * gaussian.grid_density(grid, -1.0, 0.05) + 0.7 * gaussian.grid_density(grid, 1.2, 0.1)
+    density = 0.3 * gaussian.grid_density(grid, -1.0, 0.05) + 0.7 * gaussian.grid_density(
+        grid, 1.2, 0.1
+    )
     x_1, beta = float(between(-1.5, 1.5, z)), float(between(0.1, 0.8, z))
-    weight = density * gaussian.log_density(torch.tensor(x_1).double(), (1 - beta) ** 0.5 * grid, beta).exp()
+    weight = (
+        density
+        * gaussian.log_density(torch.tensor(x_1).double(), (1 - beta) ** 0.5 * grid, beta).exp()
+    )
     spacing = grid[1] - grid[0]
     flat = gaussian.log_density(torch.tensor(x_1).double(), (1 - beta) ** 0.5 * grid, beta).exp()
     same(

@@ -7,7 +7,16 @@ from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
 from tutorial_lib import diffusion, gaussian, schedule
-from tutorial_lib.checks import between, exercise, pair, same, some_images, some_schedule, some_t, true
+from tutorial_lib.checks import (
+    between,
+    exercise,
+    pair,
+    same,
+    some_images,
+    some_schedule,
+    some_t,
+    true,
+)
 
 
 @exercise(
@@ -47,7 +56,10 @@ def kl_of_tables(answer, z):
         answer(q, p),
         right,
         "The divergence",
-        {"q and p have changed places.": other, "It is in bits; nats are asked for.": right / math.log(2)},
+        {
+            "q and p have changed places.": other,
+            "It is in bits; nats are asked for.": right / math.log(2),
+        },
     )
     empty = q.clone()
     empty[2] = 0
@@ -56,16 +68,27 @@ def kl_of_tables(answer, z):
     got = torch.as_tensor(answer(empty, p)).double()
     true(not got.isnan(), "Where q is 0 it becomes nan. What does a thing cost that never happens?")
     same(
-        got, (empty[used] * (empty[used] / p[used]).log()).sum(), "The divergence when one state of q has probability 0"
+        got,
+        (empty[used] * (empty[used] / p[used]).log()).sum(),
+        "The divergence when one state of q has probability 0",
     )
     both = torch.as_tensor(answer(empty, empty)).double()
-    true(not both.isnan(), "Where q and p are both 0 it becomes nan. What does a thing cost that never happens?")
+    true(
+        not both.isnan(),
+        "Where q and p are both 0 it becomes nan. What does a thing cost that never happens?",
+    )
     same(both, 0.0, "The divergence of a law with a 0 from itself")
-    true(torch.as_tensor(answer(q, empty)).double() == math.inf, "Where p is 0 and q is not, it should be infinite.")
+    true(
+        torch.as_tensor(answer(q, empty)).double() == math.inf,
+        "Where p is 0 and q is not, it should be infinite.",
+    )
     other = p.clone()
     other[3] = 0
     found = torch.as_tensor(answer(empty, other / other.sum())).double()
-    true(found == math.inf, "With a 0 in q at one place and a 0 in p at another it should still be infinite.")
+    true(
+        found == math.inf,
+        "With a 0 in q at one place and a 0 in p at another it should still be infinite.",
+    )
 
 
 @exercise(
@@ -102,12 +125,18 @@ def where_from(answer, z):
     forbidden=(schedule.from_betas,),
 )
 def off_by_one(answer, z):
-    """(beta) -> beta_tilde_1 to beta_tilde_T, with the slip mended.  beta: beta_1 to beta_T, a list."""
+    """(beta) -> beta_tilde_1 to beta_tilde_T, with the slip mended.  beta: beta_1 to beta_T, a
+    list.
+    """
     tables = some_schedule(z)
     right = tables.beta_tilde[1:]
     slips = {
-        "That is beta itself: one of the two alpha_bars belongs to the step before.": tables.beta[1:],
-        "At t = 1 it should be 0: there is nothing left to guess.": torch.cat([tables.beta[1:2], right[1:]]),
+        "That is beta itself: one of the two alpha_bars belongs to the step before.": tables.beta[
+            1:
+        ],
+        "At t = 1 it should be 0: there is nothing left to guess.": torch.cat(
+            [tables.beta[1:2], right[1:]]
+        ),
     }
     same(answer(tables.beta[1:].tolist()), right, "The table of beta_tilde", slips)
 
@@ -148,7 +177,11 @@ def bucket(answer, z):
         got[0],
         right[128],
         "The probability of level 128",
-        {"That is a density, not a probability.": gaussian.log_density(levels[128, 0], mean, sigma**2).exp()},
+        {
+            "That is a density, not a probability.": gaussian.log_density(
+                levels[128, 0], mean, sigma**2
+            ).exp()
+        },
         2e-6,
     )
     same(got[1], right[0], "The probability of level 0")

@@ -45,7 +45,10 @@ def convolution_size(answer, z):
         (27, 3, 2, 1),
         (14, 4, 2, 1),
         (28, 5, 1, 0),
-        *((int(s) + 9, int(k) + 2, int(step) + 1, int(pad)) for s, k, step, pad in _drawn(z, 31, 5, 3, 3)),
+        *(
+            (int(s) + 9, int(k) + 2, int(step) + 1, int(pad))
+            for s, k, step, pad in _drawn(z, 31, 5, 3, 3)
+        ),
     ):
         right = nn.Conv2d(1, 1, k, stride, padding)(torch.zeros(1, 1, size, size)).shape[-1]
         same(
@@ -81,7 +84,9 @@ def time_embedding(answer, z):
         "The embedding",
         {
             "Cosines come first; sines are asked for.": right.roll(4, 1),
-            "Sines and cosines alternate; all sines should come first.": right.view(5, 2, 4).transpose(1, 2).flatten(1),
+            "Sines and cosines alternate; all sines should come first.": right.view(5, 2, 4)
+            .transpose(1, 2)
+            .flatten(1),
             "The lowest frequency is not 1 / longest: divide by width / 2 - 1.": torch.cat(
                 [angle.sin(), angle.cos()], 1
             ),
@@ -132,7 +137,9 @@ def fold(answer, z):
         right,
         "The folded picture",
         {
-            "The patches are cut into quarters of the picture, not into 2 x 2 pixels.": x.view(2, 2, 3, 2, 4)
+            "The patches are cut into quarters of the picture, not into 2 x 2 pixels.": x.view(
+                2, 2, 3, 2, 4
+            )
             .permute(0, 1, 3, 2, 4)
             .flatten(1, 2),
             "A plain reshape mixes rows.": x.reshape(2, 4, 3, 4),

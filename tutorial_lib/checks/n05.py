@@ -20,13 +20,17 @@ from tutorial_lib.checks import between, exercise, same, some_images, some_sched
 def there_and_back(answer, z):
     """A pair of functions: uint8 pixels to [-1, 1], and back."""
     true(
-        isinstance(answer, tuple) and len(answer) == 2, 'Hand in both functions: check("05.1", (to_model, to_pixels)).'
+        isinstance(answer, tuple) and len(answer) == 2,
+        'Hand in both functions: check("05.1", (to_model, to_pixels)).',
     )
     there, back = answer
     every = torch.arange(256).to(torch.uint8)
     got = there(every)
     true(got is not None, "`to_model` returns nothing yet.")
-    true(torch.as_tensor(got).dtype == torch.float32, f"What goes in should be float32, got {got.dtype}.")
+    true(
+        torch.as_tensor(got).dtype == torch.float32,
+        f"What goes in should be float32, got {got.dtype}.",
+    )
     same(
         got,
         data.to_model(every),
@@ -45,12 +49,16 @@ def there_and_back(answer, z):
         every,
         "What comes out",
         {
-            "Some levels lose one: round before you cut off the decimals.": ((data.to_model(every) + 1) * 127.5).to(
-                torch.uint8
-            )
+            "Some levels lose one: round before you cut off the decimals.": (
+                (data.to_model(every) + 1) * 127.5
+            ).to(torch.uint8)
         },
     )
-    same(back(torch.tensor([-1.2, 1.3])), torch.tensor([0, 255]), "What becomes of values outside [-1, 1]")
+    same(
+        back(torch.tensor([-1.2, 1.3])),
+        torch.tensor([0, 255]),
+        "What becomes of values outside [-1, 1]",
+    )
 
 
 @exercise(
@@ -61,7 +69,9 @@ def there_and_back(answer, z):
     forbidden=(train.training_step, diffusion.regression_loss),
 )
 def training_step(answer, z):
-    """(network, tables, x_0, t, eps) -> the loss of each image, (B,), for a network that predicts eps."""
+    """(network, tables, x_0, t, eps) -> the loss of each image, (B,), for a network that predicts
+    eps.
+    """
     tables, (x_0, eps), t = some_schedule(z), some_images(z), some_t(z)
     w = float(between(0.2, 0.8, z))
 
@@ -77,11 +87,16 @@ def training_step(answer, z):
         {
             "One number for the whole batch; one for each image is asked for.": each.mean(),
             "The sum over pixels, not their mean.": each.sum(1),
-            "The network was asked about x_0 itself: nothing had been noised.": (network(x_0, t) - eps)
+            "The network was asked about x_0 itself: nothing had been noised.": (
+                network(x_0, t) - eps
+            )
             .square()
             .flatten(1)
             .mean(1),
-            "It is compared with x_0; this network predicts eps.": (network(x_t, t) - x_0).square().flatten(1).mean(1),
+            "It is compared with x_0; this network predicts eps.": (network(x_t, t) - x_0)
+            .square()
+            .flatten(1)
+            .mean(1),
         },
     )
 
@@ -94,7 +109,9 @@ def training_step(answer, z):
     forbidden=(train.update_ema,),
 )
 def ema(answer, z):
-    """(weights, decay) -> the average after all steps; weights[0] is the start, weights[k] that after step k."""
+    """(weights, decay) -> the average after all steps; weights[0] is the start, weights[k] that
+    after step k.
+    """
     weights = torch.randn(40, generator=z, dtype=torch.float64).cumsum(0)
     decay = float(between(0.5, 0.75, z))  # reached after ten to thirty steps
 
@@ -109,7 +126,10 @@ def ema(answer, z):
         answer(weights.tolist(), decay),
         averaged(True),
         "The average",
-        {"The warm-up of the decay is missing.": averaged(False), "That is the last weight.": float(weights[-1])},
+        {
+            "The warm-up of the decay is missing.": averaged(False),
+            "That is the last weight.": float(weights[-1]),
+        },
     )
 
 
@@ -120,7 +140,9 @@ def ema(answer, z):
     "PyTorch adds each new gradient to the old one. Clear it: w.grad = None.",
 )
 def descend(answer, z):
-    """(w, loss, lr, steps) -> w after that many steps of plain gradient descent, with the slip mended."""
+    """(w, loss, lr, steps) -> w after that many steps of plain gradient descent, with the slip
+    mended.
+    """
     start, goal = torch.randn(2, 5, generator=z, dtype=torch.float64).unbind()
 
     def loss(w: Tensor) -> Tensor:
@@ -159,7 +181,9 @@ def learning_rate(answer, z):
         early = lr * (1 + math.cos(math.pi * step / steps)) / 2
         slips = {
             "The cosine should begin where the warm-up ends.": early if step > warmup else lr * 2,
-            "That is a straight line down; half a cosine is asked for.": lr * (steps - step) / (steps - warmup),
+            "That is a straight line down; half a cosine is asked for.": lr
+            * (steps - step)
+            / (steps - warmup),
         }
         what = f"The rate at step {step} of {steps} (warm-up {warmup}, lr {lr:.4f})"
         same(answer(step, steps, warmup, lr), right, what, slips, 1e-7)
@@ -179,7 +203,10 @@ def baseline(answer, z):
         kept + (1 - kept) * square,
         "The expected loss",
         {
-            "alpha_bar and 1 - alpha_bar have changed places: what is large in v at small t?": kept * square + 1 - kept,
+            "alpha_bar and 1 - alpha_bar have changed places: what is large in v at small t?": kept
+            * square
+            + 1
+            - kept,
             "That is for eps.": 1.0,
         },
     )

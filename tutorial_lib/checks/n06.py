@@ -23,7 +23,10 @@ def leap(answer, z):
         answer(now, before),
         1 - now / before,
         "beta",
-        {"That is alpha of the step.": now / before, "A difference of alpha_bars is no beta.": before - now},
+        {
+            "That is alpha of the step.": now / before,
+            "A difference of alpha_bars is no beta.": before - now,
+        },
     )
 
 
@@ -41,8 +44,12 @@ def reverse_mean(answer, z):
         beta, alpha, kept = tables.beta[t], tables.alpha[t], tables.alpha_bar[t]
         slips = {
             "Divided by alpha, not by its root.": (x_t - beta / (1 - kept).sqrt() * eps) / alpha,
-            "All of the noise is taken off at once: that is x_0_hat.": (x_t - (1 - kept).sqrt() * eps) / kept.sqrt(),
-            "The root in front of eps_hat is missing.": (x_t - beta / (1 - kept) * eps) / alpha.sqrt(),
+            "All of the noise is taken off at once: that is x_0_hat.": (
+                x_t - (1 - kept).sqrt() * eps
+            )
+            / kept.sqrt(),
+            "The root in front of eps_hat is missing.": (x_t - beta / (1 - kept) * eps)
+            / alpha.sqrt(),
             "The noise is added.": (x_t + beta / (1 - kept).sqrt() * eps) / alpha.sqrt(),
         }
         if t == 1:  # here x_0_hat is right
@@ -68,7 +75,9 @@ def own_sampler(answer, z):
     def network(x_t: Tensor, t: Tensor) -> Tensor:
         """The best one for data N(m, s^2): E[eps | x_t]."""
         whole = isinstance(t, Tensor) and not t.is_floating_point() and t.shape == x_t.shape[:1]
-        true(whole, f"The network takes one whole t for each image, a tensor of shape ({len(x_t)},).")
+        true(
+            whole, f"The network takes one whole t for each image, a tensor of shape ({len(x_t)},)."
+        )
         true(
             int(t.min()) >= 1 and int(t.max()) <= 30,
             f"The network was asked about t = {int(t.min())}; steps are 1 to T = 30.",
@@ -85,7 +94,10 @@ def own_sampler(answer, z):
         if x_0 is not None
         else "Nothing came back. Is a `return` missing?",
     )
-    true(x_0.shape == x_T.shape, f"x_0 should have the shape of x_T, {tuple(x_T.shape)}, got {tuple(x_0.shape)}.")
+    true(
+        x_0.shape == x_T.shape,
+        f"x_0 should have the shape of x_T, {tuple(x_T.shape)}, got {tuple(x_0.shape)}.",
+    )
     true(asked[:1] == [30], "The first question should be about t = T.")
     true(asked == sorted(asked, reverse=True), "The steps should go down from T to 1.")
     true(asked[-1] == 1, "The last question should be about t = 1.")
@@ -110,7 +122,9 @@ def own_sampler(answer, z):
 
 
 def _ancestral(tables: schedule.NoiseSchedule, m: float, s: float) -> tuple[float, float]:
-    """Mean and standard deviation that Algorithm 2 with beta_tilde reaches for data N(m, s^2), exactly."""
+    """Mean and standard deviation that Algorithm 2 with beta_tilde reaches for data N(m, s^2),
+    exactly.
+    """
     mean, variance = 0.0, 1.0
     for t in range(tables.T, 0, -1):
         kept, alpha, beta = (float(x[t]) for x in (tables.alpha_bar, tables.alpha, tables.beta))
@@ -149,7 +163,9 @@ def too_smooth(answer, z):
     forbidden=(evaluate.frechet_distance,),
 )
 def frechet(answer, z):
-    """(a, b), clouds of numbers, (N,) each -> their (squared) Frechet distance; standard deviations as `.std()`."""
+    """(a, b), clouds of numbers, (N,) each -> their (squared) Frechet distance; standard deviations
+    as `.std()`.
+    """
     a, b = (
         torch.randn(200, generator=z, dtype=torch.float64),
         1 + 2 * torch.randn(300, generator=z, dtype=torch.float64),
@@ -162,7 +178,8 @@ def frechet(answer, z):
         {
             "Only the means are compared.": means,
             "Its root; by custom the square is reported.": (means + stds).sqrt(),
-            "Variances are compared; standard deviations are asked for.": means + (a.var() - b.var()) ** 2,
+            "Variances are compared; standard deviations are asked for.": means
+            + (a.var() - b.var()) ** 2,
         },
     )
 
@@ -186,7 +203,8 @@ def ddim_step(answer, z):
         "x",
         {
             "That is x_0_hat: noise it again, to `before`.": x_0_hat,
-            "Its noise is still that of `now`; the picture is at `before` by then.": before**0.5 * x_0_hat
+            "Its noise is still that of `now`; the picture is at `before` by then.": before**0.5
+            * x_0_hat
             + (1 - now) ** 0.5 * eps,
         },
     )
