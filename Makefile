@@ -16,17 +16,17 @@ help:  ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY)  ## the main job: execute Part I's notebooks, leave them, their HTML and denoising.gif in build/
-	$(PY) notebooks/execute.py run --part 1 --out build
+	$(PY) tools/execute.py run --part 1 --out build
 
 run-all: $(READY)  ## the same with every notebook of the series
-	$(PY) notebooks/execute.py run --out build
+	$(PY) tools/execute.py run --out build
 
 lab: $(READY)  ## open JupyterLab on your own copy of the notebooks, in work/
-	$(PY) notebooks/execute.py lab
+	$(PY) tools/execute.py lab
 
 notebooks: $(READY)  ## execute the committed notebooks, refresh their outputs and docs/equations.md
-	$(PY) notebooks/execute.py refresh
-	$(PY) docs/make_equations.py
+	$(PY) tools/execute.py refresh
+	$(PY) tools/equations.py
 
 test: $(GRADING)  ## check everything: style, the package, and each output of each notebook
 	$(PY) -m ruff check
@@ -41,32 +41,32 @@ lint: $(READY)  ## check style and formatting of code and notebooks
 	$(PY) -m ruff format --check
 
 editions: $(READY)  ## assemble the folders for students, for teachers and for nbgrader, in build/editions/
-	$(PY) notebooks/editions.py
+	$(PY) tools/editions.py
 
 bundle: $(READY)  ## put the course and all its packages into build/bundle/, to install without internet
-	$(PY) make_bundle.py
+	$(PY) tools/bundle.py
 
 retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (over two hours and a half)
 	@echo "On 2 CPU cores: 3 minutes for the classifier, 145 for the U-Net, 10 for a recorded run. The U-Net resumes."
-	$(PY) -m tutorial_lib.recipes classifier
-	$(PY) -m tutorial_lib.recipes unet
-	$(PY) -m tutorial_lib.recipes replay
+	$(PY) -m tutorial_lib.course.recipes classifier
+	$(PY) -m tutorial_lib.course.recipes unet
+	$(PY) -m tutorial_lib.course.recipes replay
 
 bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)
 	$(PY) tests/benchmarks/compare.py speed
-	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
+	$(PY) tools/benchmarks.py build/benchmarks/results.json
 
 bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; goes on after an interruption)
 	$(PY) tests/benchmarks/compare.py full
-	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
+	$(PY) tools/benchmarks.py build/benchmarks/results.json
 
 bench-more: $(PEERS)  ## measure what each ingredient of training brings to quality, too (another hour)
 	$(PY) tests/benchmarks/compare.py more
-	$(PY) docs/make_benchmarks.py build/benchmarks/results.json
+	$(PY) tools/benchmarks.py build/benchmarks/results.json
 
 clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay
 	rm -rf build dist tutorial_lib.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
-	find tutorial_lib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find tutorial_lib tests tools notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # denoising_diffusion_pytorch asks for torchvision but runs without it here, hence --no-deps.
 $(PEERS): $(READY)
@@ -82,6 +82,6 @@ $(GRADING): $(READY)
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[grading]"
 	@touch $@
 
-$(READY): pyproject.toml constraints.txt make_venv.py
-	@"$(PYTHON)" make_venv.py
+$(READY): pyproject.toml constraints.txt tools/make_venv.py
+	@"$(PYTHON)" tools/make_venv.py
 	@touch $@

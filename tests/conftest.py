@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from tutorial_lib.data import Images
+from tutorial_lib.nets.unet import UNetConfig
 from tutorial_lib.schedule import NoiseSchedule, linear
-from tutorial_lib.unet import UNetConfig
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("small", max_examples=25, deadline=None, derandomize=True)

@@ -1,11 +1,11 @@
 """The benchmarks: contestants do what they say, and the page says what was measured."""
 
-import importlib.util
 import sys
 import time
 from functools import partial
 from types import SimpleNamespace
 
+import benchmarks as pages
 import numpy as np
 import pytest
 import torch
@@ -22,12 +22,6 @@ import compare
 import contestants
 import cost
 
-SPEC = importlib.util.spec_from_file_location(
-    "make_benchmarks", ROOT / "docs" / "make_benchmarks.py"
-)
-pages = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(pages)
-
 
 @pytest.fixture(scope="module")
 def images() -> Images:
@@ -39,7 +33,7 @@ def images() -> Images:
 def test_page_is_current():
     found = pages.results()
     assert pages.PAGE.read_text(encoding="utf-8") == pages.page(found), (
-        "run: python docs/make_benchmarks.py"
+        "run: python tools/benchmarks.py"
     )
 
 

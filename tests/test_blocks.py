@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from tutorial_lib.blocks import (
+from tutorial_lib.nets.blocks import (
     Attention,
     Down,
     LinearAttention,

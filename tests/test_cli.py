@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import tutorial_lib
 from tutorial_lib import checkpoint, data, files
 from tutorial_lib.cli import main
-from tutorial_lib.unet import UNetConfig
+from tutorial_lib.nets.unet import UNetConfig
 
 FEW = ["--batch", "4", "--steps", "3", "--report-every", "1", "--device", "cpu"]
 

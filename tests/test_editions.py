@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from tutorial_lib import exercises
+from tutorial_lib.course import exercises
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,18 @@
 and tested.
 """
 
-import importlib.util
 import re
 
+import equations
 import pytest
 from conftest import ROOT
-
-SPEC = importlib.util.spec_from_file_location("make_equations", ROOT / "docs" / "make_equations.py")
-equations = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(equations)
 
 TAUGHT, COMPUTED, TESTED = equations.taught(), equations.computed(), equations.tested()
 
 
 def test_page_is_current():
     assert equations.PAGE.read_text(encoding="utf-8") == equations.page(), (
-        "run: python docs/make_equations.py"
+        "run: python tools/equations.py"
     )
 
 

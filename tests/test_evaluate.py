@@ -16,8 +16,8 @@ from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, diffusion, evaluate
 from tutorial_lib.evaluate import frechet_distance, moments
+from tutorial_lib.nets.unet import restore
 from tutorial_lib.schedule import linear, named
-from tutorial_lib.unet import restore
 
 
 def cloud(n: int, width: int, seed: int) -> torch.Tensor:

@@ -11,8 +11,10 @@ import nbformat
 import pytest
 import torch
 
-from tutorial_lib import blocks, data, diffusion, exercises, gaussian, markov, sample, schedule
-from tutorial_lib.checks import EXERCISES, Wrong, same
+from tutorial_lib import data, diffusion, gaussian, markov, sample, schedule
+from tutorial_lib.course import exercises
+from tutorial_lib.course.exercises.checks import EXERCISES, Wrong, same
+from tutorial_lib.nets import blocks
 
 PATHS = [path for path in editions.notebooks(part=1)]
 SEEDS = range(8)

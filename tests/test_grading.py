@@ -71,7 +71,8 @@ def marks(course) -> dict[str, float]:
     leave = "import os\nos._exit(1)"
     tampered = wrong | {f"{key}-marks": "pass" for key in solved}
     patched = wrong | {
-        "02-1": wrong["02-1"] + "\nimport tutorial_lib.exercises as e, tutorial_lib.checks as c\n"
+        "02-1": wrong["02-1"]
+        + "\nimport tutorial_lib.course.exercises as e, tutorial_lib.course.exercises.checks as c\n"
         "e.mark = e.check = e.verdict = lambda *_: None\nc.EXERCISES.clear()\nc.same = lambda *_: None"
     }
     loud = "\n_right = left_of_it\ndef left_of_it(*a):\n    print('...', file=sys.stderr)\n    return _right(*a)"

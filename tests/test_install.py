@@ -12,9 +12,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import make_venv
 import pytest
 
-import make_venv
 from tutorial_lib import __version__, cli
 
 ROOT = Path(__file__).parent.parent
@@ -180,7 +180,7 @@ def set_up(tmp_path, monkeypatch):
         shutil.copy(ROOT / "constraints.txt", tmp_path)
         (tmp_path / ".venv").mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path)  # and back again afterwards
-        monkeypatch.setattr(make_venv, "__file__", str(tmp_path / "make_venv.py"))
+        monkeypatch.setattr(make_venv, "__file__", str(tmp_path / "tools" / "make_venv.py"))
         monkeypatch.setattr(make_venv, "look", lambda python: base)
         monkeypatch.setattr(
             make_venv.subprocess, "call", lambda command: commands.append(command) or exit_code
@@ -221,7 +221,7 @@ def test_set_up_refuses_an_old_python_kindly(set_up, monkeypatch):
 
 
 def test_set_up_starts_on_an_old_python():
-    ast.parse((ROOT / "make_venv.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+    ast.parse((ROOT / "tools" / "make_venv.py").read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 def test_a_linux_without_gpu_is_told_how_to_save_gigabytes():
@@ -265,7 +265,8 @@ import sys
 from pathlib import Path
 
 import tutorial_lib
-from tutorial_lib import checkpoint, data, evaluate, unet
+from tutorial_lib import checkpoint, data, evaluate
+from tutorial_lib.nets import unet
 
 assert Path(tutorial_lib.__file__).is_relative_to(sys.argv[1]), tutorial_lib.__file__
 assert len(data.load("embedded", "train")) == 10_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from tutorial_lib.muon import Muon, orthogonalize
+from tutorial_lib.engine.muon import Muon, orthogonalize
 
 
 def matrices(count: int, rows: int, columns: int, seed: int = 0) -> torch.Tensor:

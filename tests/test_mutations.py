@@ -26,7 +26,8 @@ import torch
 from conftest import ROOT
 
 import tutorial_lib
-from tutorial_lib import plot, train
+from tutorial_lib import train
+from tutorial_lib.course import plot
 
 
 class Mutation(NamedTuple):
@@ -237,37 +238,37 @@ NOTICED = {
         ),
     ],
     ("04", "assert_close(naive, down(x))"): [
-        ("blocks.Down.forward", "(c p q)", "(p q c)"),
+        ("nets.blocks.Down.forward", "(c p q)", "(p q c)"),
     ],
     ("04", "assert_close(F.conv2d(repeated, up.smooth.weight"): [
-        ("blocks.Up.forward", '"nearest"', '"bilinear"'),
+        ("nets.blocks.Up.forward", '"nearest"', '"bilinear"'),
     ],
     ("04", "assert_close(naive, blocks.time_embedding(steps, 64)"): [
-        ("blocks.time_embedding", "max(half - 1, 1)", "half"),
-        ("blocks.time_embedding", "[angle.sin(), angle.cos()]", "[angle.cos(), angle.sin()]"),
+        ("nets.blocks.time_embedding", "max(half - 1, 1)", "half"),
+        ("nets.blocks.time_embedding", "[angle.sin(), angle.cos()]", "[angle.cos(), angle.sin()]"),
     ],
     ("04", "assert_close(ours, torch.tensor([[1.0, 1.0 + torch.pi / 2]]).sin())"): [
-        ("blocks.time_embedding", "max(half - 1, 1)", "(half - 1)"),
+        ("nets.blocks.time_embedding", "max(half - 1, 1)", "(half - 1)"),
     ],
     ("04", "assert_close(naive_block(block, x, embedding)"): [
-        ("blocks.ResidualBlock.forward", "self.skip(x) + ", ""),
-        ("blocks.ResidualBlock.forward", "(1 + scale)", "scale"),
-        ("blocks.ResidualBlock.forward", "self.norm_2(h + time)", "self.norm_2(h) + time"),
-        ("blocks.ResidualBlock.forward", "F.silu(self.norm_1(x))", "self.norm_1(F.silu(x))"),
+        ("nets.blocks.ResidualBlock.forward", "self.skip(x) + ", ""),
+        ("nets.blocks.ResidualBlock.forward", "(1 + scale)", "scale"),
+        ("nets.blocks.ResidualBlock.forward", "self.norm_2(h + time)", "self.norm_2(h) + time"),
+        ("nets.blocks.ResidualBlock.forward", "F.silu(self.norm_1(x))", "self.norm_1(F.silu(x))"),
     ],
     ("04", "assert_close(F.conv2d(x, torch.stack(filters)"): [
-        ("blocks.StandardizedConv2d.forward", "self.weight - mean", "self.weight"),
-        ("blocks.StandardizedConv2d.forward", "dim=(1, 2, 3)", "dim=(0, 2, 3)"),
+        ("nets.blocks.StandardizedConv2d.forward", "self.weight - mean", "self.weight"),
+        ("nets.blocks.StandardizedConv2d.forward", "dim=(1, 2, 3)", "dim=(0, 2, 3)"),
     ],
     ("04", "naive_attention(layer, image) for image in x"): [
-        ("blocks.Attention.forward", "q.shape[-1] ** -0.5", "q.shape[-1] ** -1"),
-        ("blocks.Attention.forward", "softmax(dim=-1)", "softmax(dim=-2)"),
-        ("blocks.Attention.forward", "x + self.out", "self.out"),
-        ("blocks._heads", "(qkv h c)", "(qkv c h)"),
+        ("nets.blocks.Attention.forward", "q.shape[-1] ** -0.5", "q.shape[-1] ** -1"),
+        ("nets.blocks.Attention.forward", "softmax(dim=-1)", "softmax(dim=-2)"),
+        ("nets.blocks.Attention.forward", "x + self.out", "self.out"),
+        ("nets.blocks._heads", "(qkv h c)", "(qkv c h)"),
     ],
     ("04", "assert_close(x + layer.out(naive.reshape("): [
-        ("blocks.LinearAttention.forward", "k.softmax(dim=-2)", "k.softmax(dim=-1)"),
-        ("blocks.LinearAttention.forward", " * q.shape[-1] ** -0.5", ""),
+        ("nets.blocks.LinearAttention.forward", "k.softmax(dim=-2)", "k.softmax(dim=-1)"),
+        ("nets.blocks.LinearAttention.forward", " * q.shape[-1] ** -0.5", ""),
     ],
     ("05", "data.to_pixels(data.to_model(every_value))"): [
         ("data.to_model", "div_(127.5)", "div_(255)"),
@@ -329,8 +330,8 @@ NOTICED = {
         ("train.draw", 'config.t_sampling == "uniform"', 'config.t_sampling != "uniform"'),
     ],
     ("05", "assert_close(muon.orthogonalize(G[None])[0], naive"): [
-        ("muon.orthogonalize", "C * square @ square", "C * square"),
-        ("muon.orthogonalize", "torch.linalg.matrix_norm(x, keepdim=True)", "x.abs().max()"),
+        ("engine.muon.orthogonalize", "C * square @ square", "C * square"),
+        ("engine.muon.orthogonalize", "torch.linalg.matrix_norm(x, keepdim=True)", "x.abs().max()"),
     ],
     ("06", "assert_close(eps_theta(x_t, t), diffusion.eps_from("): [
         ("diffusion.eps_from", "noise * x_t + signal * output", "noise * x_t - signal * output"),
@@ -506,8 +507,13 @@ def mutated(function: str, old: str, new: str):
     """The owner of a function (`diffusion.q_step`) or method, its name, what it is now, and what it
     would be.
     """
-    module, *path, name = function.split(".")
-    module = owner = importlib.import_module(f"tutorial_lib.{module}")
+    module, owners = next(
+        (module, function.removeprefix(f"{short}.").split("."))
+        for module in MODULES
+        if function.startswith(f"{(short := module.__name__.removeprefix('tutorial_lib.'))}.")
+    )
+    *path, name = owners
+    owner = module
     for part in path:
         owner = getattr(owner, part)
     now = vars(owner)[name]

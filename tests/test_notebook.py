@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tutorial_lib import __version__, diffusion, notebook, plot
+from tutorial_lib import __version__, diffusion
+from tutorial_lib.course import animation, notebook
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ class Pictures(HTMLParser):
 
 def test_show_gif_embeds_the_file_with_its_description(tmp_path):
     frames = [torch.full((1, 1, 4, 4), value, dtype=torch.uint8) for value in (0, 255)]
-    path = plot.gif(frames, tmp_path / "a.gif")
+    path = animation.gif(frames, tmp_path / "a.gif")
     alt = 'Noise "turns" into <garments> & shoes'
     shown = notebook.show_gif(path, alt, width=200)
     (image,) = Pictures(shown.data).found

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.testing import assert_close
 
-from tutorial_lib import data, plot
+from tutorial_lib import data
+from tutorial_lib.course import animation, plot
 
 
 def numbered(n: int, channels: int = 1, height: int = 3, width: int = 4) -> torch.Tensor:
@@ -50,8 +51,8 @@ def test_nothing_to_arrange(tmp_path):
     for call in (
         plot.tile,
         plot.grid,
-        lambda x: plot.png(x, tmp_path / "a.png"),
-        lambda x: plot.gif([x], tmp_path / "a.gif"),
+        lambda x: plot.save(x, tmp_path / "a.png"),
+        lambda x: animation.gif([x], tmp_path / "a.gif"),
     ):
         with pytest.raises(ValueError, match="no images"):
             call(empty)
@@ -61,34 +62,34 @@ def test_nothing_to_arrange(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_is_read_back_exactly(tmp_path, channels):
     pixels = numbered(5, channels)
-    path = plot.png(pixels, tmp_path / "new" / "a.png", columns=2)
+    path = plot.save(pixels, tmp_path / "new" / "a.png", columns=2)
     assert np.array_equal(np.asarray(Image.open(path)), plot.tile(pixels, 2))
     x = pixels.float() / 127.5 - 1
-    plot.png(x, path, columns=2)
+    plot.save(x, path, columns=2)
     assert np.array_equal(np.asarray(Image.open(path)), plot.tile(pixels, 2))
 
 
 def test_noise_is_clamped_and_never_rescaled(tmp_path):
     x = torch.tensor([-7.0, -1.0, 0.2, 1.0, 7.0]).view(1, 1, 1, 5)
-    plot.png(x, tmp_path / "a.png")
+    plot.save(x, tmp_path / "a.png")
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 0, 153, 255, 255]]
     figure = plot.grid(x / 100)
     assert figure.axes[0].images[0].get_clim() == (0, 255)
 
 
 def decoded(path) -> tuple[list[np.ndarray], list[int]]:
-    animation = Image.open(path)
+    movie = Image.open(path)
     frames, durations = [], []
-    for i in range(animation.n_frames):
-        animation.seek(i)
-        durations.append(animation.info["duration"])
-        frames.append(np.asarray(animation.convert("RGB")))
+    for i in range(movie.n_frames):
+        movie.seek(i)
+        durations.append(movie.info["duration"])
+        frames.append(np.asarray(movie.convert("RGB")))
     return frames, durations
 
 
 def test_gif_has_every_frame_and_rests_on_the_last(tmp_path):
     frames = [numbered(4, 1, 8, 8).roll(i, 0) for i in range(6)]
-    path = plot.gif(frames, tmp_path / "a.gif", milliseconds=50)
+    path = animation.gif(frames, tmp_path / "a.gif", milliseconds=50)
     pictures, durations = decoded(path)
     assert len(pictures) == 6
     assert durations == [50] * 5 + [2000]
@@ -102,7 +103,7 @@ def test_gif_has_every_frame_and_rests_on_the_last(tmp_path):
 
 def test_gif_has_sixteen_greys_evenly_from_black_to_white(tmp_path):
     ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    (picture,), _ = decoded(plot.gif([ramp], tmp_path / "a.gif"))
+    (picture,), _ = decoded(animation.gif([ramp], tmp_path / "a.gif"))
     assert np.unique(picture).tolist() == list(range(0, 256, 17))
     assert int(np.abs(picture[..., 0].astype(int).ravel() - np.arange(256)).max()) <= 8
 
@@ -112,7 +113,7 @@ def test_colour_gif_is_close_to_its_colours(tmp_path):
         [[255, 0, 0], [0, 255, 0], [0, 0, 255], [250, 250, 250]], dtype=torch.uint8
     )
     frame = patches.view(4, 3, 1, 1).expand(4, 3, 6, 6)
-    (picture, _), _ = decoded(plot.gif([frame, frame.flip(0)], tmp_path / "a.gif"))
+    (picture, _), _ = decoded(animation.gif([frame, frame.flip(0)], tmp_path / "a.gif"))
     expected = plot.tile(frame)
     assert picture.shape == expected.shape == (14, 14, 3)
     assert int(np.abs(picture.astype(int) - expected).max()) <= 8
@@ -129,7 +130,7 @@ def test_gif_of_noise_turning_into_images_stays_small(tmp_path, generator, image
             math.sqrt(ab) * x_0 + math.sqrt(1 - ab) * torch.randn(noise.shape, generator=generator)
         )
     began = time.perf_counter()
-    path = plot.gif(frames, tmp_path / "a.gif")
+    path = animation.gif(frames, tmp_path / "a.gif")
     assert time.perf_counter() - began < 30  # far beyond any machine that works
     assert path.stat().st_size <= limit
     assert len(decoded(path)[0]) == 40
@@ -138,7 +139,7 @@ def test_gif_of_noise_turning_into_images_stays_small(tmp_path, generator, image
 def test_an_earlier_gif_survives_frames_that_do_not_fit(tmp_path):
     (tmp_path / "a.gif").write_bytes(b"earlier")
     with pytest.raises(ValueError, match="no images"):
-        plot.gif([numbered(2), numbered(0)], tmp_path / "a.gif")
+        animation.gif([numbered(2), numbered(0)], tmp_path / "a.gif")
     assert (tmp_path / "a.gif").read_bytes() == b"earlier"
 
 
@@ -197,7 +198,7 @@ def test_strip_wants_as_many_images_as_labels():
     ("count", "frames"), [(1, 40), (5, 40), (1001, 40), (1001, 2), (40, 40), (41, 40)]
 )
 def test_moments_to_keep(count, frames):
-    kept = plot.every(count, frames)
+    kept = animation.every(count, frames)
     assert kept == sorted(set(kept)) and len(kept) == min(count, frames)
     assert kept[0] == 0 and kept[-1] == count - 1
     if len(kept) > 1:
@@ -269,13 +270,13 @@ def test_curves_on_logarithmic_axes():
 
 def test_film_has_a_frame_for_each_figure(tmp_path):
     figures = [plot.bars(["a"], [height], "t", "y", top=3.0) for height in (1.0, 2.0, 3.0)]
-    animation = Image.open(plot.film(figures, tmp_path / "a.gif", milliseconds=100))
-    assert animation.n_frames == 3
-    assert animation.size == (480, 240)
+    movie = Image.open(animation.film(figures, tmp_path / "a.gif", milliseconds=100))
+    assert movie.n_frames == 3
+    assert movie.size == (480, 240)
     durations = []
     for frame in range(3):
-        animation.seek(frame)
-        durations.append(animation.info["duration"])
+        movie.seek(frame)
+        durations.append(movie.info["duration"])
     assert durations == [100, 100, 2000]
 
 
@@ -303,12 +304,17 @@ def test_clouds_draws_points_and_arrows():
 
 
 def test_every_function_is_exercised_here_and_used_by_a_notebook_or_the_library():
-    public = [name for name, item in vars(plot).items() if inspect.isfunction(item) and item.__module__ == plot.__name__
-              and not name.startswith("_")]  # fmt: skip
-    assert {"grid", "strip", "curves", "bars", "gif", "film"} <= set(public)
+    public = [
+        f"{room.__name__.rpartition('.')[2]}.{name}"
+        for room in (plot, animation)
+        for name, item in vars(room).items()
+        if inspect.isfunction(item) and item.__module__ == room.__name__ and name[0] != "_"
+    ]
+    assert {"plot.grid", "plot.bars", "animation.gif", "animation.film"} <= set(public)
     here = Path(__file__).read_text(encoding="utf-8")
-    there = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "tutorial_lib").glob("*.py")]
+    there = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "tutorial_lib").rglob("*.py")]
     users = "".join(path.read_text(encoding="utf-8") for path in there)
     for name in public:
-        assert f"plot.{name}(" in here, name
-        assert f"plot.{name}(" in users or f" {name}(" in users.replace(f"def {name}(", ""), name
+        assert f"{name}(" in here, name
+        own = name.rpartition(".")[2]
+        assert f"{name}(" in users or f" {own}(" in users.replace(f"def {own}(", ""), name

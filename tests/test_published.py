@@ -11,9 +11,9 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.testing import assert_close
 
-from tutorial_lib import blocks
-from tutorial_lib.published import annotated_unet, paper_unet
-from tutorial_lib.unet import count_parameters
+from tutorial_lib.nets import blocks
+from tutorial_lib.nets.published import annotated_unet, paper_unet
+from tutorial_lib.nets.shapes import count_parameters
 
 
 def test_the_popular_annotated_network_to_the_last_parameter():

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, diffusion
 from tutorial_lib.cli import main
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 from tutorial_lib.schedule import named
-from tutorial_lib.unet import UNet, UNetConfig, restore
 
 
 @pytest.fixture(scope="module")

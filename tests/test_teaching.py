@@ -7,8 +7,8 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from tutorial_lib.checks import EXERCISES
-from tutorial_lib.exercises import check  # noqa: F401 - fills EXERCISES
+from tutorial_lib.course.exercises import check  # noqa: F401 - fills EXERCISES
+from tutorial_lib.course.exercises.checks import EXERCISES
 
 GUIDE = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

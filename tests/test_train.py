@@ -20,10 +20,10 @@ from torch.testing import assert_close
 from tutorial_lib import checkpoint, train
 from tutorial_lib.data import Images, to_model
 from tutorial_lib.diffusion import q_posterior
-from tutorial_lib.muon import orthogonalize
+from tutorial_lib.engine.muon import orthogonalize
+from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import cosine, linear
 from tutorial_lib.train import Progress, TrainConfig
-from tutorial_lib.unet import UNet, UNetConfig
 
 SMALL = TrainConfig(
     steps=12,
@@ -517,7 +517,7 @@ from pathlib import Path
 torch.set_num_threads(1)
 from tutorial_lib import train
 from tutorial_lib.data import Images
-from tutorial_lib.unet import UNet, UNetConfig
+from tutorial_lib.nets.unet import UNet, UNetConfig
 out = Path(sys.argv[1])
 tiny = UNetConfig(image_size=8, widths=(8,), patch=2, blocks=1, heads=2, groups=4)
 pixels = torch.randint(0, 256, (10, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

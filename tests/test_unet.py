@@ -10,7 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutorial_lib.checkpoint import prefixed
-from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore, shape_table
+from tutorial_lib.nets.shapes import count_parameters, shape_table
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 
 
 def awake(config: UNetConfig) -> UNet:

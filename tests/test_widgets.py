@@ -8,7 +8,8 @@ import ipywidgets
 import pytest
 import torch
 
-from tutorial_lib import schedule, widgets
+from tutorial_lib import schedule
+from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
 
 COSINE = schedule.cosine(1000)
 
@@ -20,13 +21,13 @@ def perfect(x_t, t):
 
 
 @pytest.fixture(scope="module")
-def walks() -> widgets.Recorded:
-    return list(widgets.reverse_frames(perfect, COSINE, "eps", seeds=2, steps=(3, 8)))[-1]
+def walks() -> n06.Recorded:
+    return list(n06.reverse_frames(perfect, COSINE, "eps", seeds=2, steps=(3, 8)))[-1]
 
 
 EXPLORERS = {
-    "chain": widgets.chain, "noising": widgets.noising, "kl": widgets.kl, "decoder": widgets.decoder,
-    "network": widgets.network, "replay": widgets.replay, "reverse": widgets.reverse,
+    "chain": n01.chain, "noising": n02.noising, "kl": n03.kl, "decoder": n03.decoder,
+    "network": n04.network, "replay": n05.replay, "reverse": n06.reverse,
 }  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def test_no_network_runs_while_a_slider_moves(box, monkeypatch):
     def forward(self, *_, **__):
         raise AssertionError("a network was asked")
 
-    widgets._table.cache_clear()
+    n04._table.cache_clear()
     if controls(box)[0].description == "image size":  # looks at shapes alone, on no device
         monkeypatch.setattr(torch.nn.Conv2d, "forward", _on_meta(torch.nn.Conv2d.forward))
     else:
@@ -134,7 +135,7 @@ def _on_meta(forward):
 
 @pytest.mark.parametrize("T", [10, 1000])
 def test_t_cannot_leave_the_schedule(T):
-    box = widgets.noising()
+    box = n02.noising()
     t, steps, _ = controls(box)
     t.value = 1000
     steps.value = T
@@ -144,19 +145,19 @@ def test_t_cannot_leave_the_schedule(T):
 
 def test_chains_without_a_limit_say_so():
     swapping, apart = ((0, 1, 0), (1, 0, 0), (0, 1, 0)), ((0, 0, 0), (0, 1, 0), (1, 1, 1))
-    assert "round and round" in widgets.chain_picture(swapping).get_suptitle()
-    assert "2 sets of states that nobody leaves" in widgets.chain_picture(apart).get_suptitle()
-    assert "multiplies the error by 0.72" in widgets.chain_picture().get_suptitle()
+    assert "round and round" in n01.chain_picture(swapping).get_suptitle()
+    assert "2 sets of states that nobody leaves" in n01.chain_picture(apart).get_suptitle()
+    assert "multiplies the error by 0.72" in n01.chain_picture().get_suptitle()
 
 
 def test_an_impossible_network_is_explained():
-    figure = widgets.network_picture(image_size=28, widths=(32, 64, 128))
+    figure = n04.network_picture(image_size=28, widths=(32, 64, 128))
     assert "cannot be built" in figure.get_suptitle()
     assert "nearest legal sizes" in figure.axes[0].texts[0].get_text().replace("\n", " ")
 
 
 def test_bucket_probabilities_are_those_of_the_decoder():
-    title = widgets.decoder_picture(mean=0.1, sigma=0.01, pixel=140).get_suptitle()
+    title = n03.decoder_picture(mean=0.1, sigma=0.01, pixel=140).get_suptitle()
     lower, upper = (torch.tensor((140 + side) / 127.5 - 1 - 0.1) / 0.01 for side in (-0.5, 0.5))
     mass = float(torch.special.ndtr(upper) - torch.special.ndtr(lower))
     assert title == f"p(pixel = 140) = {mass:.4g}"
@@ -173,7 +174,7 @@ def test_walks_of_one_seed_begin_alike_and_their_spread_is_that_of_the_raw_state
 
 
 def test_the_recorded_run_is_whole():
-    record = widgets.recorded()
+    record = n05.recorded()
     moments = len(record["steps"])
     assert record["steps"].tolist() == sorted(set(record["steps"].tolist()))
     assert len(record["losses"]) == record["steps"][-1]

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib import __version__, checkpoint, data, evaluate, files, plot, sample, train
-from tutorial_lib.device import get_device
-from tutorial_lib.notebook import progress
+from tutorial_lib import __version__, checkpoint, data, evaluate, files, sample, train
+from tutorial_lib.course import animation, plot
+from tutorial_lib.course.notebook import progress
+from tutorial_lib.engine.hardware import get_device
+from tutorial_lib.nets.shapes import count_parameters
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 from tutorial_lib.schedule import NoiseSchedule, even_tau, named
-from tutorial_lib.unet import UNet, UNetConfig, count_parameters, restore
 
 ENDINGS = (".png", ".gif", ".npy")
 SHIPPED = "fashion_mnist"
@@ -332,9 +334,9 @@ def _sample(options: argparse.Namespace) -> None:
     files.check_writable(options.out)
     frames = task.draw(keep=GIF_FRAMES if ending == ".gif" else 1)
     if ending == ".gif":
-        plot.gif(frames, options.out)
+        animation.gif(frames, options.out)
     elif ending == ".png":
-        plot.png(frames[-1], options.out)
+        plot.save(frames[-1], options.out)
     else:
         pixels = frames[-1].permute(0, 2, 3, 1)  # (N, H, W, C)
         buffer = io.BytesIO()
@@ -357,7 +359,7 @@ class _Sampling:
 
     def draw(self, keep: int) -> list[Tensor]:
         """`keep` moments on the way, the last one last, each (count, C, H, W) uint8."""
-        kept = set(plot.every(self.steps + 1, keep)) if keep > 1 else {self.steps}
+        kept = set(animation.every(self.steps + 1, keep)) if keep > 1 else {self.steps}
         parts, chunks = self.x_T.split(CHUNK), []
         model = self.model.to(self.device)
         with progress(None, total=self.steps * len(parts)) as bar:

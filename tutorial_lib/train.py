@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tutorial_lib import checkpoint
 from tutorial_lib.data import Images, batch
 from tutorial_lib.diffusion import LOSSES, TARGETS, q_sample, regression_loss, target_from
-from tutorial_lib.muon import Muon
+from tutorial_lib.engine.muon import Muon
 from tutorial_lib.schedule import NoiseSchedule, named
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")

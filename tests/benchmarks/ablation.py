@@ -20,9 +20,10 @@ from common import BFLOAT16, ddim, median_seconds, process
 from torch import nn
 from torch.nn import functional as F
 
-from tutorial_lib import blocks, data, evaluate, train
+from tutorial_lib import data, evaluate, train
+from tutorial_lib.nets import blocks
+from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import named
-from tutorial_lib.unet import UNet, UNetConfig
 
 SECONDS = 90  # of training, for each row of the table of quality
 LONGER, SEEDS = 300, (0, 1)  # the same for the rows `STEPS`, in turns

@@ -18,8 +18,9 @@ import nbformat
 import torch
 from common import machine, median_seconds
 
-from tutorial_lib import checkpoint, schedule, widgets
-from tutorial_lib.unet import restore
+from tutorial_lib import checkpoint, schedule
+from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
+from tutorial_lib.nets.unet import restore
 
 ROOT = Path(__file__).parents[2]
 STUDENTS = 30
@@ -28,16 +29,16 @@ STUDENTS = 30
 def redraw() -> dict[str, float]:
     """Of each explorer, in milliseconds: the median over the two ends of its slowest control."""
     model, tables = restore(*checkpoint.load("fashion_mnist")), schedule.cosine(1000)
-    walks = list(widgets.reverse_frames(model, tables, "v", seeds=2, steps=(5, 20)))[-1]
+    walks = list(n06.reverse_frames(model, tables, "v", seeds=2, steps=(5, 20)))[-1]
     explorers = (
-        widgets.chain,
-        widgets.noising,
-        widgets.kl,
-        widgets.decoder,
-        widgets.network,
-        widgets.replay,
+        n01.chain,
+        n02.noising,
+        n03.kl,
+        n03.decoder,
+        n04.network,
+        n05.replay,
     )
-    boxes = {one.__name__: one() for one in explorers} | {"reverse": widgets.reverse(walks, tables)}
+    boxes = {one.__name__: one() for one in explorers} | {"reverse": n06.reverse(walks, tables)}
     return {
         f"redraw of {name}, ms": 1000 * max(map(_moved, _controls(box)))
         for name, box in boxes.items()
@@ -71,7 +72,7 @@ def grade() -> dict[str, float]:
     """Seconds to grade; half of the students are right everywhere, the others left everything
     empty.
     """
-    sys.path.append(str(ROOT / "notebooks"))
+    sys.path.append(str(ROOT / "tools"))
     import editions
 
     with tempfile.TemporaryDirectory() as temporary:

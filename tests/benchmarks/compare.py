@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib import checkpoint, data, evaluate, files
-from tutorial_lib.unet import count_parameters
+from tutorial_lib.nets.shapes import count_parameters
 
 FOLDER = Path("build/benchmarks")
 RESULTS = FOLDER / "results.json"

@@ -25,9 +25,10 @@ from common import BATCH
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tutorial_lib import data, published, sample, train
+from tutorial_lib import data, sample, train
+from tutorial_lib.nets import published
+from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, linear
-from tutorial_lib.unet import UNet, UNetConfig
 
 PEERS = Path(
     "build/peers"

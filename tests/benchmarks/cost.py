@@ -21,8 +21,9 @@ import torch
 from common import BFLOAT16, median_seconds
 from torch import nn
 
-from tutorial_lib import published
-from tutorial_lib.unet import UNet, UNetConfig, count_parameters, shape_table
+from tutorial_lib.nets import published
+from tutorial_lib.nets.shapes import count_parameters, shape_table
+from tutorial_lib.nets.unet import UNet, UNetConfig
 
 PIXELS = 128 * 28 * 28  # of a batch, so that all fit into memory alike
 GRID = [

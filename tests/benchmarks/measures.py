@@ -18,8 +18,10 @@ import torch
 from common import BATCH, median_seconds
 
 import tutorial_lib
-from tutorial_lib import data, plot, sample, schedule, train
-from tutorial_lib.unet import UNet, UNetConfig, count_parameters
+from tutorial_lib import data, sample, schedule, train
+from tutorial_lib.course import animation
+from tutorial_lib.nets.shapes import count_parameters
+from tutorial_lib.nets.unet import UNet, UNetConfig
 
 
 def timed(code: str) -> tuple[float, float]:
@@ -84,7 +86,7 @@ def gifs() -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a.gif"
             found[f"GIF of {count} images x 40 frames, s"] = median_seconds(
-                lambda p=path, f=frames: plot.gif(f, p)
+                lambda p=path, f=frames: animation.gif(f, p)
             )
             found[f"GIF of {count} images x 40 frames, kB"] = path.stat().st_size / 1000
     return found

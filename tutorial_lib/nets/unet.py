@@ -1,17 +1,14 @@
 """The denoising network of the series: a small U-Net that runs on patches and is quick on a CPU."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from tutorial_lib.blocks import Attention, Down, ResidualBlock, Up, time_embedding
+from tutorial_lib.nets.blocks import Attention, Down, ResidualBlock, Up, time_embedding
 
 
 @dataclass(frozen=True)
@@ -147,58 +144,6 @@ class UNet(nn.Module):
             raise ValueError(
                 f"t must have shape ({len(x_t)},), one step for each image, got {tuple(t.shape)}"
             )
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of trainable numbers in a network."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-class Row(NamedTuple):
-    """A line of `shape_table`: a part of a network, what it returns for one image, and what that
-    costs.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    flops: int
-
-
-def shape_table(model: nn.Module, *inputs: Tensor) -> list[Row]:
-    """What each part of a network returns for these inputs, in the order in which they are called.
-
-    inputs: as the network takes them, (1, C, H, W) and (1,); on the device "meta" nothing is
-    computed, so that even large networks are looked through at once.  Parts are the network's
-    children; lists of layers are opened.
-    flops: floating-point operations of convolutions, linear layers and attention; an addition and a
-    multiplication are two.
-    """
-    rows: list[Row] = []
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-
-        def note(name: str, part: nn.Module, _: Any, output: Tensor) -> None:
-            flops = counter.get_total_flops() - sum(row.flops for row in rows)
-            rows.append(
-                Row(name, type(part).__name__, tuple(output.shape), count_parameters(part), flops)
-            )
-
-        handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model)]
-        try:
-            model(*inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-    return rows
-
-
-def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in model.named_children():
-        if isinstance(child, nn.ModuleList):
-            yield from ((f"{name}.{i}", part) for i, part in enumerate(child))
-        else:
-            yield name, child
 
 
 def restore(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tutorial_lib import blocks, unet
-from tutorial_lib.checks import exercise, same, true
+from tutorial_lib.course.exercises.checks import exercise, same, true
+from tutorial_lib.nets import blocks, unet
 
 
 @exercise(

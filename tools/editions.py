@@ -1,6 +1,6 @@
 """Assemble the course for a class, from the notebooks and their solutions.
 
-    python notebooks/editions.py [--out build/editions]
+    python tools/editions.py [--out build/editions]
 
 students/   the notebooks, with stubs to fill in, and the pages they link to; no solution anywhere
 in it teachers/   the same with the solutions in their places, the solutions by themselves, and all
@@ -19,12 +19,11 @@ import sys
 from pathlib import Path
 
 import nbformat
-from execute import HERE, copy_of_notebooks, normalise, notebooks
+from execute import HERE, ROOT, copy_of_notebooks, normalise, notebooks
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 SOLUTIONS = HERE / "solutions"
-ROOT = HERE.parent
 PAGES = (
     "notation.md",
     "equations.md",
@@ -121,9 +120,9 @@ MARKS = """import sys
 
 for name in [name for name in sys.modules if name.split(".")[0] == "tutorial_lib"]:
     del sys.modules[name]
-import tutorial_lib.exercises
+import tutorial_lib.course.exercises
 
-tutorial_lib.exercises.mark("{number}", {answer})"""
+tutorial_lib.course.exercises.mark("{number}", {answer})"""
 
 
 def together(stub: str, solution: str) -> str:

@@ -12,7 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "build" / "bundle"
 VERSION = "{}.{}".format(*sys.version_info)
 INSTALL_SH = f"""#!/bin/sh
@@ -23,7 +23,7 @@ python="${{PYTHON:-python3}}"
 "$python" -c 'import sys; sys.exit("{{}}.{{}}".format(*sys.version_info) != "{VERSION}")' || {{
     echo "These wheels are for Python {VERSION}. Name one: PYTHON=python{VERSION} sh install.sh"; exit 1; }}
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels
-"$python" make_venv.py
+"$python" tools/make_venv.py
 .venv/bin/python -m pip install --quiet -c constraints.txt -e ".[grading]"
 touch .venv/.ready && touch .venv/.grading
 echo "Ready: make lab"
@@ -33,8 +33,8 @@ rem Set up .venv from wheels\\, without a network.
 cd /d "%~dp0"
 set PIP_NO_INDEX=1
 set PIP_FIND_LINKS=wheels
-py -{VERSION} make_venv.py || exit /b 1
-echo Ready: .venv\\Scripts\\python notebooks\\execute.py lab
+py -{VERSION} tools\\make_venv.py || exit /b 1
+echo Ready: .venv\\Scripts\\python tools\\execute.py lab
 """
 
 

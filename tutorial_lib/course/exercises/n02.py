@@ -3,7 +3,15 @@
 import torch
 
 from tutorial_lib import diffusion, gaussian, schedule
-from tutorial_lib.checks import between, exercise, same, some_images, some_schedule, some_t, true
+from tutorial_lib.course.exercises.checks import (
+    between,
+    exercise,
+    same,
+    some_images,
+    some_schedule,
+    some_t,
+    true,
+)
 
 
 @exercise(

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import diffusion, evaluate, sample, schedule
-from tutorial_lib.checks import between, exercise, same, some_images, some_schedule, some_t, true
+from tutorial_lib.course.exercises.checks import (
+    between,
+    exercise,
+    same,
+    some_images,
+    some_schedule,
+    some_t,
+    true,
+)
 
 
 @exercise(

@@ -3,7 +3,7 @@ first; `hint` helps.
 
 The statements stand in the notebooks, the solutions in `notebooks/solutions/`; what an answer has
 to fulfil stands in
-`tutorial_lib.checks`.  Every check draws fresh inputs, so that no constant passes, and refuses an
+`tutorial_lib.course.exercises.checks`.  Every check draws fresh inputs, so that no constant passes, and refuses an
 answer that hands the work over to the function it is about.
 """
 
@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from tutorial_lib.checks import EXERCISES, Exercise, Wrong, n01, n02, n03, n04, n05, n06  # noqa: F401 - they enter
+from tutorial_lib.course.exercises import n01, n02, n03, n04, n05, n06  # noqa: F401 - they enter
+from tutorial_lib.course.exercises.checks import EXERCISES, Exercise, Wrong
 from tutorial_lib.schedule import NoiseSchedule
 
 

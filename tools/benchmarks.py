@@ -1,8 +1,8 @@
 """Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench`
 and its sisters store.
 
-    python docs/make_benchmarks.py                                     the page of the project
-    python docs/make_benchmarks.py build/benchmarks/results.json       the same page from your own
+    python tools/benchmarks.py                                     the page of the project
+    python tools/benchmarks.py build/benchmarks/results.json       the same page from your own
     results, in build/
 
 The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and `<!-- end NAME
@@ -18,7 +18,8 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from tutorial_lib import checkpoint, files, plot
+from tutorial_lib import checkpoint, files
+from tutorial_lib.course import plot
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"

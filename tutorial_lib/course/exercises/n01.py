@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import markov
-from tutorial_lib.checks import Wrong, between, exercise, same, some_chain, true
+from tutorial_lib.course.exercises.checks import Wrong, between, exercise, same, some_chain, true
 
 POWERS = (
     Tensor.matrix_power,

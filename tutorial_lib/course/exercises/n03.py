@@ -7,7 +7,7 @@ from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
 from tutorial_lib import diffusion, gaussian, schedule
-from tutorial_lib.checks import (
+from tutorial_lib.course.exercises.checks import (
     between,
     exercise,
     pair,

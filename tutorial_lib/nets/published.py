@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.blocks import (
+from tutorial_lib.nets.blocks import (
     Attention,
     Down,
     LinearAttention,

@@ -1,7 +1,7 @@
 """Write docs/equations.md: where each equation of Ho, Jain & Abbeel 2020 is taught, computed and
 tested.
 
-    python docs/make_equations.py
+    python tools/equations.py
 
 Only what an equation says is written here, by hand.  The rest is read from where it stands:
 sections of notebooks whose prose names "Eq. 4", docstrings that do, and tests marked
@@ -103,7 +103,7 @@ Equations 1 to 15 of Ho, Jain & Abbeel 2020 ([arXiv:2006.11239](https://arxiv.or
 algorithms: the sections in which they are taught, beside code that runs; the functions that compute them; and the tests
 that check them. Symbols are those of the [notation page](notation.md).
 
-This page is made by `python docs/make_equations.py` from the notebooks, the docstrings and the tests; a test keeps it
+This page is made by `python tools/equations.py` from the notebooks, the docstrings and the tests; a test keeps it
 current and complete.
 
 | | what it says | taught in | computed by | tested by |

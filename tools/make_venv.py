@@ -1,4 +1,4 @@
-"""Make or refresh .venv, in which everything else runs: `python make_venv.py`, or any verb of the
+"""Make or refresh .venv, in which everything else runs: `python tools/make_venv.py`, or any verb of the
 Makefile.
 
 The steps are the three commands of the README: make the environment, install PyTorch alone (so that
@@ -14,11 +14,7 @@ import sys
 OLDEST = (3, 11)  # Python; the same as requires-python in pyproject.toml
 LEAST_TORCH = "2.6"  # the same as in pyproject.toml
 VENV = ".venv"
-PYTHON = (
-    os.path.join(VENV, "Scripts", "python.exe")
-    if os.name == "nt"
-    else os.path.join(VENV, "bin", "python")
-)
+PYTHON = os.path.join(VENV, *(["Scripts", "python.exe"] if os.name == "nt" else ["bin", "python"]))
 ENVIRONMENT = ["-m", "venv", VENV]
 TORCH = ["-m", "pip", "install", "-c", "constraints.txt", "torch"]
 REST = ["-m", "pip", "install", "-c", "constraints.txt", "-e", ".[notebooks,tests]"]
@@ -40,24 +36,17 @@ def main():
             "This is Python {}.{}, but the course needs {}.{} or newer. Name a newer one, for example: "
             "make PYTHON=python3.12 run".format(*sys.version_info[:2], *OLDEST)
         )
-    os.chdir(os.path.dirname(os.path.abspath(__file__)))
-    inside = look(PYTHON) if os.path.exists(PYTHON) else None
-    base = (
-        None
-        if os.path.exists(PYTHON)
-        else look(getattr(sys, "_base_executable", None) or sys.executable)
-    )
+    os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    inside = base = None
+    if os.path.exists(PYTHON):
+        inside = look(PYTHON)
+    else:
+        base = look(getattr(sys, "_base_executable", None) or sys.executable)
     choice, found = choose(inside, base)
     print(announcement(choice, found, sys.platform), flush=True)
     if not os.path.exists(PYTHON):
-        run(
-            [
-                sys.executable,
-                *ENVIRONMENT,
-                "--clear",
-                *(["--system-site-packages"] if choice == "share" else []),
-            ]
-        )
+        shared = ["--system-site-packages"] if choice == "share" else []
+        run([sys.executable, *ENVIRONMENT, "--clear", *shared])
     elif subprocess.call(
         [PYTHON, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ):
@@ -67,11 +56,10 @@ def main():
         run([PYTHON, *quiet(REST)])
         return
     limits = os.path.join(VENV, "constraints.txt")
-    with (
-        open("constraints.txt", encoding="utf-8") as ours,
-        open(limits, "w", encoding="utf-8") as theirs,
-    ):
-        theirs.writelines(limited(ours.read().splitlines(True), found))
+    with open("constraints.txt", encoding="utf-8") as ours:
+        lines = limited(ours.read().splitlines(True), found)
+    with open(limits, "w", encoding="utf-8") as theirs:
+        theirs.writelines(lines)
     run([PYTHON, *[limits if word == "constraints.txt" else word for word in quiet(REST)]])
 
 

@@ -1,11 +1,13 @@
 """Run the notebooks, refresh the committed ones, or open a working copy in JupyterLab.
 
-    python notebooks/execute.py run [--part 1] --out build   executed notebooks, HTML pages and the
-    GIF under build/ python notebooks/execute.py refresh [NAME ...]           execute, normalise and
-    store the committed notebooks python notebooks/execute.py lab
-    JupyterLab on a copy in work/, which is yours to edit
+    python tools/execute.py run [--part 1] --out build
+        executed notebooks, HTML pages and the GIF under build/
+    python tools/execute.py refresh [NAME ...]
+        execute, normalise and store the committed notebooks
+    python tools/execute.py lab
+        JupyterLab on a copy in work/, which is yours to edit
 
-Notebooks always run in a copy of this folder, so that what they write never dirties the checkout.
+Notebooks always run in a copy of their folder, so that what they write never dirties the checkout.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
+HERE = ROOT / "notebooks"
 PARTS = {1: range(1, 7), 2: range(7, 14), 3: range(14, 19)}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SECONDS = 600  # the longest that one cell may take
@@ -188,7 +191,7 @@ def working_copy(source: Path, target: Path) -> list[str]:
 
 def lab(arguments: list[str]) -> int:
     """Open JupyterLab on the working copy; further arguments go to JupyterLab."""
-    target = HERE.parent / "work"
+    target = ROOT / "work"
     kept = working_copy(HERE, target)
     print(
         f"Your copy of the notebooks is in {target}; edit it as you like, the originals stay as they are."
@@ -198,7 +201,7 @@ def lab(arguments: list[str]) -> int:
             f"Kept as you left them: {', '.join(kept)}. To start one afresh, delete it and run this again."
         )
     here = [
-        f"--ServerApp.root_dir={HERE.parent}",
+        f"--ServerApp.root_dir={ROOT}",
         "--LabApp.default_url=/lab/tree/work",
     ]  # so that links to docs/ hold
     return subprocess.call([sys.executable, "-m", "jupyterlab", *here, *arguments])

@@ -37,7 +37,6 @@ class _Pyplot:
 
 plt = _Pyplot()
 DATA, NOISE, MODEL, QUIET = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
-GREYS = 16
 Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
 
 
@@ -60,7 +59,7 @@ def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 
 def grid(x: Tensor, columns: int | None = None, title: str = "", size: float = 4.0) -> Figure:
     """A figure of images in a grid.  x: (N, C, H, W), in [-1, 1] or uint8.  size: width in inches."""
-    picture = tile(_as_pixels(x), columns)
+    picture = tile(as_pixels(x), columns)
     figure, axes = plt.subplots(
         figsize=(size, size * picture.shape[0] / picture.shape[1] + 0.3 * bool(title))
     )
@@ -83,7 +82,7 @@ def strip(
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     for row, images in zip(axes, rows, strict=True):
-        for axis, image in zip(row, _as_pixels(images), strict=True):
+        for axis, image in zip(row, as_pixels(images), strict=True):
             axis.imshow(rearrange(image, "c h w -> h w c").numpy(), cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
@@ -259,60 +258,11 @@ def kl_integrand(grid: Tensor, log_q: Tensor, log_p: Tensor, title: str) -> Figu
     return _framed(figure, axes)
 
 
-def film(figures: Sequence[Figure], path: Path | str, milliseconds: int = 200) -> Path:
-    """Write figures of one size as a looping GIF of at most 64 colours that rests on its last
-    frame.
-    """
-    pictures = []
-    for figure in figures:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=80)
-        pictures.append(_palette(np.asarray(Image.open(buffer).convert("RGB"))))
-    return _loop(pictures, path, milliseconds)
-
-
-def gif(
-    frames: Sequence[Tensor], path: Path | str, milliseconds: int = 80, columns: int | None = None
-) -> Path:
-    """Write a looping GIF that rests on its last frame.  frames: each (N, C, H, W), in [-1, 1] or
-    uint8.
-
-    Grey images are reduced to 16 greys, because noise does not compress; colour ones to 64 colours.
-    An earlier file at `path` survives a failure.
-    """
-    return _loop(
-        [_palette(tile(_as_pixels(frame), columns)) for frame in frames], path, milliseconds
-    )
-
-
-def _loop(pictures: list[Image.Image], path: Path | str, milliseconds: int) -> Path:
-    """Write a GIF that begins again after two seconds on its last frame."""
-    buffer = io.BytesIO()
-    durations = [milliseconds] * (len(pictures) - 1) + [2000]
-    pictures[0].save(
-        buffer,
-        "gif",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=durations,
-        loop=0,
-        optimize=False,
-    )
-    return files.write(path, buffer.getvalue())
-
-
-def png(x: Tensor, path: Path | str, columns: int | None = None) -> Path:
+def save(x: Tensor, path: Path | str, columns: int | None = None) -> Path:
     """Write a grid of images as PNG.  x: (N, C, H, W), in [-1, 1] or uint8."""
     buffer = io.BytesIO()
-    Image.fromarray(tile(_as_pixels(x), columns)).save(buffer, "png")
+    Image.fromarray(tile(as_pixels(x), columns)).save(buffer, "png")
     return files.write(path, buffer.getvalue())
-
-
-def every(count: int, frames: int) -> list[int]:
-    """Which of `count` moments to keep for an animation of at most `frames`: evenly spaced, first
-    and last included.
-    """
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, frames))})
 
 
 def _framed(figure: Figure, axes) -> Figure:
@@ -328,15 +278,6 @@ def _closed(figure: Figure) -> Figure:
     return figure
 
 
-def _as_pixels(x: Tensor) -> Tensor:
+def as_pixels(x: Tensor) -> Tensor:
+    """Images as uint8 on the CPU, whether they come so or in [-1, 1]."""
     return x.cpu() if x.dtype == torch.uint8 else to_pixels(x).cpu()
-
-
-def _palette(picture: np.ndarray) -> Image.Image:
-    if picture.ndim == 3:
-        return Image.fromarray(picture).quantize(64)
-    levels = np.round(np.linspace(0, 255, GREYS)).astype(np.uint8)
-    indices = np.round(picture.astype(np.float32) * ((GREYS - 1) / 255)).astype(np.uint8)
-    image = Image.fromarray(indices, mode="P")
-    image.putpalette(np.repeat(levels, 3).tobytes())
-    return image

@@ -1,4 +1,4 @@
-"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|unet|...`.
+"""How everything in `assets/` was made: `python -m tutorial_lib.course.recipes data|classifier|unet|...`.
 
 `make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
 and `replay`.  All of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tutorial_lib import checkpoint, evaluate, plot, sample, train
+from tutorial_lib import checkpoint, evaluate, sample, train
+from tutorial_lib.course import plot
 from tutorial_lib.data import CLASSES, IDX_FOLDERS, Images, batch, load, to_pixels
 from tutorial_lib.files import ASSETS
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 from tutorial_lib.schedule import named
-from tutorial_lib.unet import UNet, UNetConfig, restore
 
 # The settings behind the weights that ship.  Uniform t: they answer for likelihoods, too (notebook
 # 05, section 5.11).
@@ -102,7 +103,7 @@ def classifier(epochs: int = 9, seed: int = 0) -> None:
     print(f"test accuracy {accuracy:.4f}")
     configuration = {
         "recipe": {
-            "command": "python -m tutorial_lib.recipes classifier",
+            "command": "python -m tutorial_lib.course.recipes classifier",
             "epochs": epochs,
             "seed": seed,
         },
@@ -128,7 +129,7 @@ def reference() -> None:
         counts[f"{split}_count"] = len(images)
     configuration = {
         "what": "mean and covariance of the classifier's features of real images, to judge samples by",
-        "recipe": "python -m tutorial_lib.recipes reference",
+        "recipe": "python -m tutorial_lib.course.recipes reference",
         "classifier_sha256": hashlib.sha256(
             (ASSETS / "classifier.safetensors").read_bytes()
         ).hexdigest(),
@@ -194,7 +195,7 @@ def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25
     figure.savefig("notebooks/figures/training_milestones.png", dpi=90)
     tensors, configuration = checkpoint.load(out)
     averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
-    configuration["recipe"] = "python -m tutorial_lib.recipes unet"
+    configuration["recipe"] = "python -m tutorial_lib.course.recipes unet"
     model = restore(averaged, configuration)
     samples = _draw(model, count, steps)
     found, generator = evaluate.report(samples), torch.Generator().manual_seed(0)
@@ -245,7 +246,7 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
         tensors[f"shown.{space}.images"] = train.pixels[indices[shown]]  # (shown, 3, 1, 28, 28)
     configuration = {
         "what": f"training images nearest to {len(samples):,} samples, and to {len(test):,} test images",
-        "recipe": "python -m tutorial_lib.recipes nearest",
+        "recipe": "python -m tutorial_lib.course.recipes nearest",
         "data": train.source,
         "sampler": f"dpm++, {steps} steps, seed 0",
         "weights_sha256": hashlib.sha256((ASSETS / WEIGHTS).read_bytes()).hexdigest(),
@@ -282,7 +283,10 @@ def replay(count: int = 12) -> None:
             found["samples"].append(torch.stack([_draw(net, count, 25) for net in networks]))
             print(f"step {last.step}: loss {last.loss:.4f}", flush=True)
     tensors = {name: torch.tensor(found[name]) for name in ("steps", "losses", "by_t")}
-    configuration = {"recipe": "python -m tutorial_lib.recipes replay", "train": asdict(config)}
+    configuration = {
+        "recipe": "python -m tutorial_lib.course.recipes replay",
+        "train": asdict(config),
+    }
     checkpoint.save(
         ASSETS / "replay.safetensors",
         tensors | {"samples": torch.stack(found["samples"])},

@@ -1,0 +1,1 @@
+"""What serves the course and not its mathematics: pictures, explorers, exercises, recipes."""

@@ -1,0 +1,146 @@
+"""Explorers: pictures that follow their controls.
+
+Each explorer is a pair.  `..._picture` is a pure function from plain values to a figure; a notebook
+shows one such figure as a still, and it can be called like any other function.  The function of the
+shorter name builds the controls, and redraws the picture whenever one of them moves.  No network
+runs in a redraw: where one is needed, its work is done ahead, or has been recorded.  The explorers
+of each notebook have a module of their own; here is what they share.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from tutorial_lib.course import plot
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox, Widget
+    from matplotlib.figure import Figure
+
+DPI = 90
+
+
+def explorer(
+    draw: Callable[..., Figure], controls: dict[str, Widget], rows: Sequence[Sequence[str]] = ()
+) -> VBox:
+    """A picture that follows its controls.
+
+    draw: a pure function of the controls' values, which are passed by name.  rows: controls that
+    stand side by side; by default each has a row of its own.
+    """
+    import ipywidgets
+    import traitlets
+
+    class Picture(ipywidgets.Image):
+        description = traitlets.Unicode("").tag(
+            sync=True
+        )  # without it, a tooltip is an error in the browser
+
+    class Explorer(ipywidgets.VBox):
+        def __repr__(self) -> str:  # what a page shows that has no kernel
+            return "An explorer: run this cell, then move its controls by mouse or by arrow keys."
+
+    def redraw(_=None) -> None:
+        figure = draw(**{name: control.value for name, control in controls.items()})
+        with image.hold_sync():  # one message, so that the picture is loaded once
+            image.value, image.tooltip = (
+                png_bytes(figure),
+                figure.get_suptitle() or figure.axes[0].get_title(),
+            )
+
+    image = Picture(format="png")
+    redraw()
+    width, height = (
+        int.from_bytes(image.value[at : at + 4], "big") for at in (16, 20)
+    )  # as PNG says
+    image.layout = ipywidgets.Layout(
+        width=f"{width}px", height=f"{height}px", flex="0 0 auto", max_width="none"
+    )
+    for control in controls.values():
+        control.observe(redraw, "value")
+    grouped = [[controls[name] for name in row] for row in rows or [[name] for name in controls]]
+    return Explorer(
+        [*(row[0] if len(row) == 1 else ipywidgets.HBox(row) for row in grouped), image]
+    )
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG, always of the figure's own size."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def slider(
+    label: str, value: float, low: float, high: float, step: float = 1, width: int = 400
+) -> Widget:
+    """A slider of whole numbers, or of others where `step` is no whole number."""
+    import ipywidgets
+
+    kind, shown = (
+        (ipywidgets.IntSlider, "d") if isinstance(step, int) else (ipywidgets.FloatSlider, ".3f")
+    )
+    return kind(
+        value=value, min=low, max=high, step=step, readout_format=shown, **_labelled(label, width)
+    )
+
+
+def choice(label: str, options: Sequence, value: object, width: int = 400) -> Widget:
+    """A slider over a few values in their order."""
+    import ipywidgets
+
+    return ipywidgets.SelectionSlider(options=list(options), value=value, **_labelled(label, width))
+
+
+def menu(label: str, options: Sequence[str], value: str) -> Widget:
+    """A menu of words."""
+    import ipywidgets
+
+    return ipywidgets.Dropdown(options=list(options), value=value, **_labelled(label, 300))
+
+
+def tick(label: str, value: bool) -> Widget:
+    """A box to tick."""
+    import ipywidgets
+
+    return ipywidgets.Checkbox(value=value, indent=False, **_labelled(label, 260))
+
+
+def _labelled(label: str, width: int) -> dict:
+    return {
+        "description": label,
+        "style": {"description_width": "initial"},
+        "layout": {"width": f"{width}px"},
+    }
+
+
+def panels(*widths: float, height: float = 2.9, bottom: float = 0.18) -> tuple[Figure, list]:
+    """A figure and its pairs of axes side by side, as wide as the numbers say; always at the same
+    places.
+    """
+    figure = plot.plt.figure(figsize=(7.5, height))
+    plot.plt.close(figure)  # it is shown as a value, and not once more by the notebook
+    axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=bottom, top=0.84, wspace=0.3)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.locator_params(nbins=4)  # each tick takes a millisecond to draw
+    return figure, list(axes)
+
+
+def show(axis, x: Tensor, columns: int, title: str) -> None:
+    """Images in a grid, (N, 1, H, W), in [-1, 1] or uint8."""
+    axis.imshow(
+        plot.tile(plot.as_pixels(x), columns),
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        interpolation="nearest",
+    )
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=9)

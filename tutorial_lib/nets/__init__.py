@@ -1,0 +1,1 @@
+"""Networks: their building blocks, the U-Net of the series, two published ones, the classifier."""
