@@ -25,7 +25,7 @@ from tutorial_lib.diffusion import (
     target_from,
     x_0_from,
 )
-from tutorial_lib.schedule import cosine, from_betas, linear, steps
+from tutorial_lib.schedule import cosine, from_betas, linear, same_t
 
 PIXELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
@@ -69,10 +69,13 @@ def test_walking_and_jumping_have_the_same_mean_and_variance(betas):
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     mean, variance = one, zero
     for t in range(1, schedule.T + 1):
-        scale, spread = q_step(schedule, one, steps(t), zero), q_step(schedule, zero, steps(t), one)
+        scale, spread = (
+            q_step(schedule, one, same_t(t), zero),
+            q_step(schedule, zero, same_t(t), one),
+        )
         mean, variance = scale * mean, scale**2 * variance + spread**2
-        assert_close(mean, q_sample(schedule, one, steps(t), zero))
-        assert_close(variance, q_sample(schedule, zero, steps(t), one) ** 2)
+        assert_close(mean, q_sample(schedule, one, same_t(t), zero))
+        assert_close(variance, q_sample(schedule, zero, same_t(t), one) ** 2)
 
 
 @pytest.mark.equation("4")
@@ -126,7 +129,7 @@ def test_posterior_by_bayes_rule_on_a_grid(schedule, t):
     likelihood = (-((x_t - (1 - beta).sqrt() * grid) ** 2) / (2 * beta)).exp()
     weight = prior * likelihood / (prior * likelihood).sum()
     expected_mean = (weight * grid).sum()
-    mean, variance = q_posterior(schedule, x_0, x_t, steps(t))
+    mean, variance = q_posterior(schedule, x_0, x_t, same_t(t))
     assert_close(mean[0], expected_mean, rtol=1e-6, atol=1e-6)
     assert_close(variance[0], (weight * (grid - expected_mean) ** 2).sum(), rtol=1e-6, atol=1e-9)
 
@@ -134,7 +137,7 @@ def test_posterior_by_bayes_rule_on_a_grid(schedule, t):
 @pytest.mark.equation("7")
 def test_posterior_at_the_first_step_is_the_data(schedule, generator):
     x_0, eps, _ = case(generator)
-    t = steps(1, len(x_0))
+    t = same_t(1, len(x_0))
     mean, variance = q_posterior(schedule, x_0, q_sample(schedule, x_0, t, eps), t)
     assert_close(mean, x_0)
     assert_close(variance, torch.zeros_like(variance))
@@ -221,7 +224,7 @@ def test_pure_noise_at_the_end(generator):
     """A schedule with beta_T = 1: eps says nothing of the data there; v and x_0 do."""
     schedule = from_betas([0.2, 0.5, 1.0])
     x_0, eps, _ = case(generator)
-    t = steps(3, len(x_0))
+    t = same_t(3, len(x_0))
     x_t = q_sample(schedule, x_0, t, eps)
     assert_close(x_t, eps)
     with pytest.raises(ValueError, match="predict v or x_0"):
@@ -325,7 +328,7 @@ def bound_of_a_pixel(schedule, x_0, guess):
     x_0, eps = x_0.repeat_interleave(64)[:, None], nodes.repeat(len(x_0))[:, None]
     total = diffusion.L_T(schedule, x_0)
     for k in range(1, schedule.T + 1):
-        t = steps(k, len(x_0))
+        t = same_t(k, len(x_0))
         x_t = q_sample(schedule, x_0, t, eps)
         x_0_hat = guess(x_t, float(schedule.alpha_bar[k]))
         if k == 1:
@@ -477,7 +480,7 @@ def test_predicting_zeros_costs_the_variance_of_the_target(schedule, generator):
 
 
 def test_shapes_must_agree(schedule):
-    a, b, t = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), steps(1, 2)
+    a, b, t = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), same_t(1, 2)
     calls = [
         lambda: q_sample(schedule, a, t, b), lambda: q_step(schedule, a, t, b), lambda: q_posterior(schedule, a, b, t),
         lambda: mu_from_eps(schedule, a, b, t), lambda: diffusion.regression_loss(a, b),
@@ -489,7 +492,7 @@ def test_shapes_must_agree(schedule):
 
 
 def test_unknown_names_list_the_known_ones(schedule):
-    x, t = torch.zeros(2, 1), steps(1, 2)
+    x, t = torch.zeros(2, 1), same_t(1, 2)
     for call in (target_from, x_0_from, eps_from):
         with pytest.raises(
             ValueError, match=r"unknown target 'noise'; choose one of eps, x_0, v, mu"

@@ -138,7 +138,7 @@ CHEATS = {
     "01.4": lambda P: markov.stationary(P),
     "01.5": lambda P, law: markov.reverse(P, law),
     "02.2": lambda x, beta, eps: diffusion.q_step(
-        schedule.from_betas([beta]), x, schedule.steps(1, len(x)), eps
+        schedule.from_betas([beta]), x, schedule.same_t(1, len(x)), eps
     ),
     "02.3": lambda tables, x_0, t, eps: diffusion.q_sample(tables, x_0, t, eps),
     "02.5": lambda T: schedule.cosine(T).beta[1:],

@@ -94,13 +94,13 @@ NOTICED = {
         ("gaussian.log_density", "-0.5 * ", "-"),
         ("gaussian.grid_density", "density.sum() * (grid[1] - grid[0])", "density.sum()"),
     ],
-    ("02", "diffusion.q_step(tables, x_0, steps(7, 8), eps)"): [
+    ("02", "diffusion.q_step(tables, x_0, same_t(7, 8), eps)"): [
         ("diffusion.q_step", "schedule.alpha.sqrt()", "schedule.alpha"),
         ("diffusion.q_step", "schedule.beta.sqrt()", "schedule.beta"),
         ("schedule.NoiseSchedule.alpha", "1 - self.beta", "1 - self.beta.sqrt()"),
         ("schedule.NoiseSchedule.at", "table[t.long().cpu()]", "table[t.long().cpu() - 1]"),
     ],
-    ("02", "assert_close(naive, q_sample(tables, x_0, steps(40, 8), eps))"): [
+    ("02", "assert_close(naive, q_sample(tables, x_0, same_t(40, 8), eps))"): [
         ("diffusion.q_sample", "signal * x_0", "signal**2 * x_0"),
         ("diffusion.q_sample", "noise * eps", "noise**2 * eps"),
         ("diffusion.q_sample", "signal_and_noise(t,", "signal_and_noise((t - 1).clamp(min=1),"),
@@ -117,7 +117,7 @@ NOTICED = {
     ],
     ("02", "assert gap < 0.01"): [
         ("diffusion.q_walk", "q_step(schedule, x, ", "q_step(schedule, x_0, "),
-        ("diffusion.q_walk", "steps(t, len(x))", "steps(1, len(x))"),
+        ("diffusion.q_walk", "same_t(t, len(x))", "same_t(1, len(x))"),
     ],
     ("02", "assert abs(dark - 0.44) < 0.01"): [
         ("data.to_model", "div_(127.5)", "div_(255)"),

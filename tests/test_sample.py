@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from tutorial_lib import sample
 from tutorial_lib.diffusion import q_posterior
 from tutorial_lib.sample import ddpm, final
-from tutorial_lib.schedule import even_tau, from_betas, linear, steps
+from tutorial_lib.schedule import even_tau, from_betas, linear, same_t
 
 MEAN, STD = 0.5, 0.3  # of the data in most tests
 
@@ -203,7 +203,7 @@ def test_every_step_is_posterior_mean_plus_matched_noise(schedule, generator, va
     noise = torch.Generator().manual_seed(5)
     sigma2 = schedule.beta if variance == "beta" else schedule.beta_tilde
     for before, after in pairwise(frames):
-        mean, _ = q_posterior(schedule, after.x_0_hat, before.x, steps(before.t, 4))
+        mean, _ = q_posterior(schedule, after.x_0_hat, before.x, same_t(before.t, 4))
         if before.t > 1:
             mean = mean + sigma2[before.t].sqrt() * torch.randn(
                 mean.shape, dtype=mean.dtype, generator=noise
@@ -331,7 +331,7 @@ def test_each_step_agrees_with_diffusers(generator, ours, theirs, clip, target, 
                        torch.Generator().manual_seed(6), target, variance=ours, clip=clip))  # fmt: skip
     noise = torch.Generator().manual_seed(6)
     for before, after in pairwise(frames):
-        output = network(before.x, steps(before.t, 4))
+        output = network(before.x, same_t(before.t, 4))
         stepped = reference.step(output, their_t(before.t), before.x, generator=noise)
         assert_close(after.x, stepped.prev_sample, rtol=1e-4, atol=1e-4)
         assert_close(after.x_0_hat, stepped.pred_original_sample, rtol=1e-4, atol=1e-3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from tutorial_lib import schedule as schedules
-from tutorial_lib.schedule import NoiseSchedule, even_tau, from_betas, named, steps
+from tutorial_lib.schedule import NoiseSchedule, even_tau, from_betas, named, same_t
 
 quiet = pytest.mark.filterwarnings("ignore:alpha_bar_T")
 some_betas = st.lists(st.floats(1e-5, 0.9), min_size=1, max_size=40)
@@ -279,7 +279,7 @@ def test_signal_and_noise_are_sine_and_cosine_of_one_angle(schedule):
 
 
 def test_steps():
-    assert_close(steps(7, 3), torch.tensor([7, 7, 7]))
+    assert_close(same_t(7, 3), torch.tensor([7, 7, 7]))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutorial_lib import gaussian
-from tutorial_lib.schedule import NoiseSchedule, steps
+from tutorial_lib.schedule import NoiseSchedule, same_t
 
 TARGETS = ("eps", "x_0", "v", "mu")
 LOSSES = ("l2", "l1", "huber")
@@ -41,7 +41,7 @@ def q_walk(schedule: NoiseSchedule, x_0: Tensor, generator: torch.Generator) -> 
     x = x_0
     for t in range(1, schedule.T + 1):
         x = q_step(
-            schedule, x, steps(t, len(x)), torch.randn(x.shape, generator=generator, dtype=x.dtype)
+            schedule, x, same_t(t, len(x)), torch.randn(x.shape, generator=generator, dtype=x.dtype)
         )
         yield x
 

@@ -18,8 +18,7 @@ from tutorial_lib.data import CLASSES, load, to_model
 from tutorial_lib.diffusion import L_0, L_T, L_t_minus_1, q_sample
 from tutorial_lib.nets.classifier import Classifier
 from tutorial_lib.sample import Network, estimate
-from tutorial_lib.schedule import NoiseSchedule
-from tutorial_lib.schedule import steps as same_t
+from tutorial_lib.schedule import NoiseSchedule, same_t
 
 
 def load_classifier() -> Classifier:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib.diffusion import q_posterior, reverse_variance, x_0_from
-from tutorial_lib.schedule import NoiseSchedule, even_tau, karras_tau
-from tutorial_lib.schedule import steps as same_t
+from tutorial_lib.schedule import NoiseSchedule, even_tau, karras_tau, same_t
 
 Network = Callable[[Tensor, Tensor], Tensor]
 

@@ -112,7 +112,7 @@ class NoiseSchedule:
         ):
             got = t.dtype if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(
-                f"t must be a tensor of integers, got {got}; use torch.tensor([...]) or steps(t, batch)"
+                f"t must be a tensor of integers, got {got}; use torch.tensor([...]) or same_t(t, batch)"
             )
         if t.shape != (batch,):
             raise ValueError(
@@ -143,7 +143,7 @@ def from_betas(beta: Tensor | list[float]) -> NoiseSchedule:
     return NoiseSchedule(torch.cat([beta.new_zeros(1), beta]))
 
 
-def steps(t: int, batch: int = 1) -> Tensor:
+def same_t(t: int, batch: int = 1) -> Tensor:
     """The same step t for each image of a batch: an int64 tensor of shape (batch,)."""
     return torch.full((batch,), t, dtype=torch.int64)
 

@@ -102,7 +102,7 @@ def network() -> dict[str, float]:
     model.eval()
     x_T, t = (
         sample.start(64, (1, 28, 28), torch.Generator().manual_seed(0)),
-        schedule.steps(500, 64),
+        schedule.same_t(500, 64),
     )
     with torch.no_grad():
         call = median_seconds(lambda: model(x_T, t))

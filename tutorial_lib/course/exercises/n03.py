@@ -105,9 +105,9 @@ def where_from(answer, z):
     """(tables, x_0, x_t, t) -> mean and variance of q(x_{t-1} | x_t, x_0), t a whole number."""
     tables, (x_0, x_t) = some_schedule(z), some_images(z)
     for t in (2, int(some_t(z, 1, 6))):  # later, beta_tilde is beta, nearly
-        mean, variance = diffusion.q_posterior(tables, x_0, x_t, schedule.steps(t, 3))
+        mean, variance = diffusion.q_posterior(tables, x_0, x_t, schedule.same_t(t, 3))
         got_mean, got_variance = pair(answer(tables, x_0, x_t, t), "the mean and the variance")
-        swapped = diffusion.q_posterior(tables, x_t, x_0, schedule.steps(t, 3))[0]
+        swapped = diffusion.q_posterior(tables, x_t, x_0, schedule.same_t(t, 3))[0]
         same(got_mean, mean, "The mean", {"The weights have changed places.": swapped})
         variance = variance.flatten()[0]
         slips = {

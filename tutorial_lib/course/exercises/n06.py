@@ -62,7 +62,7 @@ def reverse_mean(answer, z):
         }
         if t == 1:  # here x_0_hat is right
             del slips["All of the noise is taken off at once: that is x_0_hat."]
-        right = diffusion.mu_from_eps(tables, eps, x_t, schedule.steps(t, 3))
+        right = diffusion.mu_from_eps(tables, eps, x_t, schedule.same_t(t, 3))
         same(answer(tables, x_t, eps, t), right, f"The mean at t = {t}", slips)
 
 

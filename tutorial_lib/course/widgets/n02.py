@@ -46,7 +46,7 @@ def noising_picture(t: int = 250, T: int = 1000, name: str = "linear") -> Figure
     """
     tables, (x_0, eps) = _named(name, T), _four()
     t = min(t, T)
-    x_t = diffusion.q_sample(tables, x_0, schedule.steps(t, 4), eps) if t else x_0
+    x_t = diffusion.q_sample(tables, x_0, schedule.same_t(t, 4), eps) if t else x_0
     figure, (images, pixels, ratio) = panels(1.1, 1, 1)
     show(images, x_t, 2, f"at t = {t}")
     counts, edges = x_t.flatten().histogram(bins=60, range=(-3.0, 3.0), density=True)
