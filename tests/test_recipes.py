@@ -8,7 +8,7 @@ from conftest import ROOT
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, evaluate, files
-from tutorial_lib.course import recipes
+from tutorial_lib import recipes
 
 SPACES = ("pixels", "features")
 
@@ -91,7 +91,7 @@ def shipped():
 
 
 def test_what_ships_belongs_to_the_weights_that_ship(shipped):
-    """Weights made anew need a new search: `python -m tutorial_lib.course.recipes nearest`."""
+    """Weights made anew need a new search: `python -m tutorial_lib.recipes nearest`."""
     path = files.ASSETS / "nearest.safetensors"
     assert path.stat().st_size < 100_000
     weights = (ROOT / "tutorial_lib" / "assets" / recipes.WEIGHTS).read_bytes()

@@ -10,6 +10,14 @@ import torch
 from torch import Tensor
 
 
+def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape, the dtype and the device of x.
+
+    It is drawn on the CPU, so that a seed gives the same noise on every machine.
+    """
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+
+
 def log_density(x: Tensor, mean: Tensor | float, variance: Tensor | float) -> Tensor:
     r"""$\log N(x; \mu, \sigma^2) = -\frac{(x - \mu)^2}{2 \sigma^2} - \frac12 \log 2 \pi \sigma^2$,
     in nats.
