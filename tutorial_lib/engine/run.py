@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ class Run:
     losses: by the name of the part of the network that each moves, "" for the whole; each maps
     (network, *what was drawn) to the loss of each item, (B,).
     batch: items a step, over all processes.  accumulation: pieces it is cut into, to save memory.
-    clip: largest norm of the gradient.  The other keywords are those of `hardware.accelerator` and
-    `optimisers.optimisers`.
+    clip: largest norm of the gradient.  precision, device: as for `hardware.accelerator`.
+    rates: what `optimisers.optimisers` wants to know besides the network and the dtype.
     Raises ValueError when the batch cannot be shared, or several losses meet several processes.
     """
 
@@ -32,10 +33,7 @@ class Run:
         clip: float,
         precision: str,
         device: str | None,
-        muon: bool,
-        lr: float,
-        lr_muon: float,
-        momentum: float,
+        **rates: Any,
     ) -> None:
         self.accelerator = hardware.accelerator(precision, accumulation=accumulation, device=device)
         self._check_shares(batch, accumulation, len(losses))
@@ -46,16 +44,9 @@ class Run:
         self.ema_model = ema_model.to(self.accelerator.device)
         self.parts = {name: network.get_submodule(name) for name in losses}
         bf16 = self.accelerator.mixed_precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else torch.float32
         self.optimizers = {
-            name: optimisers(
-                part,
-                muon=muon,
-                lr=lr,
-                lr_muon=lr_muon,
-                momentum=momentum,
-                dtype=torch.bfloat16 if bf16 else torch.float32,
-            )
-            for name, part in self.parts.items()
+            name: optimisers(part, dtype=dtype, **rates) for name, part in self.parts.items()
         }
         together = [Together(*one.values()) for one in self.optimizers.values()]
         self.prepared, *movers = self.accelerator.prepare(network, *together)
