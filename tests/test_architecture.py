@@ -56,11 +56,10 @@ IMPORTS: dict[str, str] = {
     "engine.hardware": "",
     "engine.stopping": "",
     "engine.optimisers": "engine.muon",
-    "engine.run": "engine.hardware engine.optimisers",
-    "engine.resume": "checkpoint engine.optimisers engine.run",
-    "train": "checkpoint config data denoise diffusion schedule "
-    "engine.budget engine.order engine.resume engine.run",
-    "sample": "denoise diffusion gaussian schedule",
+    "engine.rates": "",
+    "engine.run": "checkpoint engine.hardware engine.optimisers engine.rates",
+    "train": "config data denoise diffusion schedule engine.budget engine.order engine.run",
+    "sample": "denoise gaussian schedule",
     "evaluate": "checkpoint data nets.classifier",
     # beyond DDPM
     "beyond": "",

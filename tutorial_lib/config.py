@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from tutorial_lib.diffusion import LOSSES, TARGETS, check_name
-from tutorial_lib.schedule import named
+from tutorial_lib.diffusion import LOSSES, TARGETS
+from tutorial_lib.schedule import check_name, named
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
@@ -62,16 +62,9 @@ class TrainConfig:
 
     def machinery(self) -> dict[str, Any]:
         """What `engine.run.Run` wants to know of it, as keywords."""
-        return {
-            "batch": self.batch,
-            "accumulation": self.accumulation,
-            "clip": self.clip,
-            "precision": self.precision,
-            "muon": self.optimizer == "muon",
-            "lr": self.lr,
-            "lr_muon": self.lr_muon,
-            "momentum": self.momentum,
-        }
+        names = ("batch", "accumulation", "clip", "precision", "ema", "warmup")
+        names += ("lr", "lr_end", "lr_muon", "momentum")
+        return {name: getattr(self, name) for name in names} | {"muon": self.optimizer == "muon"}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ bars, pictures and stopping.  What step k draws depends on the seed and on k alo
 follows the uninterrupted one, and two processes draw what one would.  (Notebook 05)
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,20 +16,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import checkpoint
 from tutorial_lib.config import EARLIER, DiffusionConfig, TrainConfig
 from tutorial_lib.data import Images, batch
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.diffusion import q_sample, regression_loss, target_from
 from tutorial_lib.engine import order
 from tutorial_lib.engine.budget import steps_that_fit
-from tutorial_lib.engine.resume import restore_run, save_run
 from tutorial_lib.engine.run import Run
 from tutorial_lib.schedule import NoiseSchedule, named
 
 SPREAD = 1.2  # of the normal behind logit-normal steps: each end tenth of 1..T gets 3.4 %
 MEASURED = 20  # after so many steps, again and again, minutes are turned into a number of steps
 FILE = "checkpoint.safetensors"
+FREE = ("steps", "report_every", "save_every")  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,20 @@ def train(
     Raises ValueError when the loss stops being a number: the last good checkpoint stays.
     """
     losses_of = loss if isinstance(loss, dict) else {"": loss}
-    run = Run(network, losses_of, device=device, **config.machinery())
-    about = about or {}
-    save = partial(_save, run, out, about) if out and run.accelerator.is_main_process else None
-    step = first = _restore(run, out, about, config) if resume else 0
+    machinery, path, about = config.machinery(), _file(out, resume), about or {}
+    run = Run(network, losses_of, device=device, **machinery)
+    save = partial(_save, run, path, about) if out and run.accelerator.is_main_process else None
+    step = first = 0
+    if resume:
+        now = about | {"train": asdict(config)}
+        step = first = run.restore(path, now, earlier=EARLIER, free=FREE)
     losses: list[Tensor] = []  # of each step since the last report, (parts,)
     clock = time.perf_counter
     started = reported = clock()
     try:
         while step < config.steps:
             step += 1
-            lr = learning_rate(step, config)
-            losses.append(run.step(draw(step), lr / config.lr))
-            update_ema(run.ema_model, network, step, config.ema)
+            losses.append(run.step(draw(step), step, config.steps))
             if minutes and (step - first) % MEASURED == 0:
                 seconds = run.agreed(clock() - started)
                 steps = steps_that_fit(minutes, step=step, done=step - first, seconds=seconds)
@@ -115,13 +114,15 @@ def train(
             due = step == config.steps or step % config.save_every == 0
             if not due and step % config.report_every:
                 continue
-            by_step = _finite(torch.stack(losses).tolist(), step, out)
+            by_step = _finite(torch.stack(losses).tolist(), step, path)
             if save and due:
                 save(step, config)
             speed = len(losses) * config.batch / (clock() - reported)
             losses.clear()
             try:
-                yield Progress(step, by_step, tuple(run.parts), lr, speed, run.ema_model, config)
+                yield Progress(
+                    step, by_step, tuple(run.parts), run.lr, speed, run.ema_model, config
+                )
             except GeneratorExit:  # the caller has had enough: leave everything ready to go on
                 if save:
                     save(step, config)
@@ -230,69 +231,34 @@ def algorithm_1(images: Images, config: DiffusionConfig) -> tuple[Draw, Loss]:
     return partial(draw, images, config=config), loss
 
 
-def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move the averaged parameters towards the present ones; buffers are copied.
-
-    The decay warms up as (1 + step) / (10 + step), so that the average forgets its random start.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
-    averaged = list(ema_model.parameters())
-    present = [parameter.detach() for parameter in model.parameters()]
-    torch._foreach_lerp_(averaged, present, 1 - decay)
-    for buffer, present_buffer in zip(ema_model.buffers(), model.buffers(), strict=True):
-        buffer.copy_(present_buffer)
+def _file(out: Path | str | None, resume: bool) -> Path | None:
+    """The checkpoint of a run.  Raises ValueError when there is none to resume."""
+    if out is None and resume:
+        raise ValueError("resume needs the folder of the earlier run: give out=...")
+    return None if out is None else Path(out) / FILE
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Adam's rate at a step: a rise in a line over the warm-up, then half a cosine to lr_end."""
-    if step <= config.warmup:
-        return config.lr * step / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    height = 0.5 * (1 + math.cos(math.pi * done))
-    return config.lr_end + (config.lr - config.lr_end) * height
-
-
-def _finite(by_step: list[list[float]], step: int, out: Path | str | None) -> list[list[float]]:
+def _finite(by_step: list[list[float]], step: int, path: Path | None) -> list[list[float]]:
     """The losses of the steps up to `step`; ValueError at the first that is not a number."""
     first = step - len(by_step) + 1
     for number, losses in enumerate(by_step, first):
         for loss in losses:
             if not math.isfinite(loss):
-                raise _diverged(f"the loss became {loss}", number, out)
+                raise _diverged(f"the loss became {loss}", number, path)
     return by_step
 
 
-def _diverged(what: str, step: int, out: Path | str | None) -> ValueError:
-    saved = out is not None and (Path(out) / FILE).exists()
-    where = f"the last good checkpoint is kept in {out}; " if saved else ""
+def _diverged(what: str, step: int, path: Path | None) -> ValueError:
+    saved = path is not None and path.exists()
+    where = f"the last good checkpoint is kept in {path.parent}; " if saved else ""
     return ValueError(
         f"{what} at step {step}, so training stopped; {where}"
         "try a lower lr, a lower clip or precision no"
     )
 
 
-def _save(run: Run, out: Path | str, about: dict, step: int, config: TrainConfig) -> None:
+def _save(run: Run, path: Path, about: dict, step: int, config: TrainConfig) -> None:
     try:
-        save_run(run, Path(out) / FILE, about | {"train": asdict(config), "step": step})
+        run.save(path, about | {"train": asdict(config), "step": step})
     except FloatingPointError as error:  # the update after a last finite loss
-        raise _diverged(str(error), step, out) from error
-
-
-def _restore(run: Run, out: Path | str | None, about: dict, config: TrainConfig) -> int:
-    """Fill a run from its checkpoint; the step that it had reached."""
-    if out is None:
-        raise ValueError("resume needs the folder of the earlier run: give out=...")
-    path = Path(out) / FILE
-    _, configuration = checkpoint.load(path)
-    then, now = EARLIER | configuration.get("train", {}), asdict(config)
-    for key in now.keys() - {"steps", "report_every", "save_every"}:
-        if then.get(key) != now[key]:
-            raise ValueError(
-                f"{path} was trained with {key} = {then.get(key)}, not {now[key]}; "
-                "resume with the same"
-            )
-    its_model, model = configuration.get("model"), json.loads(json.dumps(about.get("model")))
-    if its_model != model:  # by way of JSON, because a tuple returns as a list
-        raise ValueError(f"{path} holds weights of another network: {its_model}, not {model}")
-    restore_run(run, path)
-    return configuration["step"]
+        raise _diverged(str(error), step, path) from error
