@@ -1,8 +1,11 @@
 """The benchmarks: contestants do what they say, and the page says what was measured."""
 
+import ast
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import benchmarks as pages
@@ -44,11 +47,8 @@ def test_readme_says_what_was_measured():
     others = [
         pages.curve(found, name)[-1] for name in pages.names(found, "quality") if name != pages.OURS
     ]
-    best, late = (
-        min(value["feature_distance"] for _, value in others),
-        {minutes for minutes, _ in others},
-    )
-    assert late == {20}
+    best = min(value["feature_distance"] for _, value in others)
+    assert {minutes for minutes, _ in others} == {20}
     assert f"samples lie at a Frechet distance of {soon:.1f} from real images" in readme
     assert f"comes to {best:.1f} after twenty minutes" in readme
     low, high = metrics["metrics"]["interval"]
@@ -61,6 +61,58 @@ def test_page_of_a_run_that_was_interrupted_says_what_is_missing():
     text = pages.page(found)
     assert "<!-- begin machine -->\na machine\n<!-- end machine -->" in text
     assert "<!-- begin speed -->\n(not measured yet)\n<!-- end speed -->" in text
+
+
+def test_page_of_everything_misses_nothing():
+    found = pages.results()
+    assert "(not measured yet)" not in pages.page(found)
+    assert {name.split("/")[0] for name in found} == pages.KINDS
+
+
+def test_a_measurement_is_asked_for_by_name():
+    found = {"speed/ours/0": {"rate": 1.0}}
+    assert pages.measured(found, "speed/ours/0") == {"rate": 1.0}
+    with pytest.raises(pages.NotMeasured, match="calls/ours"):
+        pages.measured(found, "calls/ours")
+    with pytest.raises(pages.NotMeasured, match="speed/b: other"):
+        pages.median(found, "speed", "b: other", "rate")
+    with pytest.raises(KeyError, match="nothing measures 'sped'"):
+        pages.measured(found, "sped/ours/0")
+
+
+def keys_in(tree: ast.Module) -> Iterator[ast.Constant]:
+    """What the page's code looks up: every key between brackets, and the kind of every measurement
+    that it asks for.
+    """
+    asking = (pages.measured, pages.of_kind, pages.names, pages.rounds, pages.median)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript):
+            yield from [node.slice] if isinstance(node.slice, ast.Constant) else []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {f.__name__ for f in asking}:
+            named = node.args[1]
+            named = named.values[0] if isinstance(named, ast.JoinedStr) else named
+            yield from [named] if isinstance(named, ast.Constant) else []
+
+
+SOURCE = Path(pages.__file__).read_text(encoding="utf-8")
+KEYS = [node.value for node in keys_in(ast.parse(SOURCE)) if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("number", range(len(KEYS)), ids=lambda i: f"{i}-{KEYS[i]}")
+def test_a_misspelt_key_is_an_error(number, tmp_path, monkeypatch):
+    """And never "(not measured yet)": each one in turn loses its first letter."""
+    assert len(KEYS) > 40
+    monkeypatch.setattr(
+        checkpoint, "load", lambda _: ({}, {"metrics": {}})
+    )  # quicker, and not the matter
+    tree = ast.parse(SOURCE)
+    key = [node for node in keys_in(tree) if isinstance(node.value, str)][number]
+    key.value = key.value[1:]
+    module = {"__name__": "misspelt", "__file__": pages.__file__}
+    exec(compile(tree, "misspelt", "exec"), module)
+    with pytest.raises(KeyError):
+        module["page"](pages.results())
+        module["draw"](pages.results(), tmp_path)
 
 
 def test_page_has_a_place_for_every_table():

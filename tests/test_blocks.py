@@ -25,6 +25,7 @@ from tutorial_lib.nets.blocks import (
 )
 
 
+@pytest.mark.equation("Vaswani")
 @pytest.mark.parametrize("width", [2, 4, 8, 64])
 def test_time_embedding_against_a_naive_loop(width):
     t = torch.tensor([0, 1, 7, 500, 1000])
@@ -134,6 +135,7 @@ def test_residual_block_that_adds_the_time(generator):
     )
 
 
+@pytest.mark.equation("Qiao")
 @given(st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 3]))
 def test_standardized_convolution_uses_filters_of_mean_0_and_variance_1(
     channels_in, channels_out, kernel
@@ -177,6 +179,7 @@ def test_standardized_block_written_out(generator):
     assert_close(block(x, embedding), block.skip(x) + h * h.sigmoid())
 
 
+@pytest.mark.equation("Shen")
 def test_linear_attention_against_loops(generator):
     attention = LinearAttention(6, heads=2, width=3)
     x = torch.randn(2, 6, 3, 4, generator=generator)

@@ -156,6 +156,7 @@ def test_round_trips_between_predictions(target, generator):
         assert_close(eps_from(schedule, target, output, x_t, t), eps, rtol=0, atol=1e-6)
 
 
+@pytest.mark.equation("Salimans")
 @pytest.mark.equation("15")
 def test_targets_by_their_definitions(schedule, generator):
     x_0, eps, t = case(generator)
@@ -168,6 +169,7 @@ def test_targets_by_their_definitions(schedule, generator):
     assert_close(x_0_from(schedule, "eps", eps, x_t, t), (x_t - (1 - ab).sqrt() * eps) / ab.sqrt())
 
 
+@pytest.mark.equation("Salimans")
 def test_v_is_the_derivative_of_the_rotation_from_data_to_noise(schedule, generator):
     """With alpha_bar = cos(phi)^2, x = cos(phi) x_0 + sin(phi) eps, and v = dx / dphi: by autograd."""
     x_0, eps, t = case(generator)

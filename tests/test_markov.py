@@ -165,6 +165,7 @@ def two_bumps(x):
     )
 
 
+@pytest.mark.equation("Metropolis")
 @pytest.mark.parametrize("name", ["metropolis", "langevin"])
 def test_chains_reach_the_law_they_were_built_for(name):
     x, n = torch.zeros(20_000, dtype=torch.float64), 20_000

@@ -16,6 +16,7 @@ def matrices(count: int, rows: int, columns: int, seed: int = 0) -> torch.Tensor
     return torch.randn(count, rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.equation("Jordan")
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000))
 def test_each_direction_stays_and_becomes_about_equally_long(count, rows, columns, seed):
     """Between the old singular vectors the result is diagonal, with what the polynomial makes of

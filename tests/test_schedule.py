@@ -69,6 +69,7 @@ def test_rescaling_to_21_steps_works():
     assert_close(float(schedules.linear(21, rescaled=True).beta[-1]), 0.02 * 1000 / 21)
 
 
+@pytest.mark.equation("Nichol 17")
 @quiet
 @pytest.mark.parametrize("T", [1, 2, 17])
 def test_each_schedule_against_a_naive_loop(T):
@@ -95,6 +96,7 @@ def test_each_schedule_against_a_naive_loop(T):
         )
 
 
+@pytest.mark.equation("Nichol 17")
 def test_cosine_clips_thirteen_betas_of_a_thousand_from_above_only():
     t = torch.arange(1001, dtype=torch.float64)
     f = torch.cos((t / 1000 + 0.008) / 1.008 * torch.pi / 2) ** 2

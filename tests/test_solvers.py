@@ -60,6 +60,8 @@ def counted(network):
     return counting, asked
 
 
+@pytest.mark.equation("Lu Algorithm 2")
+@pytest.mark.equation("Karras Algorithm 1")
 @pytest.mark.parametrize("make", [cosine, linear])
 @pytest.mark.parametrize("name", FAST)
 def test_error_on_a_gaussian_falls_with_the_order_of_the_method(make, name):
@@ -131,6 +133,7 @@ def test_at_forty_calls_of_the_network_second_order_beats_first(name, steps, sha
     assert error[name] < share * error["ddim"]
 
 
+@pytest.mark.equation("Song 16")
 @pytest.mark.parametrize(
     "make", [partial(linear, 1000), partial(cosine, 1000), partial(linear, 50, rescaled=True)]
 )
@@ -152,6 +155,8 @@ def test_eta_1_on_the_whole_schedule_is_ddpm_with_beta_tilde(make):
     assert_close(*drawn, rtol=0, atol=1e-12)
 
 
+@pytest.mark.equation("Song 12")
+@pytest.mark.equation("Song 16")
 @pytest.mark.parametrize("S", [50, 8])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_follows_the_law_of_its_recursion(S, eta):
@@ -207,6 +212,7 @@ def other_network(schedule, target: str):
     return network
 
 
+@pytest.mark.equation("Song 12")
 @pytest.mark.parametrize("S", [10, 50])
 @pytest.mark.parametrize("clip", [False, True])
 def test_ddim_against_diffusers(S, clip):
@@ -226,6 +232,7 @@ def test_ddim_against_diffusers(S, clip):
     )
 
 
+@pytest.mark.equation("Lu Algorithm 2")
 @pytest.mark.parametrize("S", [5, 10, 50])
 @pytest.mark.parametrize(("make", "target"), [(linear, "eps"), (linear, "v"), (cosine, "v")])
 def test_dpm_solver_against_diffusers(S, make, target):
@@ -244,6 +251,7 @@ def test_dpm_solver_against_diffusers(S, make, target):
     )
 
 
+@pytest.mark.equation("Karras Algorithm 1")
 @pytest.mark.parametrize("S", [5, 10, 50])
 def test_heun_against_diffusers(S):
     schedule, x_T = linear(1000), noise(4, 1, 3, 3)
@@ -367,6 +375,7 @@ def test_karras_steps_rise_and_stay_inside(schedule, share, data):
     assert bool((tau.diff() >= 1).all()) and int(tau[-1]) <= schedule.T
 
 
+@pytest.mark.equation("Karras 5")
 def test_karras_steps_are_the_nearest_to_the_formula():
     """Of Eq. 5 of Karras et al., with sigma_max = 80 and the schedule's own smallest noise."""
     schedule, S = cosine(1000), 12

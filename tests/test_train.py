@@ -83,6 +83,7 @@ def test_every_epoch_shows_each_image_once_in_a_new_order(tiny_images, batch):
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
+@pytest.mark.equation("Esser")
 @pytest.mark.parametrize("t_sampling", train.T_SAMPLING)
 def test_steps_follow_their_law_and_noise_is_normal(tiny_images, t_sampling):
     config = replace(SMALL, batch=1000, T=10, t_sampling=t_sampling)
