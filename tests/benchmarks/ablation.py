@@ -1,9 +1,11 @@
 """What does each ingredient of the training bring?  Leave one out, keep all others, measure again.
 
-    python tests/benchmarks/ablation.py speed           seconds a step, all rows in turns
-    python tests/benchmarks/ablation.py compiled        the same with torch.compile, and how long
-    that takes first python tests/benchmarks/ablation.py quality NAME    distance after equal time
-    of training; [SECONDS SEED]
+    python tests/benchmarks/ablation.py speed
+        seconds a step, all rows in turns
+    python tests/benchmarks/ablation.py compiled
+        the same with torch.compile, and how long that takes first
+    python tests/benchmarks/ablation.py quality NAME [SECONDS SEED]
+        distance after equal time of training
 
 The first row of each table is the recipe as it stands; every other row changes one thing in it.
 """
@@ -67,9 +69,14 @@ class _Fused(blocks.Attention):
 
 
 def training_step(
-    bf16: bool = BFLOAT16, layout: torch.memory_format = torch.channels_last, fused_attention: bool = False,
-    patch: int = 2, optimizer: str = "muon", fused: bool = True, compile: bool = False,
-) -> Callable[[], None]:  # fmt: skip
+    bf16: bool = BFLOAT16,
+    layout: torch.memory_format = torch.channels_last,
+    fused_attention: bool = False,
+    patch: int = 2,
+    optimizer: str = "muon",
+    fused: bool = True,
+    compile: bool = False,
+) -> Callable[[], None]:
     """A training step on a batch of random images, written out so that each part can be changed."""
     torch.manual_seed(0)
     model = UNet(UNetConfig(patch=patch))
@@ -79,8 +86,10 @@ def training_step(
     averaged = copy.deepcopy(model).requires_grad_(False)
     config = train.TrainConfig(optimizer=optimizer)
     optimizers = train._optimizers(model, config, "bf16" if bf16 else "no").values()
-    for group in (group for one in optimizers for group in one.param_groups if "fused" in group):
-        group["fused"] = group["foreach"] = fused
+    for one in optimizers:
+        for group in one.param_groups:
+            if "fused" in group:
+                group["fused"] = group["foreach"] = fused
     network = torch.compile(model) if compile else model
     x, t = torch.randn(config.batch, 1, 28, 28), torch.randint(1, 1001, (config.batch,))
 
@@ -98,24 +107,24 @@ def training_step(
 
 
 def speed() -> dict[str, float]:
-    """Seconds a step of all rows, each in a process of its own, in turns: a row's median ratio to
-    the recipe of its
-    round, so that slow minutes of the machine do not count, times the recipe's median."""
+    """Seconds a step of all rows, each in a process of its own, in turns.
+
+    A row's median ratio to the recipe of its round, so that slow minutes of the machine do not
+    count, times the recipe's median.
+    """
     rounds = [{name: process("ablation.py", "step", name) for name in SPEED} for _ in range(ROUNDS)]
     recipe = statistics.median(times[RECIPE] for times in rounds)
-    return {
-        name: recipe * statistics.median(times[name] / times[RECIPE] for times in rounds)
-        for name in SPEED
-    }
+    found = {}
+    for name in SPEED:
+        ratio = statistics.median(times[name] / times[RECIPE] for times in rounds)
+        found[name] = recipe * ratio
+    return found
 
 
 def compiled() -> dict[str, float]:
-    """Seconds a step with torch.compile and without, in turns, and those of the first step, which
-    compiles.
-    """
-    torch.compiler.config.force_disable_caches = (
-        True  # or else the first step is that of an earlier run
-    )
+    """Seconds a step with torch.compile and without, in turns; and of the first, which compiles."""
+    # or else the first step is that of an earlier run
+    torch.compiler.config.force_disable_caches = True
     plain, quick = training_step(), training_step(compile=True)
     first = median_seconds(quick, 1, uncounted=0)
     pairs = [[median_seconds(step, 3) for step in (plain, quick)] for _ in range(ROUNDS)]
@@ -124,16 +133,13 @@ def compiled() -> dict[str, float]:
 
 
 def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, float]:
-    """Distance and bits per dimension after a training of that many seconds; weights and draws
-    begin with the seed.
+    """Distance and bits per dimension after a training of that many seconds.
+
+    Weights and draws begin with the seed.
     """
     row, plain = dict(row), train.training_step
-    patch = row.pop("patch", 2)
-    averaged, constant, gamma = (
-        row.pop("averaged", True),
-        row.pop("constant", False),
-        row.pop("min_snr", None),
-    )
+    patch, averaged = row.pop("patch", 2), row.pop("averaged", True)
+    constant, gamma = row.pop("constant", False), row.pop("min_snr", None)
     config = train.TrainConfig(**row, seed=seed)
     if constant:
         config = replace(config, lr_end=config.lr)
@@ -142,17 +148,15 @@ def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, flo
         """Hang et al. 2023 for v: min(SNR, gamma) / (SNR + 1), scaled to a mean of 1 over all t."""
         snr = schedule.snr[1:]
         weight = snr.clamp(max=gamma) / (snr + 1)
-        return (
-            plain(network, schedule, x_0, t, eps, config) * (weight / weight.mean())[t - 1].float()
-        )
+        weight = (weight / weight.mean())[t - 1].float()
+        return plain(network, schedule, x_0, t, eps, config) * weight
 
     torch.manual_seed(seed)
     model = UNet(UNetConfig(patch=patch))
+    images = data.load("auto", "train")
     train.training_step = weighted if gamma else plain
     try:
-        for last in train.train(
-            model, data.load("auto", "train"), config, minutes=seconds / 60, device="cpu"
-        ):
+        for last in train.train(model, images, config, minutes=seconds / 60, device="cpu"):
             pass
     finally:
         train.training_step = plain
@@ -166,14 +170,22 @@ def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, flo
     return {"steps": last.step, **{key: found[key] for key in said}}
 
 
+def _step(name: str) -> float:
+    return median_seconds(training_step(**SPEED[name]), 8, uncounted=2)
+
+
+def _quality(name: str, seconds: str | float = SECONDS, seed: str | int = 0) -> dict[str, float]:
+    return quality(QUALITY[name], float(seconds), int(seed))
+
+
+WORK: dict[str, Callable] = {
+    "speed": speed,
+    "step": _step,
+    "compiled": compiled,
+    "quality": _quality,
+}
+
+
 if __name__ == "__main__":
     what, *names = sys.argv[1:]
-    work: dict[str, Callable] = {
-        "speed": speed,
-        "step": lambda name: median_seconds(training_step(**SPEED[name]), 8, uncounted=2),
-        "compiled": compiled,
-        "quality": lambda name, seconds=SECONDS, seed=0: quality(
-            QUALITY[name], float(seconds), int(seed)
-        ),
-    }
-    print(json.dumps(work[what](*names)))
+    print(json.dumps(WORK[what](*names)))
