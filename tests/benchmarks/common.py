@@ -57,7 +57,11 @@ def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int
 
 @torch.no_grad()
 def ddim(
-    predict: Callable, schedule: NoiseSchedule, target: str, count: int, steps: int = STEPS
+    predict: Callable,
+    schedule: NoiseSchedule,
+    target: str,
+    count: int,
+    steps: int = STEPS,
 ) -> Tensor:
     """`count` images by deterministic DDIM, uint8, always from the same noise, all in float32."""
     noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))

@@ -71,7 +71,12 @@ def _batches(images: data.Images, size: int) -> Iterator[Tensor]:
 
 
 def _train(
-    network: nn.Module, optimizer, loss, batches, after=lambda: None, clip: float | None = None
+    network: nn.Module,
+    optimizer,
+    loss,
+    batches,
+    after=lambda: None,
+    clip: float | None = None,
 ):
     """The loop that the three others share."""
     network.train()
@@ -262,9 +267,8 @@ def diffusers(images: data.Images, seconds: float = 300, batch: int = 32) -> Con
         norm_num_groups=8,
     )
     scheduler = DDPMScheduler(1000)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6
-    )
+    weights = network.parameters()
+    optimizer = torch.optim.AdamW(weights, lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6)
     averaged = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
     shadow = copy.deepcopy(network)
     noises, total = torch.Generator().manual_seed(1), max(1.0, seconds)

@@ -60,7 +60,11 @@ def cost(name: str, model: nn.Module, size: int, channels: int = 1) -> Cost:
 
 
 def timed(
-    model: nn.Module, size: int, channels: int = 1, batch: int | None = None, repeat: int = 6
+    model: nn.Module,
+    size: int,
+    channels: int = 1,
+    batch: int | None = None,
+    repeat: int = 6,
 ) -> float:
     """Seconds an image of a forward and backward pass, median; by default equal pixels a batch."""
     model = model.to(memory_format=torch.channels_last)
