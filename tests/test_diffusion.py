@@ -1,6 +1,4 @@
-"""The forward process, its posterior, the conversions and the bound against independent
-calculations.
-"""
+"""The forward process, posterior, conversions and bound against independent calculations."""
 
 import math
 
@@ -69,10 +67,8 @@ def test_walking_and_jumping_have_the_same_mean_and_variance(betas):
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     mean, variance = one, zero
     for t in range(1, schedule.T + 1):
-        scale, spread = (
-            q_step(schedule, one, same_t(t), zero),
-            q_step(schedule, zero, same_t(t), one),
-        )
+        scale = q_step(schedule, one, same_t(t), zero)
+        spread = q_step(schedule, zero, same_t(t), one)
         mean, variance = scale * mean, scale**2 * variance + spread**2
         assert_close(mean, q_sample(schedule, one, same_t(t), zero))
         assert_close(variance, q_sample(schedule, zero, same_t(t), one) ** 2)
@@ -93,9 +89,8 @@ def test_walking_ends_where_jumping_does(generator):
 
 def test_walk_depends_on_its_generator_alone(schedule):
     def walk(seed):
-        return torch.stack(
-            list(q_walk(schedule, torch.zeros(2, 3), torch.Generator().manual_seed(seed)))
-        )
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack(list(q_walk(schedule, torch.zeros(2, 3), generator)))
 
     assert torch.equal(walk(1), walk(1))
     assert not torch.equal(walk(1), walk(2))
@@ -104,8 +99,9 @@ def test_walk_depends_on_its_generator_alone(schedule):
 @pytest.mark.equation("6")
 @pytest.mark.equation("7")
 def test_posterior_is_the_product_of_two_gaussians(schedule, generator):
-    """Seen from x_{t-1}: q(x_t | x_{t-1}) is a Gaussian around x_t / sqrt(alpha_t), and q(x_{t-1} |
-    x_0) another.
+    """Seen from x_{t-1}, q(x_t | x_{t-1}) is a Gaussian and q(x_{t-1} | x_0) another.
+
+    The first lies around x_t / sqrt(alpha_t).
     """
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
@@ -171,21 +167,21 @@ def test_targets_by_their_definitions(schedule, generator):
 
 @pytest.mark.equation("Salimans")
 def test_v_is_the_derivative_of_the_rotation_from_data_to_noise(schedule, generator):
-    """With alpha_bar = cos(phi)^2, x = cos(phi) x_0 + sin(phi) eps, and v = dx / dphi: by autograd."""
+    """With alpha_bar = cos(phi)^2, x = cos(phi) x_0 + sin(phi) eps; v = dx / dphi, by autograd."""
     x_0, eps, t = case(generator)
     phi = torch.acos(schedule.alpha_bar[t].sqrt()).view(-1, 1, 1, 1)
-    _, v = torch.func.jvp(
-        lambda phi: phi.cos() * x_0 + phi.sin() * eps, (phi,), (torch.ones_like(phi),)
-    )
+
+    def x(phi):
+        return phi.cos() * x_0 + phi.sin() * eps
+
+    _, v = torch.func.jvp(x, (phi,), (torch.ones_like(phi),))
     assert_close(target_from(schedule, "v", x_0, eps, t), v)
 
 
 @pytest.mark.equation("9")
 @pytest.mark.equation("10")
 def test_posterior_mean_from_the_noise_is_what_bayes_says_of_the_data(schedule, generator):
-    """Bayes adds precisions, for the x_0 that x_t was made of; Eq. 9 and 10 know only x_t and the
-    noise.
-    """
+    """Bayes adds precisions, for the x_0 that made x_t; Eq. 9, 10 know only x_t and the noise."""
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
     means, variances = [], []
@@ -194,23 +190,18 @@ def test_posterior_mean_from_the_noise_is_what_bayes_says_of_the_data(schedule, 
         beta = float(schedule.beta[k])
         x_t = math.sqrt(before * (1 - beta)) * x + math.sqrt(1 - before * (1 - beta)) * e
         variances.append(1 / ((1 - beta) / beta + 1 / (1 - before)))
-        means.append(
-            variances[-1]
-            * (math.sqrt(1 - beta) / beta * x_t + math.sqrt(before) / (1 - before) * x)
-        )
-    expected, sigma = (
-        torch.stack(means),
-        torch.tensor(variances, dtype=torch.float64).sqrt().view(-1, 1, 1, 1),
-    )
+        weighted = math.sqrt(1 - beta) / beta * x_t + math.sqrt(before) / (1 - before) * x
+        means.append(variances[-1] * weighted)
+    expected = torch.stack(means)
+    sigma = torch.tensor(variances, dtype=torch.float64).sqrt().view(-1, 1, 1, 1)
     x_t = q_sample(schedule, x_0, t, eps)
     eq_9, _ = q_posterior(schedule, x_0_from(schedule, "eps", eps, x_t, t), x_t, t)
     eq_10 = mu_from_eps(schedule, eps, x_t, t)
     assert_close(eq_9, expected)
     assert_close(eq_10, expected)
     mu = torch.randn(eps.shape, generator=generator, dtype=eps.dtype)  # of any model
-    divergence = distributions.kl_divergence(
-        distributions.Normal(expected, sigma), distributions.Normal(mu, sigma)
-    )
+    q, p = distributions.Normal(expected, sigma), distributions.Normal(mu, sigma)
+    divergence = distributions.kl_divergence(q, p)
     assert_close((eq_10 - mu).square() / (2 * sigma**2), divergence)
 
 
@@ -272,18 +263,13 @@ def test_prior_term_in_closed_form(schedule, generator):
 def test_step_term_is_a_divergence_of_two_gaussians(schedule, generator, variance):
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
-    x_t, x_0_hat = (
-        q_sample(schedule, x_0, t, eps),
-        x_0 + 0.1 * torch.randn(x_0.shape, generator=generator),
-    )
+    x_t = q_sample(schedule, x_0, t, eps)
+    x_0_hat = x_0 + 0.1 * torch.randn(x_0.shape, generator=generator)
     q_mean, q_variance = q_posterior(schedule, x_0, x_t, t)
+    q = distributions.Normal(q_mean, q_variance.sqrt())
     sigma = diffusion.reverse_variance(schedule, variance)[t].sqrt().view(-1, 1, 1, 1)
     p = distributions.Normal(q_posterior(schedule, x_0_hat, x_t, t)[0], sigma)
-    expected = (
-        distributions.kl_divergence(distributions.Normal(q_mean, q_variance.sqrt()), p)
-        .flatten(1)
-        .sum(1)
-    )
+    expected = distributions.kl_divergence(q, p).flatten(1).sum(1)
     assert_close(diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance), expected)
 
 
@@ -297,24 +283,18 @@ def test_step_term_is_a_weighted_square_of_means_and_of_noise(schedule, generato
     eps_hat = eps + 0.1 * torch.randn(eps.shape, generator=generator, dtype=eps.dtype)
     x_0_hat = x_0_from(schedule, "eps", eps_hat, x_t, t)
     got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, "beta_tilde")
-    beta, alpha, ab, sigma2 = (
-        table[t]
-        for table in (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde)
-    )
-    means = (
-        (q_posterior(schedule, x_0, x_t, t)[0] - mu_from_eps(schedule, eps_hat, x_t, t))
-        .square()
-        .flatten(1)
-        .sum(1)
-    )
-    assert_close(got, means / (2 * sigma2))
+    tables = (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde)
+    beta, alpha, ab, sigma2 = (table[t] for table in tables)
+    mean, _ = q_posterior(schedule, x_0, x_t, t)
+    apart = mean - mu_from_eps(schedule, eps_hat, x_t, t)
+    assert_close(got, apart.square().flatten(1).sum(1) / (2 * sigma2))
     weight = beta**2 / (2 * sigma2 * alpha * (1 - ab))
     assert_close(got, weight * (eps - eps_hat).square().flatten(1).sum(1), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.equation("8")
 def test_step_term_with_the_larger_variance_adds_a_constant(schedule, generator):
-    """KL of N(m, s) from N(m, S) does not vanish for a perfect mean; it is the constant C of Eq. 8."""
+    """KL of N(m, s) from N(m, S) is not zero for a perfect mean; it is the constant C of Eq. 8."""
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
     ratio = schedule.beta_tilde[t] / schedule.beta[t]
@@ -323,8 +303,9 @@ def test_step_term_with_the_larger_variance_adds_a_constant(schedule, generator)
 
 
 def bound_of_a_pixel(schedule, x_0, guess):
-    """L_T + ... + L_1 + L_0 of each x_0, (N,), in nats; averages over q(x_t | x_0) by Gauss-Hermite
-    quadrature.
+    """L_T + ... + L_1 + L_0 of each x_0, (N,), in nats.
+
+    Averages over q(x_t | x_0) are by Gauss-Hermite quadrature.
     """
     nodes, weights = (torch.tensor(array) for array in hermegauss(64))
     x_0, eps = x_0.repeat_interleave(64)[:, None], nodes.repeat(len(x_0))[:, None]
@@ -341,24 +322,20 @@ def bound_of_a_pixel(schedule, x_0, guess):
 
 
 def nll_of_a_pixel(betas, slope, shift):
-    """-log p(x_0) of each of the 256 values under the chain of Eq. 1 with x_0_hat = slope
-    sqrt(alpha_bar) x_t + shift.
+    """-log p(x_0) of each of the 256 values under the chain of Eq. 1.
 
-    Its steps are linear, so that x_0 (before it is cut into buckets) is Gaussian: mean and variance
-    by recursion.
+    There x_0_hat = slope sqrt(alpha_bar) x_t + shift.  Its steps are linear, so that x_0 (before it
+    is cut into buckets) is Gaussian: mean and variance by recursion.
     """
     bars = [math.prod(1 - beta for beta in betas[:k]) for k in range(len(betas) + 1)]
     mean, variance = 0.0, 1.0
     for beta, now, before in reversed(list(zip(betas, bars[1:], bars, strict=False))):
-        of_x_0, of_x_t = (
-            math.sqrt(before) * beta / (1 - now),
-            math.sqrt(1 - beta) * (1 - before) / (1 - now),
-        )
+        of_x_0 = math.sqrt(before) * beta / (1 - now)
+        of_x_t = math.sqrt(1 - beta) * (1 - before) / (1 - now)
         factor = of_x_0 * slope * math.sqrt(now) + of_x_t
         mean, variance = factor * mean + of_x_0 * shift, factor**2 * variance + beta
-    edges = torch.cat(
-        [torch.tensor([-torch.inf]), (PIXELS[1:] + PIXELS[:-1]) / 2, torch.tensor([torch.inf])]
-    )
+    inner = (PIXELS[1:] + PIXELS[:-1]) / 2
+    edges = torch.cat([torch.tensor([-torch.inf]), inner, torch.tensor([torch.inf])])
     return -torch.special.ndtr((edges - mean) / math.sqrt(variance)).diff().log()
 
 
@@ -366,21 +343,21 @@ def nll_of_a_pixel(betas, slope, shift):
 @pytest.mark.equation("5")
 @pytest.mark.parametrize(("slope", "shift"), [(1.0, 0.0), (0.9, 0.0), (0.7, 0.1), (0.0, -0.5)])
 def test_bound_lies_above_the_exact_likelihood_and_touches_it_for_the_exact_way_back(slope, shift):
-    """For data from N(0, 1) the way back has mean sqrt(alpha_t) x_t and variance beta_t: slope 1
-    and shift 0.
+    """For data from N(0, 1) the way back is exact at slope 1 and shift 0.
+
+    Its mean is sqrt(alpha_t) x_t and its variance beta_t.
     """
+
+    def guess(x_t, kept):
+        return slope * math.sqrt(kept) * x_t + shift
+
     betas = [0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99]
-    bound = bound_of_a_pixel(
-        from_betas(betas), PIXELS, lambda x_t, kept: slope * math.sqrt(kept) * x_t + shift
-    )
+    bound = bound_of_a_pixel(from_betas(betas), PIXELS, guess)
     gap = bound - nll_of_a_pixel(betas, slope, shift)
     if (slope, shift) == (1.0, 0.0):
-        assert_close(
-            gap[1:-1], torch.zeros_like(gap[1:-1]), rtol=0, atol=1e-8
-        )  # but for a bucket's width
-        assert (
-            gap[[0, -1]] > 0.01
-        ).all()  # these two buckets are wide, and x_0 is taken for their finite end
+        inner, outer = gap[1:-1], gap[[0, -1]]
+        assert_close(inner, torch.zeros_like(inner), rtol=0, atol=1e-8)  # but for a bucket's width
+        assert (outer > 0.01).all()  # wide buckets, and x_0 is taken for their finite end
     else:
         assert (gap > 1e-3).all()
 
@@ -396,11 +373,8 @@ def test_step_term_at_the_first_step_is_an_error(schedule, generator):
 def test_bucket_probabilities_sum_to_one(mean):
     for beta_1 in (1e-4, 1e-2, 0.5):
         schedule = from_betas([beta_1, 0.9999])
-        masses = (
-            -diffusion.L_0(
-                schedule, PIXELS[:, None], torch.full((256, 1), mean, dtype=torch.float64)
-            )
-        ).exp()
+        x_0_hat = torch.full((256, 1), mean, dtype=torch.float64)
+        masses = (-diffusion.L_0(schedule, PIXELS[:, None], x_0_hat)).exp()
         assert_close(float(masses.sum()), 1.0, rtol=0, atol=1e-9)
 
 
@@ -408,20 +382,19 @@ def test_bucket_probabilities_sum_to_one(mean):
 def test_bucket_probabilities_where_a_difference_of_two_error_functions_is_good_enough():
     schedule = from_betas([1e-3, 0.9999])
     sigma = math.sqrt(1e-3)
+
+    def below(edge, mean):
+        return 0.5 * (1 + math.erf((edge - mean) / (sigma * 2**0.5)))
+
     for mean in (-0.98, -0.2, 0.0, 0.55, 0.97):
         near = PIXELS[(PIXELS - mean).abs() < 4 * sigma]
         expected = []
         for x in near.tolist():
-            upper = (
-                1.0 if x > 0.999 else 0.5 * (1 + math.erf((x + 1 / 255 - mean) / (sigma * 2**0.5)))
-            )
-            lower = (
-                0.0 if x < -0.999 else 0.5 * (1 + math.erf((x - 1 / 255 - mean) / (sigma * 2**0.5)))
-            )
+            upper = 1.0 if x > 0.999 else below(x + 1 / 255, mean)
+            lower = 0.0 if x < -0.999 else below(x - 1 / 255, mean)
             expected.append(-math.log(upper - lower))
-        got = diffusion.L_0(
-            schedule, near[:, None], torch.full((len(near), 1), mean, dtype=torch.float64)
-        )
+        x_0_hat = torch.full((len(near), 1), mean, dtype=torch.float64)
+        got = diffusion.L_0(schedule, near[:, None], x_0_hat)
         assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-7, atol=1e-9)
 
 
@@ -430,16 +403,13 @@ def test_decoder_is_finite_far_in_the_tails():
     """200 standard deviations away the mass underflows any float; its logarithm does not."""
     schedule = from_betas([1e-4, 0.9999])
     for x, mean in ((-1.0, 1.0), (1.0, -1.0), (PIXELS[1], 1.0), (PIXELS[254], -1.0)):
-        got = diffusion.L_0(
-            schedule,
-            torch.full((1, 1), float(x), dtype=torch.float64),
-            torch.full((1, 1), mean, dtype=torch.float64),
-        )
+        x_0 = torch.full((1, 1), float(x), dtype=torch.float64)
+        x_0_hat = torch.full((1, 1), mean, dtype=torch.float64)
+        got = diffusion.L_0(schedule, x_0, x_0_hat)
         nearest_edge = abs(mean - float(x)) - 1 / 255
+        leading = nearest_edge**2 / 2e-4  # the leading term of -log of the tail
         assert torch.isfinite(got).all()
-        assert_close(
-            float(got), nearest_edge**2 / 2e-4, rtol=1e-3, atol=0
-        )  # the leading term of -log of the tail
+        assert_close(float(got), leading, rtol=1e-3, atol=0)
 
 
 @pytest.mark.equation("13")
@@ -462,13 +432,9 @@ def test_reverse_variance(schedule):
 def test_forward_process_and_v_agree_with_diffusers(generator, their_t):
     x_0, eps, t = case(generator, T=1000, dtype=torch.float32)
     for ours, theirs in ((linear(1000), "linear"), (cosine(1000), "squaredcos_cap_v2")):
-        reference = DDPMScheduler(
-            num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs
-        )
-        x_t, v = (
-            reference.add_noise(x_0, eps, their_t(t)),
-            reference.get_velocity(x_0, eps, their_t(t)),
-        )
+        reference = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs)
+        x_t = reference.add_noise(x_0, eps, their_t(t))
+        v = reference.get_velocity(x_0, eps, their_t(t))
         assert_close(q_sample(ours, x_0, t, eps), x_t, rtol=0, atol=1e-4)
         assert_close(target_from(ours, "v", x_0, eps, t), v, rtol=0, atol=1e-4)
 
@@ -484,10 +450,13 @@ def test_predicting_zeros_costs_the_variance_of_the_target(schedule, generator):
 def test_shapes_must_agree(schedule):
     a, b, t = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), same_t(1, 2)
     calls = [
-        lambda: q_sample(schedule, a, t, b), lambda: q_step(schedule, a, t, b), lambda: q_posterior(schedule, a, b, t),
-        lambda: mu_from_eps(schedule, a, b, t), lambda: diffusion.regression_loss(a, b),
+        lambda: q_sample(schedule, a, t, b),
+        lambda: q_step(schedule, a, t, b),
+        lambda: q_posterior(schedule, a, b, t),
+        lambda: mu_from_eps(schedule, a, b, t),
+        lambda: diffusion.regression_loss(a, b),
         lambda: diffusion.L_0(schedule, a, b),
-    ]  # fmt: skip
+    ]
     for call in calls:
         with pytest.raises(ValueError, match="must have the same shape"):
             call()
@@ -495,10 +464,9 @@ def test_shapes_must_agree(schedule):
 
 def test_unknown_names_list_the_known_ones(schedule):
     x, t = torch.zeros(2, 1), same_t(1, 2)
+    message = r"unknown target 'noise'; choose one of eps, x_0, v, mu"
     for call in (target_from, x_0_from, eps_from):
-        with pytest.raises(
-            ValueError, match=r"unknown target 'noise'; choose one of eps, x_0, v, mu"
-        ):
+        with pytest.raises(ValueError, match=message):
             call(schedule, "noise", x, x, t)
     with pytest.raises(ValueError, match="unknown loss 'l3'"):
         diffusion.regression_loss(x, x, "l3")

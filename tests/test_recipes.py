@@ -15,25 +15,18 @@ SPACES = ("pixels", "features")
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """60 training and 20 test images, and 15 samples of which some are training images; the tensors
-    that are stored.
-    """
+    """60 training and 20 test images, 15 samples (3 are training images), and what is stored."""
     train, test = data.load("embedded", "train"), data.load("embedded", "test")
     train = data.Images(train.pixels[:60], train.labels[:60], "sixty")
+    twenty = data.Images(test.pixels[:20], test.labels[:20], "")
     monkeypatch.setattr(recipes, "_full", lambda split: train)
-    monkeypatch.setattr(
-        recipes, "load", lambda source, split: data.Images(test.pixels[:20], test.labels[:20], "")
-    )
+    monkeypatch.setattr(recipes, "load", lambda source, split: twenty)
     monkeypatch.setattr(recipes, "ASSETS", tmp_path)
     (tmp_path / recipes.WEIGHTS).write_bytes(b"some weights")
     samples = torch.cat([test.pixels[100:108], train.pixels[[5, 50, 20]], test.pixels[108:112]])
     recipes._search(samples, steps=50, first=2, closest=4)
-    return (
-        train.pixels,
-        test.pixels[:20],
-        samples,
-        *checkpoint.load(tmp_path / "nearest.safetensors"),
-    )
+    tensors, configuration = checkpoint.load(tmp_path / "nearest.safetensors")
+    return train.pixels, twenty.pixels, samples, tensors, configuration
 
 
 def test_distances_of_samples_and_of_test_images(small):
@@ -53,9 +46,7 @@ def test_distances_of_samples_and_of_test_images(small):
 
 
 def test_the_first_samples_and_the_closest_are_shown(small):
-    """The three copies stand behind the first two samples, and the fourth is the nearest of the
-    rest.
-    """
+    """Behind the first two samples stand the three copies, then the nearest of the rest."""
     train, _, samples, tensors, _ = small
     numbers = tensors["shown.numbers"].tolist()
     assert numbers[:2] == [0, 1] and sorted(numbers[2:5]) == [8, 9, 10]
@@ -65,13 +56,11 @@ def test_the_first_samples_and_the_closest_are_shown(small):
     copied = dict(zip(numbers, tensors["shown.pixels.indices"][:, 0].tolist(), strict=True))
     assert [copied[i] for i in (8, 9, 10)] == [5, 50, 20]
     for space in SPACES:
-        assert torch.equal(
-            tensors[f"shown.{space}.images"], train[tensors[f"shown.{space}.indices"]]
-        )
-        assert_close(
-            tensors[f"shown.{space}.distances"][:, 0], tensors[f"samples.{space}"][numbers]
-        )
-        assert bool((tensors[f"shown.{space}.distances"].diff(dim=1) >= 0).all())
+        parts = ("images", "indices", "distances")
+        images, indices, distances = (tensors[f"shown.{space}.{part}"] for part in parts)
+        assert torch.equal(images, train[indices])
+        assert_close(distances[:, 0], tensors[f"samples.{space}"][numbers])
+        assert bool((distances.diff(dim=1) >= 0).all())
 
 
 def test_the_recipe_draws_from_the_weights_that_ship(tmp_path, monkeypatch):
@@ -100,9 +89,7 @@ def test_what_ships_belongs_to_the_weights_that_ship(shipped):
 
 
 def test_what_ships_is_true(shipped):
-    """Pixel distances from the stored pictures, feature distances by the classifier, and no
-    neighbour twice.
-    """
+    """Pixel distances from pictures, feature distances by the classifier; no neighbour twice."""
     tensors, model = shipped[0], evaluate.load_classifier()
     samples = tensors["shown.samples"]
     assert samples.shape == (10, 1, 28, 28) and samples.dtype == torch.uint8
@@ -128,17 +115,14 @@ def test_samples_are_no_nearer_to_the_training_images_than_test_images_are(shipp
 
 
 def test_neighbours_in_the_full_set(shipped):
-    """Where the full set is at hand, the indices lead to the stored pictures, and none of 60,000 is
-    nearer.
-    """
+    """The indices lead to the stored pictures, and of the full 60,000 none is nearer."""
     train = data.load("auto", "train")
     if len(train) < 60_000:
         pytest.skip(f"needs the full Fashion-MNIST, here is only {train.source}")
     tensors = shipped[0]
     for space in SPACES:
-        assert torch.equal(
-            train.pixels[tensors[f"shown.{space}.indices"]], tensors[f"shown.{space}.images"]
-        )
+        found = train.pixels[tensors[f"shown.{space}.indices"]]
+        assert torch.equal(found, tensors[f"shown.{space}.images"])
     indices, distances = evaluate.nearest(tensors["shown.samples"], train.pixels, 3)
     assert torch.equal(indices, tensors["shown.pixels.indices"])
     assert_close(distances.float(), tensors["shown.pixels.distances"])
@@ -147,9 +131,8 @@ def test_neighbours_in_the_full_set(shipped):
 def test_training_a_classifier(generator):
     """Two classes that differ in brightness are learned in a few dozen steps."""
     labels = torch.arange(1280) % 2
-    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator) + 150 * labels.view(
-        -1, 1, 1, 1
-    )
+    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator)
+    pixels = pixels + 150 * labels.view(-1, 1, 1, 1)
     images = data.Images(pixels.to(torch.uint8), labels, "")
     torch.manual_seed(0)
     model = evaluate.Classifier()

@@ -1,6 +1,4 @@
-"""The trained weights that ship: found by default, of the default network, and good for a few steps
-at least.
-"""
+"""The trained weights that ship: found by default, of the default network, good for a few steps."""
 
 import numpy as np
 import pytest
@@ -61,23 +59,9 @@ def test_it_is_more_than_an_untrained_network(shipped):
 
 
 def test_sampling_takes_them_by_default_and_is_repeatable(tmp_path):
+    common = ["sample", "--steps", "4", "--count", "3", "--device", "cpu", "--out"]
     for name in ("a.npy", "b.npy"):
-        assert (
-            main(
-                [
-                    "sample",
-                    "--steps",
-                    "4",
-                    "--count",
-                    "3",
-                    "--device",
-                    "cpu",
-                    "--out",
-                    str(tmp_path / name),
-                ]
-            )
-            == 0
-        )
+        assert main([*common, str(tmp_path / name)]) == 0
     pixels = np.load(tmp_path / "a.npy")
     assert pixels.shape == (3, 28, 28) and pixels.dtype == np.uint8
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()

@@ -1,6 +1,4 @@
-"""Explorers: each control changes the picture at both of its ends, size and labels stay, and no
-network runs.
-"""
+"""Explorers: both ends of a control change the picture, size and labels stay, no network runs."""
 
 from collections.abc import Iterator
 
@@ -26,9 +24,14 @@ def walks() -> n06.Recorded:
 
 
 EXPLORERS = {
-    "chain": n01.chain, "noising": n02.noising, "kl": n03.kl, "decoder": n03.decoder,
-    "network": n04.network, "replay": n05.replay, "reverse": n06.reverse,
-}  # fmt: skip
+    "chain": n01.chain,
+    "noising": n02.noising,
+    "kl": n03.kl,
+    "decoder": n03.decoder,
+    "network": n04.network,
+    "replay": n05.replay,
+    "reverse": n06.reverse,
+}
 
 
 @pytest.fixture(params=EXPLORERS)
