@@ -44,7 +44,8 @@ IMPORTS: dict[str, str] = {
     "nets.unet": "checkpoint nets.blocks",
     # what goes in, what stays
     "files": "",
-    "data": "files",
+    "readers": "",
+    "data": "files readers",
     "checkpoint": "files",
     # training and sampling
     "denoise": "diffusion schedule",
@@ -58,7 +59,7 @@ IMPORTS: dict[str, str] = {
     "engine.optimisers": "engine.muon",
     "engine.rates": "",
     "engine.run": "checkpoint engine.hardware engine.optimisers engine.rates",
-    "train": "config data denoise diffusion schedule engine.budget engine.order engine.run",
+    "train": "checkpoint config data denoise diffusion schedule engine.budget engine.order engine.run",
     "sample": "denoise gaussian schedule",
     "evaluate": "checkpoint data nets.classifier",
     # beyond DDPM
@@ -68,9 +69,10 @@ IMPORTS: dict[str, str] = {
     # the course
     "course": "",
     "course.notebook": "",
-    "course.plot": "data files",
-    "course.animation": "files course.plot",
-    "course.widgets": "course.plot",
+    "course.mosaic": "data",
+    "course.plot": "files course.mosaic",
+    "course.animation": "files course.mosaic",
+    "course.widgets": "course.mosaic course.plot",
     # the command line
     "cli": "cli.evaluating cli.listing cli.sampling cli.training",
     "cli.listing": "checkpoint data",

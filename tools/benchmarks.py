@@ -18,6 +18,8 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 from tutorial_lib import checkpoint, files
 from tutorial_lib.course import plot
 
@@ -338,12 +340,12 @@ def draw(found: dict, folder: Path) -> None:
         ("ablation", "ablation quality", _bars),
     ):
         if names(found, kind):
-            figure, axes = plot.plt.subplots(figsize=(7, 3.5))
+            figure, axes = plt.subplots(figsize=(7, 3.5))
             fill(found, axes)
             axes.spines[["top", "right"]].set_visible(False)
             figure.tight_layout()
             figure.savefig(folder / f"{name}.png", dpi=110)
-            plot.plt.close(figure)
+            plt.close(figure)
 
 
 def _lines(found: dict, axes) -> None:

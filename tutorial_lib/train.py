@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib.checkpoint import FILE
 from tutorial_lib.config import EARLIER, DiffusionConfig, TrainConfig
 from tutorial_lib.data import Images, batch
 from tutorial_lib.denoise import denoiser
@@ -27,7 +28,6 @@ from tutorial_lib.schedule import NoiseSchedule, named
 
 SPREAD = 1.2  # of the normal behind logit-normal steps: each end tenth of 1..T gets 3.4 %
 MEASURED = 20  # after so many steps, again and again, minutes are turned into a number of steps
-FILE = "checkpoint.safetensors"
 FREE = ("steps", "report_every", "save_every")  # may differ when a run is resumed
 
 
