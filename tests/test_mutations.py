@@ -94,13 +94,13 @@ NOTICED = {
         ("gaussian.log_density", "-0.5 * ", "-"),
         ("gaussian.grid_density", "density.sum() * (grid[1] - grid[0])", "density.sum()"),
     ],
-    ("02", "diffusion.q_step(tables, x_0, same_t(7, 8), eps)"): [
+    ("02", "diffusion.q_step(schedule, x_0, same_t(7, 8), eps)"): [
         ("diffusion.q_step", "schedule.alpha.sqrt()", "schedule.alpha"),
         ("diffusion.q_step", "schedule.beta.sqrt()", "schedule.beta"),
         ("schedule.NoiseSchedule.alpha", "1 - self.beta", "1 - self.beta.sqrt()"),
         ("schedule.NoiseSchedule.at", "table[t.long().cpu()]", "table[t.long().cpu() - 1]"),
     ],
-    ("02", "assert_close(naive, q_sample(tables, x_0, same_t(40, 8), eps))"): [
+    ("02", "assert_close(naive, q_sample(schedule, x_0, same_t(40, 8), eps))"): [
         ("diffusion.q_sample", "signal * x_0", "signal**2 * x_0"),
         ("diffusion.q_sample", "noise * eps", "noise**2 * eps"),
         ("diffusion.q_sample", "signal_and_noise(t,", "signal_and_noise((t - 1).clamp(min=1),"),
@@ -123,7 +123,7 @@ NOTICED = {
         ("data.to_model", "div_(127.5)", "div_(255)"),
         ("data.to_model", ".sub_(1)", ""),
     ],
-    ("02", "assert_close(torch.tensor(left, dtype=torch.float64), schedule.linear(1000)"): [
+    ("02", "assert_close(torch.tensor(alpha_bar, dtype=torch.float64), linear(1000)"): [
         (
             "schedule.linear",
             "beta_T, T, dtype=torch.float64)",
@@ -152,7 +152,7 @@ NOTICED = {
     ("02", 'half["geometric"]) == (260, 497, 685)'): [
         ("schedule.geometric", "[beta_1, beta_T]", "[beta_T, beta_1]"),
     ],
-    ("02", "assert_close(naive, diffusion.L_T(s, x_0))"): [
+    ("02", "assert_close(naive, diffusion.L_T(candidate, x_0))"): [
         ("diffusion.L_T", "alpha_bar.sqrt()", "alpha_bar"),
         ("diffusion.L_T", "alpha_bar[-1]", "alpha_bar[-2]"),
         ("diffusion.L_T", "q_variance, zero, one)", "one, zero, q_variance)"),
