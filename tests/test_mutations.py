@@ -198,7 +198,7 @@ NOTICED = {
             "(1 - self.alpha_bar[1:])",
         ),
     ],
-    ("03", "assert_close(eq_8 + constant, exact)"): [
+    ("03", "assert_close(eq_8 + C, exact)"): [
         ("diffusion.mu_from_eps", "(1 - schedule.alpha_bar).sqrt()", "(1 - schedule.alpha_bar)"),
         ("diffusion.mu_from_eps", "schedule.alpha.sqrt()", "schedule.alpha"),
         ("diffusion.mu_from_eps", "(x_t - schedule", "(x_t + schedule"),
