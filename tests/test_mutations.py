@@ -243,7 +243,7 @@ NOTICED = {
     ("04", "assert_close(F.conv2d(repeated, up.smooth.weight"): [
         ("nets.blocks.Up.forward", '"nearest"', '"bilinear"'),
     ],
-    ("04", "assert_close(naive, blocks.time_embedding(steps, 64)"): [
+    ("04", "assert_close(naive, blocks.time_embedding(t, 64)"): [
         ("nets.blocks.time_embedding", "max(half - 1, 1)", "half"),
         ("nets.blocks.time_embedding", "[angle.sin(), angle.cos()]", "[angle.cos(), angle.sin()]"),
     ],
