@@ -324,7 +324,7 @@ NOTICED = {
             "torch.arange(count)",
         ),
     ],
-    ("05", "assert_close(tenths(steps), below.diff()"): [
+    ("05", "assert_close(tenths(times), below.diff()"): [
         ("train.draw", "SPREAD * torch.randn", "torch.randn"),
         ("train.draw", "(config.T * way).ceil()", "(config.T * (1 - way**2)).ceil()"),
         ("train.draw", 'config.t_sampling == "uniform"', 'config.t_sampling != "uniform"'),
