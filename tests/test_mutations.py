@@ -372,7 +372,7 @@ NOTICED = {
         ("evaluate.nearest", "indices + first", "indices"),
         ("evaluate.nearest", "largest=False)  # (N, count)", "largest=True)  # (N, count)"),
     ],
-    ("06", "assert_close(short.beta, tables.beta[:501])"): [
+    ("06", "assert_close(short.beta, schedule.beta[:501])"): [
         (
             "schedule.NoiseSchedule.strided",
             "alpha_bar[1:] / alpha_bar[:-1]",
