@@ -94,13 +94,13 @@ NOTICED = {
         ("gaussian.log_density", "-0.5 * ", "-"),
         ("gaussian.grid_density", "density.sum() * (grid[1] - grid[0])", "density.sum()"),
     ],
-    ("02", "diffusion.q_step(tables, x_0, same_t(7, 8), eps)"): [
+    ("02", "diffusion.q_step(schedule, x_0, same_t(7, 8), eps)"): [
         ("diffusion.q_step", "schedule.alpha.sqrt()", "schedule.alpha"),
         ("diffusion.q_step", "schedule.beta.sqrt()", "schedule.beta"),
         ("schedule.NoiseSchedule.alpha", "1 - self.beta", "1 - self.beta.sqrt()"),
         ("schedule.NoiseSchedule.at", "table[t.long().cpu()]", "table[t.long().cpu() - 1]"),
     ],
-    ("02", "assert_close(naive, q_sample(tables, x_0, same_t(40, 8), eps))"): [
+    ("02", "assert_close(naive, q_sample(schedule, x_0, same_t(40, 8), eps))"): [
         ("diffusion.q_sample", "signal * x_0", "signal**2 * x_0"),
         ("diffusion.q_sample", "noise * eps", "noise**2 * eps"),
         ("diffusion.q_sample", "signal_and_noise(t,", "signal_and_noise((t - 1).clamp(min=1),"),
@@ -123,7 +123,7 @@ NOTICED = {
         ("data.to_model", "div_(127.5)", "div_(255)"),
         ("data.to_model", ".sub_(1)", ""),
     ],
-    ("02", "assert_close(torch.tensor(left, dtype=torch.float64), schedule.linear(1000)"): [
+    ("02", "assert_close(torch.tensor(alpha_bar, dtype=torch.float64), linear(1000)"): [
         (
             "schedule.linear",
             "beta_T, T, dtype=torch.float64)",
@@ -152,7 +152,7 @@ NOTICED = {
     ("02", 'half["geometric"]) == (260, 497, 685)'): [
         ("schedule.geometric", "[beta_1, beta_T]", "[beta_T, beta_1]"),
     ],
-    ("02", "assert_close(naive, diffusion.L_T(s, x_0))"): [
+    ("02", "assert_close(naive, diffusion.L_T(candidate, x_0))"): [
         ("diffusion.L_T", "alpha_bar.sqrt()", "alpha_bar"),
         ("diffusion.L_T", "alpha_bar[-1]", "alpha_bar[-2]"),
         ("diffusion.L_T", "q_variance, zero, one)", "one, zero, q_variance)"),
@@ -198,7 +198,7 @@ NOTICED = {
             "(1 - self.alpha_bar[1:])",
         ),
     ],
-    ("03", "assert_close(eq_8 + constant, exact)"): [
+    ("03", "assert_close(eq_8 + C, exact)"): [
         ("diffusion.mu_from_eps", "(1 - schedule.alpha_bar).sqrt()", "(1 - schedule.alpha_bar)"),
         ("diffusion.mu_from_eps", "schedule.alpha.sqrt()", "schedule.alpha"),
         ("diffusion.mu_from_eps", "(x_t - schedule", "(x_t + schedule"),
@@ -243,7 +243,7 @@ NOTICED = {
     ("04", "assert_close(F.conv2d(repeated, up.smooth.weight"): [
         ("nets.blocks.Up.forward", '"nearest"', '"bilinear"'),
     ],
-    ("04", "assert_close(naive, blocks.time_embedding(steps, 64)"): [
+    ("04", "assert_close(naive, blocks.time_embedding(t, 64)"): [
         ("nets.blocks.time_embedding", "max(half - 1, 1)", "half"),
         ("nets.blocks.time_embedding", "[angle.sin(), angle.cos()]", "[angle.cos(), angle.sin()]"),
     ],
@@ -324,7 +324,7 @@ NOTICED = {
             "torch.arange(count)",
         ),
     ],
-    ("05", "assert_close(tenths(steps), below.diff()"): [
+    ("05", "assert_close(tenths(times), below.diff()"): [
         ("train.draw", "SPREAD * torch.randn", "torch.randn"),
         ("train.draw", "(config.T * way).ceil()", "(config.T * (1 - way**2)).ceil()"),
         ("train.draw", 'config.t_sampling == "uniform"', 'config.t_sampling != "uniform"'),
@@ -372,7 +372,7 @@ NOTICED = {
         ("evaluate.nearest", "indices + first", "indices"),
         ("evaluate.nearest", "largest=False)  # (N, count)", "largest=True)  # (N, count)"),
     ],
-    ("06", "assert_close(short.beta, tables.beta[:501])"): [
+    ("06", "assert_close(short.beta, schedule.beta[:501])"): [
         (
             "schedule.NoiseSchedule.strided",
             "alpha_bar[1:] / alpha_bar[:-1]",
