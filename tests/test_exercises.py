@@ -139,6 +139,15 @@ def test_an_answer_that_stops_is_told_where(number):
     assert "ZeroDivisionError: division by zero in the line `return 1 / 0`" in found.message
 
 
+def test_it_is_told_in_the_line_of_the_answer_not_in_that_of_the_library():
+    def answer(schedule, x_0, t, eps):
+        return schedule.at(schedule.alpha_bar, 5, x_0) * eps
+
+    message = exercises.verdict("02.3", answer).message
+    assert "It stops with TypeError: t must be a tensor of integers" in message
+    assert message.endswith(" in the line `return schedule.at(schedule.alpha_bar, 5, x_0) * eps`.")
+
+
 CHEATS = {
     "01.1": lambda P, i, j: markov.laws(P, torch.eye(len(P), dtype=P.dtype)[i], 2)[2, j],
     "01.2": lambda P, law: markov.laws(P, law, 1)[1],

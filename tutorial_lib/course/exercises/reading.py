@@ -86,12 +86,7 @@ def _of_the_reader(filename: str) -> bool:
 
 def told(error: BaseException) -> str:
     """An error of the reader's code in a sentence, with the line on which it happened."""
-    checks = Path(__file__).parent
-    calls = [
-        call
-        for call in traceback.extract_tb(error.__traceback__)
-        if not Path(call.filename).is_relative_to(checks) and "-packages" not in call.filename
-    ]
-    lines = [call.line for call in calls]
+    calls = traceback.extract_tb(error.__traceback__)
+    lines = [call.line for call in calls if _of_the_reader(call.filename)]
     where = f" in the line `{lines[-1]}`" if lines and lines[-1] else ""
     return f"It stops with {type(error).__name__}: {error}{where}."
