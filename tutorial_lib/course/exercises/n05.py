@@ -47,7 +47,8 @@ def _there(got, levels: Tensor) -> None:
 def _back(got, levels: Tensor) -> None:
     """Raise Wrong unless all grey levels have come back."""
     true(got is not None, "`to_pixels` returns nothing yet.")
-    true(got.dtype == torch.uint8, f"What comes out should be uint8, got {got.dtype}.")
+    dtype = torch.as_tensor(got).dtype
+    true(dtype == torch.uint8, f"What comes out should be uint8, got {dtype}.")
     cut_off = ((data.to_model(levels) + 1) * 127.5).to(torch.uint8)
     slips = {"Some levels lose one: round before you cut off the decimals.": cut_off}
     same(got, levels, "What comes out", slips)
