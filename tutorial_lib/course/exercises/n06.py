@@ -21,7 +21,7 @@ from tutorial_lib.schedule import NoiseSchedule, same_t
 
 
 def leap(answer, generator):
-    """(now, before) -> the beta of one step between two values of alpha_bar, before > now."""
+    """(alpha_bar_t, alpha_bar_prev) -> the beta of the one step between them."""
     alpha_bar = between(0.05, 0.4, generator)
     alpha_bar_prev = between(0.5, 0.95, generator)
     alpha = alpha_bar / alpha_bar_prev
@@ -166,9 +166,7 @@ def frechet(answer, generator):
 
 
 def ddim_step(answer, generator):
-    """(x, eps_hat, now, before) -> x at `before`: one step of DDIM between two values of
-    alpha_bar.
-    """
+    """(x, eps_hat, alpha_bar_t, alpha_bar_prev) -> x at alpha_bar_prev, by one step of DDIM."""
     x, eps_hat = some_images(generator)
     alpha_bar = between(0.1, 0.4, generator)
     alpha_bar_prev = between(0.5, 0.95, generator)
@@ -177,8 +175,8 @@ def ddim_step(answer, generator):
     right = signal + (1 - alpha_bar_prev) ** 0.5 * eps_hat
     still_noisy = signal + (1 - alpha_bar) ** 0.5 * eps_hat
     slips = {
-        "That is x_0_hat: noise it again, to `before`.": x_0_hat,
-        "Its noise is still that of `now`; the picture is at `before` by then.": still_noisy,
+        "That is x_0_hat: noise it again, to `alpha_bar_prev`.": x_0_hat,
+        "Its noise is still that of `alpha_bar_t`, and it has left that place.": still_noisy,
     }
     same(answer(x, eps_hat, alpha_bar, alpha_bar_prev), right, "x", slips)
 
@@ -191,7 +189,10 @@ EXERCISES = {
             "Ten small steps in one: less than ten times as large, 1 - (1 - beta)^10."
         ),
         hints=(
-            "Going from `before` to `now` in one step multiplies the image by sqrt(now / before).",
+            (
+                "Going from `alpha_bar_prev` to `alpha_bar_t` in one step multiplies the image by "
+                "sqrt(alpha_bar_t / alpha_bar_prev)."
+            ),
             "And sqrt(1 - beta) is that factor.",
         ),
     ),
@@ -269,10 +270,10 @@ EXERCISES = {
                 "estimate, the same eps_hat, and alpha_bar of the place to go to."
             ),
             (
-                "x_0_hat = (x - sqrt(1 - now) * eps_hat) / sqrt(now); "
-                "then sqrt(before) * x_0_hat + sqrt(1 - before) * eps_hat."
+                "x_0_hat = (x - sqrt(1 - alpha_bar_t) * eps_hat) / sqrt(alpha_bar_t); then "
+                "sqrt(alpha_bar_prev) * x_0_hat + sqrt(1 - alpha_bar_prev) * eps_hat."
             ),
         ),
-        forbidden=("ddim", "x_0_from", "estimate"),
+        forbidden=("ddim", "x_0_from", "denoiser"),
     ),
 }
