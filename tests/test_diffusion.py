@@ -23,7 +23,7 @@ from tutorial_lib.diffusion import (
     target_from,
     x_0_from,
 )
-from tutorial_lib.schedule import cosine, from_betas, linear, same_t
+from tutorial_lib.schedule import VARIANCES, cosine, from_betas, linear, same_t
 
 PIXELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
@@ -197,6 +197,7 @@ def test_any_output_means_the_same_whatever_the_network_calls_it(target, other, 
     assert_close(eps_from(schedule, other, said, x_t, t), eps_hat, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.equation("Salimans")
 @pytest.mark.equation("15")
 def test_targets_by_their_definitions(schedule, generator):
     x_0, eps, t = case(generator)
@@ -209,6 +210,7 @@ def test_targets_by_their_definitions(schedule, generator):
     assert_close(x_0_from(schedule, "eps", eps, x_t, t), (x_t - (1 - ab).sqrt() * eps) / ab.sqrt())
 
 
+@pytest.mark.equation("Salimans")
 def test_v_is_the_derivative_of_the_rotation_from_data_to_noise(schedule, generator):
     """With alpha_bar = cos(phi)^2, x = cos(phi) x_0 + sin(phi) eps, v = dx / dphi: by autograd."""
     x_0, eps, t = case(generator)
@@ -320,7 +322,7 @@ def test_prior_term_in_closed_form(schedule, generator):
 
 @pytest.mark.equation("5")
 @pytest.mark.equation("8")
-@pytest.mark.parametrize("variance", diffusion.VARIANCES)
+@pytest.mark.parametrize("variance", VARIANCES)
 def test_step_term_is_a_divergence_of_two_gaussians(schedule, generator, variance):
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
@@ -328,10 +330,10 @@ def test_step_term_is_a_divergence_of_two_gaussians(schedule, generator, varianc
     x_0_hat = x_0 + 0.1 * torch.randn(x_0.shape, generator=generator)
     q_mean, q_variance = q_posterior(schedule, x_0, x_t, t)
     q = distributions.Normal(q_mean, q_variance.sqrt())
-    sigma = diffusion.reverse_variance(schedule, variance)[t].sqrt().view(-1, 1, 1, 1)
+    sigma = schedule.reverse_variance(variance)[t].sqrt().view(-1, 1, 1, 1)
     p = distributions.Normal(q_posterior(schedule, x_0_hat, x_t, t)[0], sigma)
     expected = distributions.kl_divergence(q, p).flatten(1).sum(1)
-    assert_close(diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance), expected)
+    assert_close(diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance=variance), expected)
 
 
 @pytest.mark.equation("8")
@@ -343,7 +345,7 @@ def test_step_term_is_a_weighted_square_of_means_and_of_noise(schedule, generato
     x_t = q_sample(schedule, x_0, t, eps)
     eps_hat = eps + 0.1 * torch.randn(eps.shape, generator=generator, dtype=eps.dtype)
     x_0_hat = x_0_from(schedule, "eps", eps_hat, x_t, t)
-    got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, "beta_tilde")
+    got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance="beta_tilde")
     tables = (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde)
     beta, alpha, ab, sigma2 = (table[t] for table in tables)
     mu_tilde, _ = q_posterior(schedule, x_0, x_t, t)
@@ -359,7 +361,8 @@ def test_step_term_with_the_larger_variance_adds_a_constant(schedule, generator)
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
     ratio = schedule.beta_tilde[t] / schedule.beta[t]
-    got = diffusion.L_t_minus_1(schedule, x_0, q_sample(schedule, x_0, t, eps), t, x_0, "beta")
+    x_t = q_sample(schedule, x_0, t, eps)
+    got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0, variance="beta")
     assert_close(got, 16 * 0.5 * (ratio - 1 - ratio.log()))
 
 
@@ -377,7 +380,7 @@ def bound_of_a_pixel(schedule, x_0, guess):
         if k == 1:
             total = total + diffusion.L_0(schedule, x_0, x_0_hat)
         else:
-            total = total + diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, "beta")
+            total = total + diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat)
     return (total.view(-1, 64) * weights).sum(1) / weights.sum()
 
 
@@ -481,11 +484,6 @@ def test_decoder_adds_up_over_pixels_and_takes_the_usual_buckets_in_float32(gene
     assert_close(diffusion.L_0(schedule, x_0, x_0_hat).double(), exact, rtol=1e-3, atol=1e-3)
 
 
-def test_reverse_variance(schedule):
-    assert torch.equal(diffusion.reverse_variance(schedule, "beta"), schedule.beta)
-    assert torch.equal(diffusion.reverse_variance(schedule, "beta_tilde"), schedule.beta_tilde)
-
-
 def test_forward_process_and_v_agree_with_diffusers(generator, their_t):
     x_0, eps, t = case(generator, T=1000, dtype=torch.float32)
     for ours, theirs in ((linear(1000), "linear"), (cosine(1000), "squaredcos_cap_v2")):
@@ -532,7 +530,7 @@ def test_unknown_names_list_the_known_ones(schedule):
     with pytest.raises(ValueError, match="unknown loss 'l3'"):
         diffusion.regression_loss(x, x, "l3")
     with pytest.raises(ValueError, match="unknown variance 'gamma'"):
-        diffusion.reverse_variance(schedule, "gamma")
+        diffusion.L_t_minus_1(schedule, x, x, same_t(2, 2), x, variance="gamma")
 
 
 @pytest.mark.parametrize("function", [q_sample, q_step])

@@ -53,6 +53,7 @@ def test_moments_of_too_few_points(n):
         moments(torch.zeros(n, 3))
 
 
+@pytest.mark.equation("Dowson")
 @pytest.mark.parametrize(("width", "n"), [(1, 10), (4, 30), (16, 200)])
 def test_distance_against_the_matrix_root_of_scipy(width, n):
     a, b = moments(cloud(n, width, 1)), moments(cloud(n, width, 2))
@@ -64,6 +65,7 @@ def test_distance_against_the_matrix_root_of_scipy(width, n):
 mean_and_spread = (st.floats(-3, 3), st.floats(0.01, 4))
 
 
+@pytest.mark.equation("Dowson")
 @given(st.lists(st.tuples(*mean_and_spread, *mean_and_spread), min_size=1, max_size=6))
 def test_distance_of_diagonal_gaussians_in_closed_form(axes):
     mean_a, std_a, mean_b, std_b = torch.tensor(axes, dtype=torch.float64).T
@@ -198,6 +200,7 @@ def test_shipped_moments_are_those_of_the_embedded_images(classifier):
     assert (about["train_count"], about["test_count"]) == (10_000, 10_000)
 
 
+@pytest.mark.equation("Davison")
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says(shift):
     """It should hold what many clouds of this law and size measure on average."""

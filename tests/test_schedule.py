@@ -74,6 +74,7 @@ def test_rescaling_to_21_steps_works():
     assert_close(float(schedules.linear(21, rescaled=True).beta[-1]), 0.02 * 1000 / 21)
 
 
+@pytest.mark.equation("Nichol 17")
 @quiet
 @pytest.mark.parametrize("T", [1, 2, 17])
 def test_each_schedule_against_a_naive_loop(T):
@@ -99,6 +100,7 @@ def test_each_schedule_against_a_naive_loop(T):
         assert_close(named(name, T).beta[1:], wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.equation("Nichol 17")
 def test_cosine_clips_thirteen_betas_of_a_thousand_from_above_only():
     t = torch.arange(1001, dtype=torch.float64)
     f = torch.cos((t / 1000 + 0.008) / 1.008 * torch.pi / 2) ** 2
@@ -159,6 +161,19 @@ def test_strided_schedule_telescopes(betas, data):
     visited = schedule.strided(tau)
     assert len(tau) - 1 == visited.T
     assert_close(visited.alpha_bar, schedule.alpha_bar[tau], rtol=1e-9, atol=0)
+
+
+def test_reverse_variance(schedule):
+    assert torch.equal(schedule.reverse_variance("beta"), schedule.beta)
+    assert torch.equal(schedule.reverse_variance("beta_tilde"), schedule.beta_tilde)
+    assert torch.equal(schedule.reverse_variance(), schedule.beta)
+    with pytest.raises(ValueError, match=r"unknown variance 'gamma'; choose one of beta, beta_t"):
+        schedule.reverse_variance("gamma")
+
+
+def test_striding_by_a_list_is_striding_by_a_tensor(schedule):
+    tau = [0, 3, 50, 100]
+    assert_close(schedule.strided(tau).beta, schedule.strided(torch.tensor(tau)).beta)
 
 
 def test_striding_by_one_changes_nothing(schedule):

@@ -69,6 +69,8 @@ def counted(denoise):
     return counting, asked
 
 
+@pytest.mark.equation("Lu Algorithm 2")
+@pytest.mark.equation("Karras Algorithm 1")
 @pytest.mark.parametrize("make", [cosine, linear])
 @pytest.mark.parametrize("name", FAST)
 def test_error_on_a_gaussian_falls_with_the_order_of_the_method(make, name):
@@ -129,6 +131,7 @@ def test_at_forty_calls_of_the_network_second_order_beats_first(name, steps, sha
     assert its < share * ddims
 
 
+@pytest.mark.equation("Song 16")
 @pytest.mark.parametrize(
     "make", [partial(linear, 1000), partial(cosine, 1000), partial(linear, 50, rescaled=True)]
 )
@@ -142,6 +145,8 @@ def test_eta_1_on_the_whole_schedule_is_ddpm_with_beta_tilde(make):
     assert_close(drawn(ddpm), drawn(partial(ddim, eta=1.0)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.equation("Song 12")
+@pytest.mark.equation("Song 16")
 @pytest.mark.parametrize("S", [50, 8])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_follows_the_law_of_its_recursion(S, eta):
@@ -181,6 +186,7 @@ def their_walk(theirs, tau, network, x):
     return x
 
 
+@pytest.mark.equation("Song 12")
 @pytest.mark.parametrize("S", [10, 50])
 @pytest.mark.parametrize("clip", [False, True])
 def test_ddim_against_diffusers(S, clip):
@@ -198,6 +204,7 @@ def test_ddim_against_diffusers(S, clip):
     assert_close(ours, x, rtol=0, atol=1e-5)
 
 
+@pytest.mark.equation("Lu Algorithm 2")
 @pytest.mark.parametrize("S", [5, 10, 50])
 @pytest.mark.parametrize(("make", "target"), [(linear, "eps"), (linear, "v"), (cosine, "v")])
 def test_dpm_solver_against_diffusers(S, make, target):
@@ -216,6 +223,7 @@ def test_dpm_solver_against_diffusers(S, make, target):
     assert_close(ours, x, rtol=0, atol=1e-5)
 
 
+@pytest.mark.equation("Karras Algorithm 1")
 @pytest.mark.parametrize("S", [5, 10, 50])
 def test_heun_against_diffusers(S):
     schedule, x_T = linear(1000), noise(4, 1, 3, 3)
@@ -325,6 +333,7 @@ def test_karras_steps_rise_and_stay_inside(schedule, data):
     assert bool((tau.diff() >= 1).all()) and int(tau[-1]) <= schedule.T
 
 
+@pytest.mark.equation("Karras 5")
 def test_karras_steps_are_the_nearest_to_the_formula():
     """Of Eq. 5 of Karras et al., with sigma_max = 80 and the schedule's own smallest noise."""
     schedule, S = cosine(1000), 12

@@ -19,12 +19,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, train
+from tutorial_lib.config import EARLIER, OPTIMIZERS, T_SAMPLING, DiffusionConfig, TrainConfig
 from tutorial_lib.data import Images, to_model
 from tutorial_lib.diffusion import q_posterior, regression_loss, target_from
 from tutorial_lib.engine.muon import orthogonalize
+from tutorial_lib.engine.rates import learning_rate, update_ema
 from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import cosine, linear
-from tutorial_lib.train import DiffusionConfig, Progress, TrainConfig
+from tutorial_lib.train import Progress
 
 SMALL = DiffusionConfig(
     steps=12,
@@ -97,7 +99,8 @@ def many(images: Images, config: DiffusionConfig) -> train.Drawn:
     return train.Drawn(*(torch.cat(of_all) for of_all in zip(*draws, strict=True)))
 
 
-@pytest.mark.parametrize("t_sampling", train.T_SAMPLING)
+@pytest.mark.equation("Esser")
+@pytest.mark.parametrize("t_sampling", T_SAMPLING)
 def test_steps_follow_their_law_and_noise_is_normal(tiny_images, t_sampling):
     drawn = many(tiny_images, replace(SMALL, batch=1000, T=10, t_sampling=t_sampling))
     counts = drawn.t.bincount(minlength=11)
@@ -338,7 +341,7 @@ def test_momentum_is_muons(tiny, tiny_images):
     assert float((second - elsewhere).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_networks_without_and_with_convolutions_train_alike(optimizer, tiny_images):
     """A network of linear layers has nothing for Muon, one of convolutions nothing for Adam."""
 
@@ -384,7 +387,7 @@ def test_average_follows_a_naive_loop():
         for p in model.parameters():
             nn.init.normal_(p)
         model[1].running_mean.fill_(step)
-        train.update_ema(average, model, step, 0.75)
+        update_ema(average, model, step, 0.75)
         decay = min(0.75, (1 + step) / (10 + step))
         pairs = zip(expected, model.parameters(), strict=True)
         expected = [decay * e + (1 - decay) * p.detach() for e, p in pairs]
@@ -395,8 +398,8 @@ def test_average_follows_a_naive_loop():
 
 
 def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
-    config = replace(SMALL, steps=110, warmup=10, lr=0.4, lr_end=0.1)
-    rate = [train.learning_rate(step, config) for step in range(1, 111)]
+    run = {"steps": 110, "warmup": 10, "lr": 0.4, "lr_end": 0.1}
+    rate = [learning_rate(step, **run) for step in range(1, 111)]
     assert_close(rate[:10], [0.04 * step for step in range(1, 11)])
     assert_close(rate[59], 0.25)  # halfway down
     assert_close(rate[-1], 0.1)
@@ -412,7 +415,8 @@ def test_reports_carry_every_loss_and_the_rate_that_was_used(tiny, tiny_images):
     assert [r.step for r in reports] == [5, 10, 12]
     assert [len(r.losses) for r in reports] == [5, 5, 2]
     assert_close(reports[0].loss, sum(reports[0].losses) / 5)
-    assert_close(reports[0].lr, train.learning_rate(5, SMALL))
+    rate = 0.5 * (1 + math.cos(math.pi * (5 - 3) / (12 - 3)))  # half a cosine after the warm-up
+    assert_close((reports[0].lr, reports[-1].lr), (1e-3 * rate, 0.0))
     assert all(r.images_per_second > 0 for r in reports)
     for report in reports:  # one loss, of the whole network
         assert report.parts == ("",)
@@ -594,18 +598,18 @@ def forget(folder, *fields: str) -> None:
 def test_an_older_checkpoint_is_resumed_with_the_values_of_its_time(tiny, tiny_images, tmp_path):
     """Momentum was 0.95, t uniform, and no network was self-conditioning."""
     now = {"momentum": 0.9, "t_sampling": "logit-normal", "self_conditioning": True}
-    assert train.EARLIER.keys() == now.keys()
-    then = replace(SMALL, **train.EARLIER)
+    assert EARLIER.keys() == now.keys()
+    then = replace(SMALL, **EARLIER)
     whole, *_ = run(tiny, tiny_images, then)
     old = {"out": tmp_path, "about": {"model": asdict(tiny)}}
     reports = training(network(tiny), tiny_images, then, **old)
     for report in reports:
         if report.step == 5:
             reports.close()
-    forget(tmp_path, *train.EARLIER)
+    forget(tmp_path, *EARLIER)
     for field, value in now.items():
         other = replace(then, **{field: value})
-        with pytest.raises(ValueError, match=f"{field} = {train.EARLIER[field]}, not {value}"):
+        with pytest.raises(ValueError, match=f"{field} = {EARLIER[field]}, not {value}"):
             run(tiny, tiny_images, other, out=tmp_path, resume=True)
     resumed, last, _ = run(tiny, tiny_images, then, out=tmp_path, resume=True)
     assert last.step == 12

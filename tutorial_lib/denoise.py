@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tutorial_lib.diffusion import TARGETS, check_name, x_0_from
-from tutorial_lib.schedule import NoiseSchedule
+from tutorial_lib.diffusion import TARGETS, x_0_from
+from tutorial_lib.schedule import NoiseSchedule, check_name
 
 Network = Callable[..., Tensor]  # (x_t, t) -> its prediction, like x_t
 Denoiser = Callable[..., Tensor]  # (x_t, t) -> x_0_hat, like x_t

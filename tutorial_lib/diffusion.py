@@ -5,18 +5,17 @@ Images are (B, C, H, W) in [-1, 1]; every function takes any (B, ...).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tutorial_lib import gaussian
-from tutorial_lib.schedule import NoiseSchedule, same_t
+from tutorial_lib.schedule import NoiseSchedule, check_name, same_t
 
 TARGETS = ("eps", "x_0", "v", "mu")
 LOSSES = ("l2", "l1", "huber")
-VARIANCES = ("beta", "beta_tilde")
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -175,17 +174,6 @@ def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
     return pixelwise(output, target, reduction="none").flatten(1).mean(1)
 
 
-def reverse_variance(schedule: NoiseSchedule, kind: str = "beta") -> Tensor:
-    r"""The table of $\sigma_t^2$, (T + 1,), the variance of each reverse step (Eq. 1; section 3.2):
-    beta or beta_tilde.
-
-    `beta_tilde[1]` is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1
-    there.
-    """
-    check_name("variance", kind, VARIANCES)
-    return schedule.beta if kind == "beta" else schedule.beta_tilde
-
-
 def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
     r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats: what is left of the data at the end
     (Eq. 5).
@@ -205,6 +193,7 @@ def L_t_minus_1(
     x_t: Tensor,
     t: Tensor,
     x_0_hat: Tensor,
+    *,
     variance: str = "beta",
 ) -> Tensor:
     r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8),
@@ -221,7 +210,7 @@ def L_t_minus_1(
         )
     mean_q, variance_q = q_posterior(schedule, x_0, x_t, t)
     mean_p, _ = q_posterior(schedule, x_0_hat, x_t, t)
-    variance_p = schedule.at(reverse_variance(schedule, variance), t, x_t)
+    variance_p = schedule.at(schedule.reverse_variance(variance), t, x_t)
     return gaussian.kl(mean_q, variance_q, mean_p, variance_p).flatten(1).sum(1)
 
 
@@ -253,9 +242,3 @@ def _same_shape(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
             f"{name_a} and {name_b} must have the same shape, "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-
-
-def check_name(what: str, got: str, legal: Sequence[str]) -> None:
-    """Raise ValueError, naming what is legal, unless got is one of these."""
-    if got not in legal:
-        raise ValueError(f"unknown {what} {got!r}; choose one of {', '.join(legal)}")

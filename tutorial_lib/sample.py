@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from tutorial_lib.denoise import Denoiser
-from tutorial_lib.diffusion import q_posterior, reverse_variance
 from tutorial_lib.gaussian import noise_like
 from tutorial_lib.schedule import NoiseSchedule, even_tau, same_t
 
@@ -50,17 +49,18 @@ def ddpm(
     Raises ValueError, when the first frame is asked for, for an unknown variance or for steps
     outside 1..T.
     """
-    tau = even_tau(schedule.T, steps)
+    tau = even_tau(schedule.T, steps).tolist()
     visited = schedule.strided(tau)
-    sigma = reverse_variance(visited, variance).sqrt().tolist()
+    of_x_0, of_x_t = (weights.tolist() for weights in visited.mu_tilde_weights)
+    sigma = visited.reverse_variance(variance).sqrt().tolist()
     x = x_T
     yield Frame(schedule.T, x, torch.zeros_like(x))
     for i in range(visited.T, 0, -1):
-        x_0_hat = denoise(x, same_t(int(tau[i]), len(x)))
-        x, _ = q_posterior(visited, x_0_hat, x, same_t(i, len(x)))
+        x_0_hat = denoise(x, same_t(tau[i], len(x)))
+        x = of_x_0[i] * x_0_hat + of_x_t[i] * x  # the posterior mean, Eq. 7
         if i > 1:  # the last step shows its mean
             x = x + sigma[i] * noise_like(x, generator)
-        yield Frame(int(tau[i - 1]), x, x_0_hat)
+        yield Frame(tau[i - 1], x, x_0_hat)
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def ddim(
         raise ValueError(
             f"eta = {eta} adds noise, which has to come from a generator; give one, or eta=0"
         )
-    tau = even_tau(schedule.T, steps)
+    tau = even_tau(schedule.T, steps).tolist()
     visited = schedule.strided(tau)
     signal = visited.alpha_bar.sqrt().tolist()
     noise = (1 - visited.alpha_bar).sqrt().tolist()
@@ -94,13 +94,13 @@ def ddim(
     x = x_T
     yield Frame(schedule.T, x, torch.zeros_like(x))
     for i in range(visited.T, 0, -1):
-        x_0_hat = denoise(x, same_t(int(tau[i]), len(x)))
+        x_0_hat = denoise(x, same_t(tau[i], len(x)))
         eps_hat = (x - signal[i] * x_0_hat) / noise[i]
         direction = max(noise[i - 1] ** 2 - sigma[i] ** 2, 0.0) ** 0.5
         x = signal[i - 1] * x_0_hat + direction * eps_hat
         if sigma[i] > 0:
             x = x + sigma[i] * noise_like(x, generator)
-        yield Frame(int(tau[i - 1]), x, x_0_hat)
+        yield Frame(tau[i - 1], x, x_0_hat)
 
 
 def final(frames: Iterator[Frame]) -> Tensor:

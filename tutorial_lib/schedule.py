@@ -7,12 +7,20 @@ stands for clean data, so that `alpha_bar[0] == 1`.  (Ho, Jain & Abbeel 2020, se
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+VARIANCES = ("beta", "beta_tilde")
+
+
+def check_name(what: str, got: str, legal: Sequence[str]) -> None:
+    """Raise ValueError, naming what is legal, unless got is one of these."""
+    if got not in legal:
+        raise ValueError(f"unknown {what} {got!r}; choose one of {', '.join(legal)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +102,16 @@ class NoiseSchedule:
         of_x_t[1:] = self.alpha[1:].sqrt() * (1 - prev) / (1 - now)
         return of_x_0, of_x_t
 
+    def reverse_variance(self, kind: str = "beta") -> Tensor:
+        r"""The table of $\sigma_t^2$, the variance of each reverse step (Eq. 1; section 3.2).
+
+        kind: "beta" or "beta_tilde", the two extremes for data of unit variance.  `beta_tilde[1]`
+        is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1 there.
+        Returns (T + 1,).  Raises ValueError for any other kind.
+        """
+        check_name("variance", kind, VARIANCES)
+        return self.beta if kind == "beta" else self.beta_tilde
+
     @cached_property
     def snr(self) -> Tensor:
         r"""Signal-to-noise ratio $\bar\alpha_t / (1 - \bar\alpha_t)$; infinite at t = 0."""
@@ -137,7 +155,7 @@ class NoiseSchedule:
         if batch and not 1 <= int(t.min()) <= int(t.max()) <= self.T:
             raise ValueError(f"t must lie in 1..{self.T}, got {int(t.min())}..{int(t.max())}")
 
-    def strided(self, tau: Tensor) -> "NoiseSchedule":
+    def strided(self, tau: Tensor | Sequence[int]) -> "NoiseSchedule":
         r"""The schedule that visits only the steps tau of this one.
 
         tau: (S + 1,) increasing integers from 0 to T; or to an earlier step, for a chain that
@@ -254,8 +272,7 @@ def named(name: str, T: int) -> NoiseSchedule:
     """The schedule of that name with its usual constants.  Raises ValueError for an unknown name or
     T < 1.
     """
-    if name not in NAMED:
-        raise ValueError(f"unknown schedule {name!r}; choose one of {', '.join(NAMED)}")
+    check_name("schedule", name, tuple(NAMED))
     return NAMED[name](T)
 
 

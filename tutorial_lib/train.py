@@ -5,11 +5,10 @@ bars, pictures and stopping.  What step k draws depends on the seed and on k alo
 follows the uninterrupted one, and two processes draw what one would.  (Notebook 05)
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,103 +16,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import checkpoint
+from tutorial_lib.checkpoint import FILE
+from tutorial_lib.config import EARLIER, DiffusionConfig, TrainConfig
 from tutorial_lib.data import Images, batch
 from tutorial_lib.denoise import denoiser
-from tutorial_lib.diffusion import (
-    LOSSES,
-    TARGETS,
-    check_name,
-    q_sample,
-    regression_loss,
-    target_from,
-)
+from tutorial_lib.diffusion import q_sample, regression_loss, target_from
 from tutorial_lib.engine import order
 from tutorial_lib.engine.budget import steps_that_fit
-from tutorial_lib.engine.optimisers import restore_states, states
 from tutorial_lib.engine.run import Run
 from tutorial_lib.schedule import NoiseSchedule, named
 
-PRECISIONS = ("auto", "no", "bf16", "fp16")
-OPTIMIZERS = ("muon", "adam")
-T_SAMPLING = ("logit-normal", "uniform")
 SPREAD = 1.2  # of the normal behind logit-normal steps: each end tenth of 1..T gets 3.4 %
 MEASURED = 20  # after so many steps, again and again, minutes are turned into a number of steps
-FILE = "checkpoint.safetensors"
-EARLIER = {"momentum": 0.95, "t_sampling": "uniform", "self_conditioning": False}  # before fields
-
-
-def _option(default: Any, meaning: str) -> Any:
-    """A field of a configuration, with what it means in a few words (the command line's help)."""
-    return field(default=default, metadata={"help": meaning})
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a run optimises, whatever it trains.  Raises ValueError for anything out of range."""
-
-    steps: int = _option(2000, "optimiser steps")
-    # over all processes and accumulated pieces
-    batch: int = _option(64, "images a step")
-    # Muon moves the weights of convolutions and Adam all others, or Adam moves all
-    optimizer: str = _option("muon", "muon or adam")
-    # rises in a line over the warm-up, then falls along half a cosine
-    lr: float = _option(2e-3, "Adam's learning rate")
-    lr_muon: float = _option(0.015, "Muon's learning rate")
-    momentum: float = _option(0.9, "Muon's momentum")
-    lr_end: float = _option(0.0, "learning rate at the end")
-    warmup: int = _option(50, "steps in which the learning rate rises")
-    ema: float = _option(0.998, "decay of the averaged weights")
-    clip: float = _option(1.0, "largest norm of the gradient")
-    accumulation: int = _option(1, "pieces a batch is cut into, to save memory")
-    # auto: bf16 where the hardware has it
-    precision: str = _option("auto", "auto, bf16, fp16 or no")
-    seed: int = _option(0, "of everything random")
-    report_every: int = _option(10, "steps between reports")
-    save_every: int = _option(500, "steps between checkpoints")
-
-    def __post_init__(self) -> None:
-        positive = ("steps", "batch", "lr", "lr_muon", "clip", "accumulation")
-        for name in (*positive, "report_every", "save_every"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("ema", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        for name in ("warmup", "lr_end"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.batch % self.accumulation:
-            raise ValueError(
-                f"batch {self.batch} cannot be cut into {self.accumulation} equal pieces"
-            )
-        check_name("precision", self.precision, PRECISIONS)
-        check_name("optimizer", self.optimizer, OPTIMIZERS)
-
-
-@dataclass(frozen=True)
-class DiffusionConfig(TrainConfig):
-    """How a diffusion model is trained: the run, and what is learnt in it (Algorithm 1)."""
-
-    target: str = _option("v", "what the network predicts: eps, x_0, v or mu")
-    loss: str = _option("l2", "l2, l1 or huber")
-    schedule: str = _option("cosine", "a noise schedule, linear or cosine for example")
-    T: int = _option(1000, "number of noising steps")
-    # logit-normal: Esser et al. 2024, arXiv 2403.03206; uniform: worse pictures, a better bound
-    t_sampling: str = _option(
-        "logit-normal",
-        "which steps the images get: logit-normal (the middle more often) or uniform",
-    )
-    flip: bool = _option(False, "mirror half of the images (wrong for shoes)")
-    # Chen et al. 2022, arXiv 2208.04202; the network must take x_0_hat
-    self_conditioning: bool = _option(False, "show the network its own last estimate of x_0")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_name("target", self.target, TARGETS)
-        check_name("loss", self.loss, LOSSES)
-        check_name("t_sampling", self.t_sampling, T_SAMPLING)
-        named(self.schedule, self.T)  # raises for an unknown schedule or T
+FREE = ("steps", "report_every", "save_every")  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -177,32 +92,21 @@ def train(
     device: "cpu" keeps off an accelerator; None takes the best there is.
     Raises ValueError when the loss stops being a number: the last good checkpoint stays.
     """
-    run = Run(
-        network,
-        loss if isinstance(loss, dict) else {"": loss},
-        batch=config.batch,
-        accumulation=config.accumulation,
-        clip=config.clip,
-        precision=config.precision,
-        device=device,
-        muon=config.optimizer == "muon",
-        lr=config.lr,
-        lr_muon=config.lr_muon,
-        momentum=config.momentum,
-    )
-    about = about or {}
-    save = partial(_save, run, out, about) if out and run.accelerator.is_main_process else None
-    step = first = _restore(run, out, about, config) if resume else 0
-    losses: list[Tensor] = []  # of each step, (parts,)
+    losses_of = loss if isinstance(loss, dict) else {"": loss}
+    machinery, path, about = config.machinery(), _file(out, resume), about or {}
+    run = Run(network, losses_of, device=device, **machinery)
+    save = partial(_save, run, path, about) if out and run.accelerator.is_main_process else None
+    step = first = 0
+    if resume:
+        now = about | {"train": asdict(config)}
+        step = first = run.restore(path, now, earlier=EARLIER, free=FREE)
+    losses: list[Tensor] = []  # of each step since the last report, (parts,)
     clock = time.perf_counter
     started = reported = clock()
-    seen = step
     try:
         while step < config.steps:
             step += 1
-            lr = learning_rate(step, config)
-            losses.append(run.step(draw(step), lr / config.lr))
-            update_ema(run.ema_model, network, step, config.ema)
+            losses.append(run.step(draw(step), step, config.steps))
             if minutes and (step - first) % MEASURED == 0:
                 seconds = run.agreed(clock() - started)
                 steps = steps_that_fit(minutes, step=step, done=step - first, seconds=seconds)
@@ -210,19 +114,20 @@ def train(
             due = step == config.steps or step % config.save_every == 0
             if not due and step % config.report_every:
                 continue
-            by_step = _finite(torch.stack(losses).tolist(), step, out)
-            losses.clear()
+            by_step = _finite(torch.stack(losses).tolist(), step, path)
             if save and due:
                 save(step, config)
-            rate = (step - seen) * config.batch / (clock() - reported)
-            report = Progress(step, by_step, tuple(run.parts), lr, rate, run.ema_model, config)
+            speed = len(losses) * config.batch / (clock() - reported)
+            losses.clear()
             try:
-                yield report
+                yield Progress(
+                    step, by_step, tuple(run.parts), run.lr, speed, run.ema_model, config
+                )
             except GeneratorExit:  # the caller has had enough: leave everything ready to go on
                 if save:
                     save(step, config)
                 raise
-            reported, seen = clock(), step
+            reported = clock()
     finally:
         run.close()
 
@@ -326,75 +231,34 @@ def algorithm_1(images: Images, config: DiffusionConfig) -> tuple[Draw, Loss]:
     return partial(draw, images, config=config), loss
 
 
-def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move the averaged parameters towards the present ones; buffers are copied.
-
-    The decay warms up as (1 + step) / (10 + step), so that the average forgets its random start.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
-    averaged = list(ema_model.parameters())
-    present = [parameter.detach() for parameter in model.parameters()]
-    torch._foreach_lerp_(averaged, present, 1 - decay)
-    for buffer, present_buffer in zip(ema_model.buffers(), model.buffers(), strict=True):
-        buffer.copy_(present_buffer)
+def _file(out: Path | str | None, resume: bool) -> Path | None:
+    """The checkpoint of a run.  Raises ValueError when there is none to resume."""
+    if out is None and resume:
+        raise ValueError("resume needs the folder of the earlier run: give out=...")
+    return None if out is None else Path(out) / FILE
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Adam's rate at a step: a rise in a line over the warm-up, then half a cosine to lr_end."""
-    if step <= config.warmup:
-        return config.lr * step / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    height = 0.5 * (1 + math.cos(math.pi * done))
-    return config.lr_end + (config.lr - config.lr_end) * height
-
-
-def _finite(by_step: list[list[float]], step: int, out: Path | str | None) -> list[list[float]]:
+def _finite(by_step: list[list[float]], step: int, path: Path | None) -> list[list[float]]:
     """The losses of the steps up to `step`; ValueError at the first that is not a number."""
     first = step - len(by_step) + 1
     for number, losses in enumerate(by_step, first):
         for loss in losses:
             if not math.isfinite(loss):
-                raise _diverged(f"the loss became {loss}", number, out)
+                raise _diverged(f"the loss became {loss}", number, path)
     return by_step
 
 
-def _diverged(what: str, step: int, out: Path | str | None) -> ValueError:
-    saved = out is not None and (Path(out) / FILE).exists()
-    where = f"the last good checkpoint is kept in {out}; " if saved else ""
+def _diverged(what: str, step: int, path: Path | None) -> ValueError:
+    saved = path is not None and path.exists()
+    where = f"the last good checkpoint is kept in {path.parent}; " if saved else ""
     return ValueError(
         f"{what} at step {step}, so training stopped; {where}"
         "try a lower lr, a lower clip or precision no"
     )
 
 
-def _save(run: Run, out: Path | str, about: dict, step: int, config: TrainConfig) -> None:
-    weights = {
-        **checkpoint.prefixed("model", run.network.state_dict()),
-        **checkpoint.prefixed("ema", run.ema_model.state_dict()),
-    }
-    if not all(tensor.isfinite().all() for tensor in weights.values()):
-        raise _diverged("the weights stopped being numbers", step, out)  # after a last finite loss
-    tensors = weights | states(run.network, run.kinds())
-    checkpoint.save(Path(out) / FILE, tensors, about | {"train": asdict(config), "step": step})
-
-
-def _restore(run: Run, out: Path | str | None, about: dict, config: TrainConfig) -> int:
-    """Fill a run from its checkpoint; the step that it had reached."""
-    if out is None:
-        raise ValueError("resume needs the folder of the earlier run: give out=...")
-    path = Path(out) / FILE
-    tensors, configuration = checkpoint.load(path)
-    then, now = EARLIER | configuration.get("train", {}), asdict(config)
-    for key in now.keys() - {"steps", "report_every", "save_every"}:
-        if then.get(key) != now[key]:
-            raise ValueError(
-                f"{path} was trained with {key} = {then.get(key)}, not {now[key]}; "
-                "resume with the same"
-            )
-    its_model, model = configuration.get("model"), json.loads(json.dumps(about.get("model")))
-    if its_model != model:  # by way of JSON, because a tuple returns as a list
-        raise ValueError(f"{path} holds weights of another network: {its_model}, not {model}")
-    run.network.load_state_dict(checkpoint.part(tensors, "model"))
-    run.ema_model.load_state_dict(checkpoint.part(tensors, "ema"))
-    restore_states(run.network, run.kinds(), tensors)
-    return configuration["step"]
+def _save(run: Run, path: Path, about: dict, step: int, config: TrainConfig) -> None:
+    try:
+        run.save(path, about | {"train": asdict(config), "step": step})
+    except FloatingPointError as error:  # the update after a last finite loss
+        raise _diverged(str(error), step, path) from error

@@ -88,7 +88,7 @@ def _bound(
     terms = []
     for t_k, chance_k in zip(t, chance, strict=True):
         x_t = q_sample(schedule, x_0, t_k, noise_like(x_0, generator))
-        term = L_t_minus_1(schedule, x_0, x_t, t_k, estimate(x_t, t_k), variance)
+        term = L_t_minus_1(schedule, x_0, x_t, t_k, estimate(x_t, t_k), variance=variance)
         terms.append(term / chance_k.to(term))
     first = same_t(1, len(x_0))
     x_1 = q_sample(schedule, x_0, first, noise_like(x_0, generator))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tutorial_lib import checkpoint, data, files, train
+from tutorial_lib.config import EARLIER, DiffusionConfig
 from tutorial_lib.course.notebook import progress
 from tutorial_lib.engine import stopping
 from tutorial_lib.engine.hardware import get_device
@@ -32,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on from the checkpoint in --out, with its configuration",
     )
-    for field in fields(train.DiffusionConfig):
+    for field in fields(DiffusionConfig):
         if field.name == "seed":
             continue
         name = "--" + field.name.replace("_", "-")
@@ -47,16 +48,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on."""
     device = get_device(options.device)
-    out, file = options.out, options.out / train.FILE
-    if file.exists() and not options.resume:
-        raise ValueError(
-            f"{out} already holds a run; add --resume to go on with it, or choose another folder"
-        )
-    if options.minutes is not None and options.minutes <= 0:
-        raise ValueError(f"minutes must be positive, got {options.minutes:g}")
+    _check(options)
     config = _config(options)
     images = data.load(options.data, size=options.size)
-    files.check_writable(file)
+    files.check_writable(options.out / train.FILE)
     shape = UNetConfig(
         image_size=_square(images),
         channels=images.pixels.shape[1],
@@ -70,29 +65,39 @@ def run(options: argparse.Namespace) -> None:
         network,
         *train.algorithm_1(images, config),
         config,
-        out=out,
+        out=options.out,
         about={"model": asdict(shape), "data": images.source},
         resume=options.resume,
         minutes=options.minutes,
         device=device,
     )
     with stopping.on_signals() as stopped:
-        last = _follow(reports, out / "loss.csv", config.steps, stopped)
+        last = _follow(reports, options.out / "loss.csv", config.steps, stopped)
     stopping.leave_processes()
     if stopping.is_main():
-        print(_summary(last, stopped, out, config.steps))
+        print(_summary(last, stopped, options.out, config.steps))
 
 
-def _config(options: argparse.Namespace) -> train.DiffusionConfig:
+def _check(options: argparse.Namespace) -> None:
+    if (options.out / train.FILE).exists() and not options.resume:
+        raise ValueError(
+            f"{options.out} already holds a run; add --resume to go on with it, "
+            "or choose another folder"
+        )
+    if options.minutes is not None and options.minutes <= 0:
+        raise ValueError(f"minutes must be positive, got {options.minutes:g}")
+
+
+def _config(options: argparse.Namespace) -> DiffusionConfig:
     """What the options say, on top of the checkpoint's configuration when resuming."""
-    config = train.DiffusionConfig(seed=options.seed)
+    config = DiffusionConfig(seed=options.seed)
     if options.resume:
         stored = checkpoint.load(options.out)[1].get("train")
         if stored is None:
             raise ValueError(
                 f"{options.out} holds weights without a training state; there is nothing to resume"
             )
-        config = train.DiffusionConfig(**(train.EARLIER | stored))
+        config = DiffusionConfig(**(EARLIER | stored))
     given = {field.name: getattr(options, field.name) for field in fields(config)}
     if options.resume:
         del given["seed"]

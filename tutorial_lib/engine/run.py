@@ -1,13 +1,18 @@
-"""A network, its losses and its optimisers, ready to take steps on whatever hardware there is."""
+"""A network, its losses and its optimisers, ready to take steps, to be saved and restored."""
 
 import copy
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib import checkpoint
 from tutorial_lib.engine import hardware
-from tutorial_lib.engine.optimisers import Together, optimisers
+from tutorial_lib.engine.optimisers import Together, optimisers, restore_states, states
+from tutorial_lib.engine.rates import learning_rate, update_ema
 
 
 class Run:
@@ -17,8 +22,9 @@ class Run:
     losses: by the name of the part of the network that each moves, "" for the whole; each maps
     (network, *what was drawn) to the loss of each item, (B,).
     batch: items a step, over all processes.  accumulation: pieces it is cut into, to save memory.
-    clip: largest norm of the gradient.  The other keywords are those of `hardware.accelerator` and
-    `optimisers.optimisers`.
+    clip: largest norm of the gradient.  precision, device: as for `hardware.accelerator`.
+    ema, warmup, lr, lr_end: as in `rates`.
+    rates: what `optimisers.optimisers` wants to know besides these.
     Raises ValueError when the batch cannot be shared, or several losses meet several processes.
     """
 
@@ -32,34 +38,34 @@ class Run:
         clip: float,
         precision: str,
         device: str | None,
-        muon: bool,
+        ema: float,
+        warmup: int,
         lr: float,
-        lr_muon: float,
-        momentum: float,
+        lr_end: float,
+        **rates: Any,
     ) -> None:
         self.accelerator = hardware.accelerator(precision, accumulation=accumulation, device=device)
         self._check_shares(batch, accumulation, len(losses))
         network.to(memory_format=torch.channels_last).train()
         self.network, self.losses = network, losses
-        self.accumulation, self.clip = accumulation, clip
+        self.accumulation, self.clip, self.ema = accumulation, clip, ema
+        self.rising = {"warmup": warmup, "lr": lr, "lr_end": lr_end}
+        self.lr = 0.0  # at the latest step
         ema_model = copy.deepcopy(network).requires_grad_(False).eval()
         self.ema_model = ema_model.to(self.accelerator.device)
         self.parts = {name: network.get_submodule(name) for name in losses}
+        self._prepare(lr=lr, **rates)
+
+    def _prepare(self, **rates: Any) -> None:
+        """Make an optimiser for each part, and hand all to the hardware."""
         bf16 = self.accelerator.mixed_precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else torch.float32
         self.optimizers = {
-            name: optimisers(
-                part,
-                muon=muon,
-                lr=lr,
-                lr_muon=lr_muon,
-                momentum=momentum,
-                dtype=torch.bfloat16 if bf16 else torch.float32,
-            )
-            for name, part in self.parts.items()
+            name: optimisers(part, dtype=dtype, **rates) for name, part in self.parts.items()
         }
         together = [Together(*one.values()) for one in self.optimizers.values()]
-        self.prepared, *movers = self.accelerator.prepare(network, *together)
-        self.movers = dict(zip(losses, movers, strict=True))
+        self.prepared, *movers = self.accelerator.prepare(self.network, *together)
+        self.movers = dict(zip(self.parts, movers, strict=True))
 
     def _check_shares(self, batch: int, accumulation: int, losses: int) -> None:
         processes = self.accelerator.num_processes
@@ -74,21 +80,24 @@ class Run:
                 "start one"
             )
 
-    def step(self, drawn: Sequence[Tensor], share: float) -> Tensor:
-        """One step of each part's optimiser.  Returns the mean loss of each, (parts,).
+    def step(self, drawn: Sequence[Tensor], step: int, steps: int) -> Tensor:
+        """Step number `step` of `steps`: each part's optimiser, then the averaged weights.
 
         drawn: the whole batch, on the CPU; this process takes its share.
-        share: of the rates at the top of the schedule.
+        Returns the mean loss of each part, (parts,).
         """
+        self.lr = learning_rate(step, steps=steps, **self.rising)
         first, stride = self.accelerator.process_index, self.accelerator.num_processes
         own = [tensor[first::stride] for tensor in drawn]
-        return torch.stack([self._move(part, own, share) for part in self.parts])
+        losses = torch.stack([self._move(part, own) for part in self.parts])
+        update_ema(self.ema_model, self.network, step, self.ema)
+        return losses
 
-    def _move(self, part: str, drawn: Sequence[Tensor], share: float) -> Tensor:
+    def _move(self, part: str, drawn: Sequence[Tensor]) -> Tensor:
         """One step of one optimiser, piece by piece of the batch.  Returns the mean loss."""
         accelerator, mover = self.accelerator, self.movers[part]
         for group in mover.param_groups:
-            group["lr"] = group["initial_lr"] * share
+            group["lr"] = group["initial_lr"] * self.lr / self.rising["lr"]
         self.network.zero_grad()  # of what another part's loss has left
         total = torch.zeros((), device=accelerator.device)
         for piece in torch.arange(len(drawn[0])).chunk(self.accumulation):
@@ -108,8 +117,48 @@ class Run:
         tensor = torch.tensor(seconds, device=self.accelerator.device)
         return float(self.accelerator.reduce(tensor, reduction="mean"))
 
-    def kinds(self) -> list[tuple[str, torch.optim.Optimizer]]:
-        """All optimisers, each with its kind: what `optimisers.states` takes."""
+    def save(self, path: Path, configuration: dict[str, Any]) -> None:
+        """Write the whole state: tensors called model.*, ema.*, and adam.* or muon.*.
+
+        Raises FloatingPointError, and leaves an earlier file, when a weight is no longer a number.
+        """
+        weights = {
+            **checkpoint.prefixed("model", self.network.state_dict()),
+            **checkpoint.prefixed("ema", self.ema_model.state_dict()),
+        }
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise FloatingPointError("the weights stopped being numbers")
+        checkpoint.save(path, weights | states(self.network, self._kinds()), configuration)
+
+    def restore(
+        self, path: Path, now: dict[str, Any], *, earlier: dict[str, Any], free: Sequence[str]
+    ) -> int:
+        """Take back the state that `save` has written, bit for bit; the step that it had reached.
+
+        now: the present configuration; its "model" and its "train" must be those of the file.
+        earlier: what "train" meant before it had a field.  free: fields that may differ.
+        Raises ValueError, naming the field and both values, where they are not the same.
+        """
+        tensors, then = checkpoint.load(path)
+        settings = earlier | then.get("train", {})
+        for name in now["train"].keys() - set(free):
+            if settings.get(name) != now["train"][name]:
+                raise ValueError(
+                    f"{path} was trained with {name} = {settings.get(name)}, "
+                    f"not {now['train'][name]}; resume with the same"
+                )
+        model = json.loads(json.dumps(now.get("model")))  # a tuple returns as a list
+        if then.get("model") != model:
+            raise ValueError(
+                f"{path} holds weights of another network: {then.get('model')}, not {model}"
+            )
+        self.network.load_state_dict(checkpoint.part(tensors, "model"))
+        self.ema_model.load_state_dict(checkpoint.part(tensors, "ema"))
+        restore_states(self.network, self._kinds(), tensors)
+        return then["step"]
+
+    def _kinds(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """All optimisers, each with its kind."""
         return [pair for one in self.optimizers.values() for pair in one.items()]
 
     def close(self) -> None:

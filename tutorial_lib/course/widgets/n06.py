@@ -13,9 +13,8 @@ from tutorial_lib import data
 from tutorial_lib.course import plot
 from tutorial_lib.course.widgets import choice, explorer, menu, panels, show, slider, tick
 from tutorial_lib.denoise import Network, denoiser
-from tutorial_lib.diffusion import VARIANCES
 from tutorial_lib.sample import ddpm, start
-from tutorial_lib.schedule import NoiseSchedule, even_tau
+from tutorial_lib.schedule import VARIANCES, NoiseSchedule, even_tau
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
