@@ -23,7 +23,6 @@ from tutorial_lib.config import EARLIER, OPTIMIZERS, T_SAMPLING, DiffusionConfig
 from tutorial_lib.data import Images, to_model
 from tutorial_lib.diffusion import q_posterior, regression_loss, target_from
 from tutorial_lib.engine.muon import orthogonalize
-from tutorial_lib.engine.rates import learning_rate, update_ema
 from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import cosine, linear
 from tutorial_lib.train import Progress
@@ -376,37 +375,6 @@ def test_overfits_one_batch(tiny, tiny_images):
     _, _, losses = run(tiny, one, config)
     start, end = sum(losses[:5]) / 5, sum(losses[-20:]) / 20
     assert end < 0.1 * start, (start, end)
-
-
-def test_average_follows_a_naive_loop():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    average = copy.deepcopy(model).requires_grad_(False)
-    expected = [p.detach().clone() for p in model.parameters()]
-    for step in range(1, 40):
-        for p in model.parameters():
-            nn.init.normal_(p)
-        model[1].running_mean.fill_(step)
-        update_ema(average, model, step, 0.75)
-        decay = min(0.75, (1 + step) / (10 + step))
-        pairs = zip(expected, model.parameters(), strict=True)
-        expected = [decay * e + (1 - decay) * p.detach() for e, p in pairs]
-        for got, want in zip(average.parameters(), expected, strict=True):
-            assert_close(got, want)
-        assert_close(average[1].running_mean, model[1].running_mean)
-    assert decay == 0.75 and (1 + 2) / (10 + 2) < 0.75  # both branches were taken
-
-
-def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
-    run = {"steps": 110, "warmup": 10, "lr": 0.4, "lr_end": 0.1}
-    rate = [learning_rate(step, **run) for step in range(1, 111)]
-    assert_close(rate[:10], [0.04 * step for step in range(1, 11)])
-    assert_close(rate[59], 0.25)  # halfway down
-    assert_close(rate[-1], 0.1)
-    falling = torch.tensor(rate[9:])
-    assert (falling.diff() < 0).all()
-    # a cosine is odd about its middle
-    assert_close(falling + falling.flip(0), torch.full_like(falling, 0.5))
 
 
 def test_reports_carry_every_loss_and_the_rate_that_was_used(tiny, tiny_images):
