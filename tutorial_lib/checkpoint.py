@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -22,9 +23,10 @@ HEADER = "tutorial_lib"  # where in a file's header our configuration is
 def save(path: Path | str, tensors: dict[str, Tensor], configuration: dict[str, Any]) -> None:
     """Write the file; an earlier one at the same place survives any failure.
 
+    tensors: may share memory, as tied weights do; each is written.
     configuration: anything that JSON can hold.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     header = {HEADER: json.dumps(configuration)}
     files.write(path, serialize(plain, metadata=header))
 
@@ -76,14 +78,16 @@ def shipped() -> dict[str, Path]:
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The state dict of one part: the tensors named `prefix.` ..., without the prefix, as float32.
+    """The state dict of one part: the tensors named `prefix.` ..., without the prefix.
 
+    What was stored in 16 bits comes as float32, all else as it is.
     Raises ValueError when there are none, naming the parts that there are.
     """
     chosen = {}
     for name, tensor in tensors.items():
         if name.startswith(f"{prefix}."):
-            chosen[name.removeprefix(f"{prefix}.")] = tensor.float()
+            short = tensor.dtype in (torch.float16, torch.bfloat16)
+            chosen[name.removeprefix(f"{prefix}.")] = tensor.float() if short else tensor
     if not chosen:
         parts = sorted({name.split(".")[0] for name in tensors})
         held = ", ".join(parts) or "nothing"

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Run:
     clip: largest norm of the gradient.  precision, device: as for `hardware.accelerator`.
     ema, warmup, lr, lr_end: as in `rates`.
     rates: what `optimisers.optimisers` wants to know besides these.
-    Raises ValueError when the batch cannot be shared, or several losses meet several processes.
+    Raises ValueError when the batch cannot be shared, when several losses meet several processes,
+    or when they are not of parts that the network has, each with weights of its own.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Run:
     ) -> None:
         self.accelerator = hardware.accelerator(precision, accumulation=accumulation, device=device)
         self._check_shares(batch, accumulation, len(losses))
+        _check_parts(network, losses)
         network.to(memory_format=torch.channels_last).train()
         self.network, self.losses = network, losses
         self.accumulation, self.clip, self.ema = accumulation, clip, ema
@@ -164,3 +166,18 @@ class Run:
     def close(self) -> None:
         """Take back what mixed precision has wrapped around the network's forward."""
         self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)
+
+
+def _check_parts(network: nn.Module, names: Iterable[str]) -> None:
+    known = dict(network.named_modules(remove_duplicate=False))
+    owner: dict[nn.Parameter, str] = {}
+    for name in names:
+        if name not in known:
+            children = ", ".join(child for child, _ in network.named_children())
+            raise ValueError(f"the network has no part {name!r} to move; it has {children}")
+        for weight in known[name].parameters():
+            if weight.requires_grad and owner.setdefault(weight, name) != name:
+                raise ValueError(
+                    f"two losses would move the same weights: those of {owner[weight]!r} "
+                    f"and those of {name!r}; give each a part of its own"
+                )
