@@ -3,8 +3,8 @@ and not a copy.
 
 `NOTICED` is to be read as a table, and to be extended.  Each row makes one slip in a function, by
 an operator of `mutants.py`; the cell is run, after those earlier cells alone that it needs, and one
-of its asserts must fail.  Without the slip it must pass.  When a function changes, the
-rows that no longer find their place are named in one list.
+of its asserts must fail.  Without the slip it must pass.  `SWEPT` makes all slips in a few
+functions.  When a function changes, the rows that no longer find their place are named in one list.
 """
 
 import ast
@@ -29,6 +29,7 @@ import pytest
 import torch
 from conftest import ROOT
 from mutants import (
+    PARAMETERLESS,
     Slip,
     add_root,
     drop_call,
@@ -351,6 +352,31 @@ NOTICED = {
 }
 MUTATIONS = [Mutation(*cell, *slip) for cell, slips in NOTICED.items() for slip in slips]
 
+# function: the cells that between them notice every slip in it, by any operator at any place
+SWEPT = {
+    "diffusion.q_sample": [("02", "x_0, same_t(40, 8), eps)")],
+    "diffusion.q_posterior": [("03", "assert_close(naive_mean, mu_tilde)")],
+    "schedule.NoiseSchedule.strided": [("06", "assert_close(short.beta,")],
+    "gaussian.kl": [
+        ("03", "closed = [float(gaussian.kl("),
+        ("03", "assert_close(eq_8 + constant, exact)"),
+    ],
+}
+# but for these slips, which change nothing that a notebook could see, and why they do not
+EQUIVALENT = [
+    ("diffusion.q_sample", drop_call(0), "shapes are compared, to be refused if they differ"),
+    ("diffusion.q_sample", drop_statement(0), "the same"),
+    ("diffusion.q_posterior", drop_call(0), "shapes are compared, to be refused if they differ"),
+    ("diffusion.q_posterior", drop_statement(0), "the same"),
+    ("schedule.NoiseSchedule.strided", drop_call(1), "a warning is not repeated"),
+    ("schedule.NoiseSchedule.strided", drop_statement(1), "the same"),
+    ("gaussian.kl", swap_operands(1), "the difference is squared"),
+    ("gaussian.kl", drop_call(0), "a variance is refused if it is not positive"),
+    ("gaussian.kl", drop_call(1), "the same"),
+    ("gaussian.kl", drop_statement(0), "both the same"),
+]
+
+CELLS = list(dict.fromkeys([*NOTICED, *(cell for cells in SWEPT.values() for cell in cells)]))
 MODULES = {
     module.name.removeprefix("tutorial_lib."): importlib.import_module(module.name)
     for module in pkgutil.walk_packages(tutorial_lib.__path__, "tutorial_lib.")
@@ -577,7 +603,7 @@ def in_short(tmp_path, monkeypatch):
             cached.cache_clear()
 
 
-@pytest.mark.parametrize(("number", "snippet"), NOTICED, ids=lambda value: value[:50])
+@pytest.mark.parametrize(("number", "snippet"), CELLS, ids=lambda value: value[:50])
 def test_cell_passes_with_the_library_as_it_is(number, snippet):
     run(number, snippet)
 
@@ -599,6 +625,33 @@ def test_cell_notices(mutation, monkeypatch):
     assert cell.asserts_at(frames[-1].lineno), (
         f"no assert on line {frames[-1].lineno} of {cell.name}"
     )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("function", SWEPT)
+def test_every_slip_in_a_core_function_is_noticed(function, monkeypatch, capsys):
+    overlooked = {}
+    for make in PARAMETERLESS:
+        for occurrence, (_, new) in enumerate(make(0).places(tree_of(function))):
+            slip = make(occurrence)
+            with monkeypatch.context() as patch:
+                torch.manual_seed(0)
+                break_library(patch, function, slip)
+                if not any(fails(*cell) for cell in SWEPT[function]):
+                    overlooked[str(slip)] = ast.unparse(new)
+            capsys.readouterr()  # what the cells have printed
+    assert overlooked.keys() == {str(slip) for name, slip, _ in EQUIVALENT if name == function}, (
+        overlooked
+    )
+
+
+def fails(number: str, snippet: str) -> bool:
+    """Whether a cell, or one that it needs, ends in an error: a crash is noticed too."""
+    try:
+        run(number, snippet)
+    except Exception:
+        return True
+    return False
 
 
 def test_every_row_finds_its_place():
