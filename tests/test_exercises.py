@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from tutorial_lib import data, diffusion, gaussian, markov, sample
 from tutorial_lib.course import exercises
 from tutorial_lib.course.exercises.checks import Wrong, same
+from tutorial_lib.denoise import denoiser
 from tutorial_lib.nets import blocks
 from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, same_t, sigmoid
 
@@ -168,7 +169,12 @@ CHEATS = {
     "04.4": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
     "04.5": lambda x: torch.nn.PixelUnshuffle(2)(x),
     "06.3": lambda network, schedule, x_T, generator: sample.final(
-        sample.ddpm(network, schedule, x_T, generator, "eps", clip=False)
+        sample.ddpm(
+            denoiser(network, schedule, target="eps", clip=False),
+            schedule,
+            x_T,
+            generator=generator,
+        )
     ),
 }
 
@@ -288,7 +294,8 @@ def test_functions_that_call_each_other_are_read_once():
     assert exercises.verdict("02.3", written(source), 0).right
 
 
-LIBRARY = "markov schedule gaussian diffusion data train sample evaluate nets.blocks nets.unet"
+LIBRARY = "markov schedule gaussian diffusion data denoise train sample evaluate "
+LIBRARY += "nets.blocks nets.unet engine.rates beyond.solvers"
 WHERE = [torch, torch.Tensor, torch.linalg, torch.nn, F, torch.distributions, NoiseSchedule]
 WHERE += [import_module(f"tutorial_lib.{name}") for name in LIBRARY.split()]
 

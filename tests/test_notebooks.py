@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import execute
@@ -155,16 +156,24 @@ OWNERS = {
 
 def test_every_attribute_of_the_library_exists(notebook):
     """`train.draw` in prose or code must be there: text cannot drift from the code."""
-    text = "\n".join(re.findall(r"`([^`\n]+)`", "\n".join(prose(notebook))))
-    text += "\n" + "\n".join(cell.source for cell in code(notebook))
-    found = re.findall(rf"(?<![\w./])({'|'.join(OWNERS)})\.([A-Za-z_]\w*)", text)
+    cells = "\n".join(cell.source for cell in code(notebook))
+    imports = re.findall(r"^from tutorial_lib[\w.]* import (.*)$", cells, re.M)
+    imported = {name for names in imports for name in re.split(r", | as ", names)} & OWNERS.keys()
+    quoted = "\n".join(re.findall(r"`([^`\n]+)`", "\n".join(prose(notebook))))
+    found = attributes(cells, imported) + attributes(quoted, OWNERS)
     assert found
-    explorers = f"tutorial_lib.course.widgets.n{notebook.path.name[:2]}"
     for module, name in found:
         owners = [importlib.import_module(OWNERS[module])]
         owners += [linear(1000)] if module == "schedule" else []
-        owners += [importlib.import_module(explorers)] if module == "widgets" else []
+        if module == "widgets":
+            own = f"tutorial_lib.course.widgets.n{notebook.path.name[:2]}"
+            owners.append(importlib.import_module(own))
         assert any(hasattr(owner, name) for owner in owners), f"{module}.{name}"
+
+
+def attributes(text: str, modules: Iterable[str]) -> list[tuple[str, str]]:
+    """The (module, name) of each `module.name` in a text."""
+    return re.findall(rf"(?<![\w./])({'|'.join(modules)})\.([A-Za-z_]\w*)", text)
 
 
 def test_report_words_per_code_line(notebook, record_property):

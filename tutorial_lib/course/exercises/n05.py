@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from tutorial_lib import data, diffusion, train
+from tutorial_lib import data, diffusion
 from tutorial_lib.course.exercises.checks import (
     Exercise,
     between,
@@ -15,6 +15,7 @@ from tutorial_lib.course.exercises.checks import (
     some_t,
     true,
 )
+from tutorial_lib.engine import rates
 
 
 def there_and_back(answer, generator):
@@ -126,7 +127,6 @@ def learning_rate(answer, generator):
     steps = int(torch.randint(50, 200, (), generator=generator))
     warmup = 20
     lr = float(between(0.001, 0.01, generator))
-    config = train.TrainConfig(steps=steps, warmup=warmup, lr=lr, lr_end=0)
     for step in (1, 10, 20, 21, 40, steps):
         slips = {}
         if step > warmup:
@@ -135,7 +135,7 @@ def learning_rate(answer, generator):
         line = lr * (steps - step) / (steps - warmup)
         slips["That is a straight line down; half a cosine is asked for."] = line
         what = f"The rate at step {step} of {steps} (warm-up {warmup}, lr {lr:.4f})"
-        right = train.learning_rate(step, config)
+        right = rates.learning_rate(step, steps=steps, warmup=warmup, lr=lr, lr_end=0.0)
         same(answer(step, steps, warmup, lr), right, what, slips, tolerance=1e-7)
 
 

@@ -62,7 +62,7 @@ def own_sampler(answer, generator):
     schedule = some_schedule(generator, 30)
     asked: list[int] = []
     network = _perfect_network(schedule, mean, std, asked)
-    x_T = sample.start(4000, (1, 2, 2), generator).double()
+    x_T = sample.start(4000, (1, 2, 2), generator=generator).double()
     x_0 = answer(network, schedule, x_T, generator)
     returned(x_0)
     true(isinstance(x_0, Tensor), "It should return the images x_0, a tensor.")
