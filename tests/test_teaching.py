@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from tutorial_lib.course.exercises import check  # noqa: F401 - fills EXERCISES
-from tutorial_lib.course.exercises.checks import EXERCISES
+from tutorial_lib.course.exercises import every_exercise
 
+EXERCISES = every_exercise()
 GUIDE = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 

@@ -7,8 +7,8 @@ In reading order; nothing imports what stands below it.
     nets/                           blocks, the U-Net, published networks            04
     files, data, checkpoint         what goes in, what stays                         05
     denoise                         any network, as (x_t, t) -> x_0_hat              06
-    config, engine/, train          Algorithm 1, and the loop for every model        05
-    sample, evaluate                Algorithm 2, and how good its samples are        06
+    config, engine/, train          one training loop for every model                05
+    sample, evaluate                walking back from noise, and judging samples     06
     beyond/                         fast solvers, likelihood                         Part II
     course/                         pictures, explorers, exercises of the notebooks
     recipes, cli                    how the shipped weights were made; the command line

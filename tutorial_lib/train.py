@@ -200,7 +200,8 @@ def draw(images: Images, step: int, config: DiffusionConfig) -> Drawn:
 
     Images come in a new random order each epoch, with their labels; t is uniform on 1..T
     (Algorithm 1, line 3), or logit-normal: T / (1 + exp(-z)), rounded up, where z is normal with
-    standard deviation `SPREAD`.  (Algorithm 1, lines 2 to 4; notebook 05)
+    standard deviation `SPREAD` (Esser et al. 2024, arXiv 2403.03206).
+    (Algorithm 1, lines 2 to 4; notebook 05)
     """
     generator = order.generator_of(config.seed, step)
     indices = order.indices_of(len(images), step, config.batch, config.seed)
