@@ -143,7 +143,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.conv_frozen = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1).requires_grad_(False)
+        self.conv, self.conv_frozen = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 1).requires_grad_(False)
         self.line, self.line_frozen = nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False)
         self.line2 = nn.Linear(2, 3)
 
@@ -163,7 +163,7 @@ def mixed(seed: int = 0) -> Mixed:
 def steps(network: nn.Module, optimizers, first: int, last: int) -> None:
     """Some steps towards zero output, each on inputs of its own."""
     for k in range(first, last + 1):
-        x = torch.randn(5, 1, 6, 6, generator=torch.Generator().manual_seed(k))
+        x = torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(k))
         network.zero_grad()
         network(x).square().mean().backward()
         for optimizer in optimizers.values():
@@ -246,6 +246,7 @@ def test_restored_states_lie_in_memory_as_their_weights_do():
         for weight, state in optimizer.state.items():
             for key, tensor in state.items():
                 assert tensor.ndim == 0 or tensor.stride() == weight.stride(), key
+    assert not network.conv.weight.is_contiguous()  # so that it made a difference
 
 
 def test_states_before_the_first_step_are_none():
@@ -458,15 +459,24 @@ def test_each_loss_moves_its_own_part_and_its_mean_is_reported():
     # Adam's first step is as long as the rate
     assert_close(network.one.weight.item(), 1 - 0.025)
     assert_close(network.other.weight.item(), 1 + 0.025)
-    decay = 2 / 11
-    assert_close(run.ema_model.one.weight.item(), decay * 1 + (1 - decay) * 0.975)
+
+
+def test_the_average_follows_every_step():
+    run = make_run(Pair(), {"": one_loss}, ema=0.3)
+    average = 1.0
+    for step in range(1, 6):
+        run.step([torch.ones(4, 1)], step, 10)
+        decay = min(0.3, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * run.network.one.weight.item()
+        assert_close(run.ema_model.one.weight.item(), average)
+    assert not run.ema_model.training and not run.ema_model.one.weight.requires_grad
 
 
 def test_what_another_loss_leaves_behind_is_not_stepped_on():
     """The second loss has a gradient for the first part, too, which must not be used there."""
 
     def both(network, x):
-        return 100 * network(x)[:, 0]
+        return -100 * network(x)[:, 0]  # the other way
 
     alone, together = Pair(), Pair()
     x = [torch.ones(4, 1)]
@@ -585,7 +595,7 @@ def test_frozen_parts_are_saved_and_left_alone(tmp_path):
     def loss(network, x):
         return network(x)[:, 0]
 
-    x = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     run, again = saved_and_restored(mixed(), mixed(1), loss, x, tmp_path / "a.safetensors")
     same_numbers(run.network, again.network)
     for name, tensor in run.network.state_dict().items():
