@@ -59,7 +59,8 @@ IMPORTS: dict[str, str] = {
     "engine.optimisers": "engine.muon",
     "engine.rates": "",
     "engine.run": "checkpoint engine.hardware engine.optimisers engine.rates",
-    "train": "checkpoint config data denoise diffusion schedule engine.budget engine.order engine.run",
+    "train": "checkpoint config data denoise diffusion schedule "
+    "engine.budget engine.order engine.run",
     "sample": "denoise gaussian schedule",
     "evaluate": "checkpoint data nets.classifier",
     # beyond DDPM
