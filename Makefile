@@ -48,9 +48,9 @@ bundle: $(READY)  ## put the course and all its packages into build/bundle/, to 
 
 retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (over two hours and a half)
 	@echo "On 2 CPU cores: 3 minutes for the classifier, 145 for the U-Net, 10 for a recorded run. The U-Net resumes."
-	$(PY) -m tutorial_lib.course.recipes classifier
-	$(PY) -m tutorial_lib.course.recipes unet
-	$(PY) -m tutorial_lib.course.recipes replay
+	$(PY) -m tutorial_lib.recipes classifier
+	$(PY) -m tutorial_lib.recipes unet
+	$(PY) -m tutorial_lib.recipes replay
 
 bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)
 	$(PY) tests/benchmarks/compare.py speed

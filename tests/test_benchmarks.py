@@ -1,8 +1,11 @@
 """The benchmarks: contestants do what they say, and the page says what was measured."""
 
+import ast
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import benchmarks as pages
@@ -32,23 +35,18 @@ def images() -> Images:
 
 def test_page_is_current():
     found = pages.results()
-    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(found), (
-        "run: python tools/benchmarks.py"
-    )
+    shown = pages.PAGE.read_text(encoding="utf-8")
+    assert shown == pages.page(found), "run: python tools/benchmarks.py"
 
 
 def test_readme_says_what_was_measured():
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     found, (_, metrics) = pages.results(), checkpoint.load("fashion_mnist")
     soon = dict(pages.curve(found, pages.OURS))[5]["feature_distance"]
-    others = [
-        pages.curve(found, name)[-1] for name in pages.names(found, "quality") if name != pages.OURS
-    ]
-    best, late = (
-        min(value["feature_distance"] for _, value in others),
-        {minutes for minutes, _ in others},
-    )
-    assert late == {20}
+    rivals = [name for name in pages.names(found, "quality") if name != pages.OURS]
+    others = [pages.curve(found, name)[-1] for name in rivals]
+    best = min(value["feature_distance"] for _, value in others)
+    assert {minutes for minutes, _ in others} == {20}
     assert f"samples lie at a Frechet distance of {soon:.1f} from real images" in readme
     assert f"comes to {best:.1f} after twenty minutes" in readme
     low, high = metrics["metrics"]["interval"]
@@ -63,6 +61,58 @@ def test_page_of_a_run_that_was_interrupted_says_what_is_missing():
     assert "<!-- begin speed -->\n(not measured yet)\n<!-- end speed -->" in text
 
 
+def test_page_of_everything_misses_nothing():
+    found = pages.results()
+    assert "(not measured yet)" not in pages.page(found)
+    assert {name.split("/")[0] for name in found} == pages.KINDS
+
+
+def test_a_measurement_is_asked_for_by_name():
+    found = {"speed/ours/0": {"rate": 1.0}}
+    assert pages.measured(found, "speed/ours/0") == {"rate": 1.0}
+    with pytest.raises(pages.NotMeasured, match="calls/ours"):
+        pages.measured(found, "calls/ours")
+    with pytest.raises(pages.NotMeasured, match="speed/b: other"):
+        pages.median(found, "speed", "b: other", "rate")
+    with pytest.raises(KeyError, match="nothing measures 'sped'"):
+        pages.measured(found, "sped/ours/0")
+
+
+def keys_in(tree: ast.Module) -> Iterator[ast.Constant]:
+    """What the page's code looks up: every key between brackets, and the kind of every measurement
+    that it asks for.
+    """
+    asking = (pages.measured, pages.of_kind, pages.names, pages.rounds, pages.median)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript):
+            yield from [node.slice] if isinstance(node.slice, ast.Constant) else []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {f.__name__ for f in asking}:
+            named = node.args[1]
+            named = named.values[0] if isinstance(named, ast.JoinedStr) else named
+            yield from [named] if isinstance(named, ast.Constant) else []
+
+
+SOURCE = Path(pages.__file__).read_text(encoding="utf-8")
+KEYS = [node.value for node in keys_in(ast.parse(SOURCE)) if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("number", range(len(KEYS)), ids=lambda i: f"{i}-{KEYS[i]}")
+def test_a_misspelt_key_is_an_error(number, tmp_path, monkeypatch):
+    """And never "(not measured yet)": each one in turn loses its first letter."""
+    assert len(KEYS) > 40
+    monkeypatch.setattr(
+        checkpoint, "load", lambda _: ({}, {"metrics": {}})
+    )  # quicker, and not the matter
+    tree = ast.parse(SOURCE)
+    key = [node for node in keys_in(tree) if isinstance(node.value, str)][number]
+    key.value = key.value[1:]
+    module = {"__name__": "misspelt", "__file__": pages.__file__}
+    exec(compile(tree, "misspelt", "exec"), module)
+    with pytest.raises(KeyError):
+        module["page"](pages.results())
+        module["draw"](pages.results(), tmp_path)
+
+
 def test_page_has_a_place_for_every_table():
     text = pages.PAGE.read_text(encoding="utf-8")
     for name in pages.BLOCKS:
@@ -75,9 +125,7 @@ def test_tables_and_medians():
     assert pages.names(found, "speed") == ["ours", "b: other"]
     assert pages.median(found, "speed", "ours", "rate") == 2.0
     assert pages.median(found, "speed", "b: other", "rate") == 5.0
-    assert pages.table(["", "x"], [["a", "1"]]) == "| | x |\n|---|--:|\n| a | 1 |".replace(
-        "| | x |", "|  | x |"
-    )
+    assert pages.table(["", "x"], [["a", "1"]]) == "|  | x |\n|---|--:|\n| a | 1 |"
 
 
 def test_pictures_are_drawn_of_what_was_measured(tmp_path):
@@ -105,22 +153,18 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path):
 
 @pytest.mark.parametrize("name", ["ours", "b: diffusers", "c: annotated recipe"])
 def test_contestants_train_and_sample(name, images):
-    """One step changes the weights; what is sampled from follows; samples are images, the same each
-    time.
-    """
+    """One step changes the weights; samples follow them, are images, and the same each time."""
     contestant = contestants.CONTESTANTS[name](images, batch=16)
     before = [p.detach().clone() for p in contestant.network.parameters()]
     next(contestant.steps)
     next(contestant.steps)
-    assert any(
-        not torch.equal(a, b) for a, b in zip(before, contestant.network.parameters(), strict=True)
-    )
+    pairs = zip(before, contestant.network.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
     contestant.refresh()
     contestant.sampled.eval()
+    law = (contestant.predict, contestant.schedule, contestant.target)
+    draw = partial(common.ddim, *law, 2, steps=2)
     with torch.no_grad():
-        draw = partial(
-            common.ddim, contestant.predict, contestant.schedule, contestant.target, 2, steps=2
-        )
         pixels, again = draw(), draw()
     assert pixels.shape == (2, 1, 28, 28) and pixels.dtype == torch.uint8
     assert torch.equal(pixels, again)
@@ -145,16 +189,11 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
     assert [path.name for path in small_run.iterdir()] == ["c_1.safetensors"]
     make = contestants.CONTESTANTS[name]
     first, second = make(compare.data.load("", "")), compare._restored(name, "1")
-    assert any(
-        not torch.equal(a, b)
-        for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True)
-    )
+    pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
 
-    x, t, unhurried = (
-        torch.randn(2, 1, 28, 28),
-        torch.tensor([1, 300]),
-        compare._unhurried(name, "1"),
-    )
+    x, t = torch.randn(2, 1, 28, 28), torch.tensor([1, 300])
+    unhurried = compare._unhurried(name, "1")
     kernels = [weights for weights in unhurried.sampled.parameters() if weights.ndim == 4]
     assert all(weights.is_contiguous(memory_format=torch.channels_last) for weights in kernels)
     with torch.no_grad():
@@ -165,15 +204,15 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
         contestant.native = lambda count, seed: torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
         return contestant
 
+    def report(pixels):
+        return {"count": len(pixels), "class_shares": {}}
+
     monkeypatch.setitem(compare.CONTESTANTS, name, shortened)
-    monkeypatch.setattr(
-        compare.evaluate, "report", lambda pixels: {"count": len(pixels), "class_shares": {}}
-    )
+    monkeypatch.setattr(compare.evaluate, "report", report)
     assert compare.judge(name, "1")["count"] == 4
     assert compare.native_time(name, "1")["seconds_for_64"] >= 0
-    assert [
-        len(part) for part in checkpoint.load(small_run / "c_1_samples.safetensors")[0].values()
-    ] == [64]
+    samples, _ = checkpoint.load(small_run / "c_1_samples.safetensors")
+    assert [len(part) for part in samples.values()] == [64]
     assert compare.native(name, "1")["count"] == 128
     calls = compare.call_speed(name)
     assert calls["seconds_for_64"] == 300 * calls["seconds_a_call"]
@@ -224,12 +263,12 @@ def test_what_no_clock_decides_runs_side_by_side(small_run, monkeypatch):
 
 def test_a_process_computes_with_the_threads_it_is_given(monkeypatch):
     seen = []
-    done = SimpleNamespace(stdout="chatter\n[1]\n")
-    monkeypatch.setattr(
-        common.subprocess,
-        "run",
-        lambda *_, env, **__: seen.append(env.get("OMP_NUM_THREADS")) or done,
-    )
+
+    def run(*_, env, **__):
+        seen.append(env.get("OMP_NUM_THREADS"))
+        return SimpleNamespace(stdout="chatter\n[1]\n")
+
+    monkeypatch.setattr(common.subprocess, "run", run)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert common.process("cost.py") == common.process("cost.py", threads=1) == [1]
     assert seen == ["7", "1"]
@@ -241,9 +280,8 @@ def test_more_measures_each_ingredient(monkeypatch):
     monkeypatch.setattr(compare, "measure", lambda key, *command: measured.append((key, *command)))
     compare.more()
     assert measured[:2] == ["full", ("compiled", "ablation.py", "compiled")]
-    assert measured[2:-4] == [
-        (f"ablation quality/{n}", "ablation.py", "quality", n) for n in ablation.QUALITY
-    ]
+    ingredients = [(f"ablation quality/{n}", "ablation.py", "quality", n) for n in ablation.QUALITY]
+    assert measured[2:-4] == ingredients
     name = "all steps alike (uniform t)"
     assert measured[-1] == (f"longer/{name}/1", "ablation.py", "quality", name, "300", "1")
 
@@ -254,9 +292,8 @@ def test_summary_says_how_soon_ours_is_better():
     found |= {"quality/ours/5": value, "quality/b: other/20": value | {"feature_distance": 6.75}}
     said = "| minutes of ours until better than b: other after 20, intervals apart |"
     assert f"{said} not reached |" in pages.summary(found)
-    assert f"{said} 7 |" in pages.summary(
-        found | {"quality/ours/7": value | {"interval": [4.0, 5.4]}}
-    )
+    found["quality/ours/7"] = value | {"interval": [4.0, 5.4]}
+    assert f"{said} 7 |" in pages.summary(found)
 
 
 def test_images_decoded_from_png_are_the_images(images):
@@ -271,10 +308,8 @@ def test_diffusers_counts_steps_from_0(images):
     from diffusers import DDPMScheduler
 
     contestant = contestants.diffusers(images)
-    x_0, eps = (
-        data.to_model(images.pixels[:4]),
-        torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
-    )
+    x_0 = data.to_model(images.pixels[:4])
+    eps = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([1, 2, 500, 1000])
     theirs = DDPMScheduler(1000).add_noise(x_0, eps, t - 1)
     assert_close(theirs, diffusion.q_sample(contestant.schedule, x_0, t, eps), rtol=0, atol=1e-5)
@@ -283,10 +318,8 @@ def test_diffusers_counts_steps_from_0(images):
 @pytest.mark.skipif(not contestants.PEERS.exists(), reason="`make bench` installs it")
 def test_denoising_diffusion_pytorch_counts_steps_from_0_and_its_v_is_ours(images):
     contestant = contestants.denoising_diffusion(images)
-    x_0, eps = (
-        data.to_model(images.pixels[:4]),
-        torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
-    )
+    x_0 = data.to_model(images.pixels[:4])
+    eps = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([1, 2, 500, 1000])
     diffusion_object = contestant.sampled
     theirs = diffusion_object.q_sample(x_0, t - 1, eps)
@@ -296,9 +329,7 @@ def test_denoising_diffusion_pytorch_counts_steps_from_0_and_its_v_is_ours(image
 
 
 def test_a_slow_minute_of_the_machine_does_not_count(monkeypatch):
-    """Each round has a machine of its own speed; reported are ratios to the recipe, in the median's
-    seconds.
-    """
+    """Each round's machine has its own speed; what counts are ratios, in the median's seconds."""
     calls = []
 
     def took(script, what, name):
@@ -307,9 +338,8 @@ def test_a_slow_minute_of_the_machine_does_not_count(monkeypatch):
         return machine * (1.0 if name == ablation.RECIPE else 3.0)
 
     monkeypatch.setattr(ablation, "process", took)
-    assert ablation.speed() == {
-        name: 2.0 if name == ablation.RECIPE else 6.0 for name in ablation.SPEED
-    }
+    expected = {name: 2.0 if name == ablation.RECIPE else 6.0 for name in ablation.SPEED}
+    assert ablation.speed() == expected
     assert calls == [*ablation.SPEED] * 3
 
 
@@ -333,9 +363,8 @@ def test_fitted_rates_explain_times_made_from_two_rates():
 
 
 def test_a_network_left_out_of_the_fit_is_predicted_by_the_others():
-    costs = [
-        cost.Cost("", 0, f, b, f / 4e11 + b / 2e10) for f, b in ((1e9, 1e7), (2e9, 5e7), (3e9, 2e7))
-    ]
+    sizes = ((1e9, 1e7), (2e9, 5e7), (3e9, 2e7))
+    costs = [cost.Cost("", 0, f, b, f / 4e11 + b / 2e10) for f, b in sizes]
     assert cost.held_out(costs) < 1e-6
     costs[0].seconds *= 2
     assert cost.held_out(costs) > 0.3

@@ -25,6 +25,7 @@ from tutorial_lib.nets.blocks import (
 )
 
 
+@pytest.mark.equation("Vaswani")
 @pytest.mark.parametrize("width", [2, 4, 8, 64])
 def test_time_embedding_against_a_naive_loop(width):
     t = torch.tensor([0, 1, 7, 500, 1000])
@@ -32,12 +33,11 @@ def test_time_embedding_against_a_naive_loop(width):
     expected = []
     for step in t.tolist():
         frequencies = [10_000 ** -(i / (half - 1)) if half > 1 else 1.0 for i in range(half)]
-        expected.append(
-            [math.sin(step * f) for f in frequencies] + [math.cos(step * f) for f in frequencies]
-        )
-    assert_close(
-        time_embedding(t, width), torch.tensor(expected), rtol=0, atol=1e-4
-    )  # angles to 1000 in float32
+        sines = [math.sin(step * f) for f in frequencies]
+        cosines = [math.cos(step * f) for f in frequencies]
+        expected.append(sines + cosines)
+    # the tolerance: angles to 1000 in float32
+    assert_close(time_embedding(t, width), torch.tensor(expected), rtol=0, atol=1e-4)
 
 
 @given(st.integers(1, 32), st.lists(st.integers(0, 4000), min_size=1, max_size=8))
@@ -76,10 +76,8 @@ def awake(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(("channels_in", "channels_out"), [(8, 8), (8, 16), (16, 8)])
 def test_residual_block_starts_as_its_skip(generator, channels_in, channels_out):
     block = ResidualBlock(channels_in, channels_out, 6, groups=4)
-    x, embedding = (
-        torch.randn(2, channels_in, 5, 4, generator=generator),
-        torch.randn(2, 6, generator=generator),
-    )
+    x = torch.randn(2, channels_in, 5, 4, generator=generator)
+    embedding = torch.randn(2, 6, generator=generator)
     expected = x
     if channels_in != channels_out:
         weight, bias = block.skip.weight[:, :, 0, 0], block.skip.bias
@@ -89,16 +87,14 @@ def test_residual_block_starts_as_its_skip(generator, channels_in, channels_out)
 
 def test_residual_block_written_out(generator):
     block = awake(ResidualBlock(8, 8, 6, groups=2))
-    x, embedding = (
-        torch.randn(2, 8, 5, 4, generator=generator),
-        torch.randn(2, 6, generator=generator),
-    )
+    x = torch.randn(2, 8, 5, 4, generator=generator)
+    embedding = torch.randn(2, 6, generator=generator)
 
     def normalised(x, norm):
         parts = x.view(2, 2, -1)  # (B, groups, everything else)
-        parts = (parts - parts.mean(2, keepdim=True)) / (
-            parts.var(2, keepdim=True, unbiased=False) + 1e-5
-        ).sqrt()
+        mean = parts.mean(2, keepdim=True)
+        variance = parts.var(2, keepdim=True, unbiased=False)
+        parts = (parts - mean) / (variance + 1e-5).sqrt()
         return parts.view_as(x) * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
 
     h = normalised(x, block.norm_1)
@@ -112,28 +108,21 @@ def test_residual_block_written_out(generator):
 def test_residual_block_that_adds_the_time(generator):
     """The paper's way: the same number for every place of a channel, before the second norm."""
     block = awake(ResidualBlock(8, 12, 6, groups=2, add=True, dropout=0.5)).eval()
-    x, embedding = (
-        torch.randn(2, 8, 5, 4, generator=generator),
-        torch.randn(2, 6, generator=generator),
-    )
+    x = torch.randn(2, 8, 5, 4, generator=generator)
+    embedding = torch.randn(2, 6, generator=generator)
     h = block.conv_1(F.silu(block.norm_1(x)))
-    time = torch.stack(
-        [block.scale_shift.weight @ e + block.scale_shift.bias for e in embedding]
-    )  # (B, 12)
+    weight, bias = block.scale_shift.weight, block.scale_shift.bias
+    time = torch.stack([weight @ e + bias for e in embedding])  # (B, 12)
     h = h + time[:, :, None, None].expand_as(h)
-    assert_close(
-        block(x, embedding),
-        block.skip(x) + block.conv_2(F.silu(block.norm_2(h))),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    expected = block.skip(x) + block.conv_2(F.silu(block.norm_2(h)))
+    assert_close(block(x, embedding), expected, rtol=1e-4, atol=1e-4)
     block.train()
     torch.manual_seed(0)
-    assert not torch.equal(block(x, embedding), block(x, embedding)), (
-        "dropout is at work in training only"
-    )
+    first, second = block(x, embedding), block(x, embedding)
+    assert not torch.equal(first, second), "dropout is at work in training only"
 
 
+@pytest.mark.equation("Qiao")
 @given(st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 3]))
 def test_standardized_convolution_uses_filters_of_mean_0_and_variance_1(
     channels_in, channels_out, kernel
@@ -142,15 +131,12 @@ def test_standardized_convolution_uses_filters_of_mean_0_and_variance_1(
     torch.manual_seed(channels_in)
     conv = StandardizedConv2d(channels_in, channels_out, kernel, stride=2, padding=1)
     x = torch.randn(2, channels_in, 7, 7)
-    filters = [
-        (w - w.mean()) / (w.square().mean() - w.mean() ** 2 + 1e-5).sqrt() for w in conv.weight
-    ]
-    assert_close(
-        conv(x),
-        F.conv2d(x, torch.stack(filters), conv.bias, stride=2, padding=1),
-        rtol=1e-3,
-        atol=1e-4,
-    )
+    filters = []
+    for w in conv.weight:
+        variance = w.square().mean() - w.mean() ** 2
+        filters.append((w - w.mean()) / (variance + 1e-5).sqrt())
+    expected = F.conv2d(x, torch.stack(filters), conv.bias, stride=2, padding=1)
+    assert_close(conv(x), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_standardized_convolution_ignores_scale_and_shift_of_its_filters(generator):
@@ -160,46 +146,41 @@ def test_standardized_convolution_ignores_scale_and_shift_of_its_filters(generat
     with torch.no_grad():
         conv.weight.mul_(7).add_(2)
     assert_close(conv(x), before, rtol=1e-3, atol=1e-3)
-    assert_close(
-        conv(x + 5), before, rtol=1e-3, atol=1e-3
-    )  # filters of mean 0 do not see a constant
+    # filters of mean 0 do not see a constant
+    assert_close(conv(x + 5), before, rtol=1e-3, atol=1e-3)
 
 
 def test_standardized_block_written_out(generator):
     block = StandardizedBlock(8, 12, 6, groups=2)
-    x, embedding = (
-        torch.randn(2, 8, 5, 4, generator=generator),
-        torch.randn(2, 6, generator=generator),
-    )
+    x = torch.randn(2, 8, 5, 4, generator=generator)
+    embedding = torch.randn(2, 6, generator=generator)
     both = block.scale_shift(embedding * embedding.sigmoid())
     h = block.norm_1(block.conv_1(x)) * (1 + both[:, :12, None, None]) + both[:, 12:, None, None]
     h = block.norm_2(block.conv_2(h * h.sigmoid()))
     assert_close(block(x, embedding), block.skip(x) + h * h.sigmoid())
 
 
+@pytest.mark.equation("Shen")
 def test_linear_attention_against_loops(generator):
     attention = LinearAttention(6, heads=2, width=3)
     x = torch.randn(2, 6, 3, 4, generator=generator)
     for image, out in zip(x, attention(x), strict=True):
-        qkv = attention.to_qkv(attention.norm(image[None]))[0].reshape(
-            3, 2, 3, 12
-        )  # (q k v, heads, c, places)
+        qkv = attention.to_qkv(attention.norm(image[None]))[0]
+        qkv = qkv.reshape(3, 2, 3, 12)  # (q k v, heads, c, places)
         heads = torch.zeros(2, 3, 12)
         for h, (q, k, v) in enumerate(zip(*qkv, strict=True)):
-            weight = k.exp() / k.exp().sum(
-                1, keepdim=True
-            )  # each channel of the keys: a law over the places
+            # each channel of the keys: a law over the places
+            weight = k.exp() / k.exp().sum(1, keepdim=True)
             for i in range(12):
                 asked = q[:, i].exp() / q[:, i].exp().sum() / 3**0.5
                 heads[h, :, i] = sum(asked[c] * (weight[c] * v).sum(1) for c in range(3))
-        assert_close(out, image + attention.out(heads.reshape(1, 6, 3, 4))[0], rtol=1e-4, atol=1e-4)
+        expected = image + attention.out(heads.reshape(1, 6, 3, 4))[0]
+        assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "growth"), [(Attention, 16), (LinearAttention, 4)])
 def test_attention_grows_as_it_says(kind, growth):
-    """Operations that depend on pairs of places grow sixteenfold when the side doubles, the others
-    fourfold.
-    """
+    """When the side doubles, operations on pairs of places grow sixteenfold, others fourfold."""
 
     def operations(side: int) -> int:
         with FlopCounterMode(display=False) as counter, torch.device("meta"):
@@ -224,9 +205,8 @@ def test_attention_against_the_fused_function(generator, heads):
 def test_attention_with_heads_of_a_given_width(generator):
     attention = awake(Attention(6, heads=2, groups=1, width=5, bias=False))
     x = torch.randn(2, 6, 3, 4, generator=generator)
-    q, k, v = F.conv2d(attention.norm(x), attention.to_qkv.weight).chunk(
-        3, dim=1
-    )  # (B, 10, H, W) each
+    qkv = F.conv2d(attention.norm(x), attention.to_qkv.weight)
+    q, k, v = qkv.chunk(3, dim=1)  # (B, 10, H, W) each
     q, k, v = (part.reshape(2, 2, 5, 12).transpose(-1, -2) for part in (q, k, v))
     attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(2, 10, 3, 4)
     assert_close(attention(x), x + attention.out(attended), rtol=1e-4, atol=1e-4)

@@ -36,18 +36,15 @@ def encoded(pixels: torch.Tensor) -> list[dict]:
 
 def table(pixels, labels) -> datasets.Dataset:
     """The layout of Fashion-MNIST on the hub."""
-    features = datasets.Features(
-        image=datasets.Image(), label=datasets.ClassLabel(names=list(data.CLASSES))
-    )
-    return datasets.Dataset.from_dict(
-        {"image": encoded(pixels), "label": labels.tolist()}, features=features
-    )
+    label = datasets.ClassLabel(names=list(data.CLASSES))
+    features = datasets.Features(image=datasets.Image(), label=label)
+    columns = {"image": encoded(pixels), "label": labels.tolist()}
+    return datasets.Dataset.from_dict(columns, features=features)
 
 
 def random_pixels(*shape: int) -> torch.Tensor:
-    return torch.randint(
-        0, 256, shape, generator=torch.Generator().manual_seed(1), dtype=torch.uint8
-    )
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
 
 def test_all_256_values_survive_the_way_in_and_out():
@@ -82,11 +79,9 @@ def test_batch_flips_only_what_it_is_told():
     assert got.shape == (3, 1, 4, 4) and len(images) == 5
     assert_close(straight, data.to_model(images.pixels[indices]))
     for i in range(3):
-        expected = (
-            torch.stack([straight[i, :, :, 3 - k] for k in range(4)], dim=-1)
-            if flip[i]
-            else straight[i]
-        )
+        expected = straight[i]
+        if flip[i]:
+            expected = torch.stack([straight[i, :, :, 3 - k] for k in range(4)], dim=-1)
         assert_close(got[i], expected)
 
 
@@ -96,19 +91,17 @@ def test_embedded_images(split, count):
     assert images.pixels.shape == (count, 1, 28, 28) and images.pixels.dtype == torch.uint8
     assert images.labels.dtype == torch.int64
     assert images.labels.bincount().tolist() == [count // 10] * 10
-    assert (
-        "embedded" in images.source and f"{count:,}" in images.source and "\n" not in images.source
-    )
+    assert "embedded" in images.source and f"{count:,}" in images.source
+    assert "\n" not in images.source
     assert len(images.pixels.flatten(1).unique(dim=0)) > 0.99 * count
     trousers = images.pixels[images.labels == 1].double().mean((0, 1))
     assert float(trousers[24, 14]) < 0.6 * float(trousers[24, 11])  # a gap between the legs
 
 
 def test_embedded_splits_do_not_overlap():
-    train, test = (
-        {p.numpy().tobytes() for p in data.load("embedded", s).pixels} for s in ("train", "test")
-    )
-    assert not train & test
+    train, test = (data.load("embedded", split).pixels for split in ("train", "test"))
+    known = {image.numpy().tobytes() for image in train}
+    assert not known & {image.numpy().tobytes() for image in test}
 
 
 def test_embedded_mean_is_that_of_the_data_set():
@@ -123,17 +116,14 @@ def test_embedded_mean_is_that_of_the_data_set():
     ids=["embedded", "all"],
 )
 def test_shoes_point_one_way(source, sandals, sneakers):
-    """The figures of notebook 05: how many images are nearer to their class mean than to its mirror
-    image.
-    """
+    """The figures of notebook 05: how many are nearer to their class mean than to its mirror."""
     images = data.load(source)
     if source == "auto" and len(images) != 60_000:
         pytest.skip("the full Fashion-MNIST is not here")
     for name, expected in (("sandal", sandals), ("sneaker", sneakers), ("ankle boot", 1.0)):
         x = data.to_model(images.pixels[images.labels == data.CLASSES.index(name)])
-        straight, mirrored = (
-            ((x - m) ** 2).sum((1, 2, 3)) for m in (x.mean(0), x.mean(0).flip(-1))
-        )
+        mean = x.mean(0)
+        straight, mirrored = (((x - m) ** 2).sum((1, 2, 3)) for m in (mean, mean.flip(-1)))
         assert_close(float((straight < mirrored).double().mean()), expected, rtol=0, atol=1e-3)
 
 
@@ -176,13 +166,11 @@ def test_damaged_parquet(monkeypatch, tmp_path, damage):
     elif damage == "cells":
         datasets.Dataset.from_dict({"image": ["a", "b"], "label": [0, 1]}).to_parquet(path)
     else:
-        path.write_bytes(
-            {"truncated": whole[: len(whole) // 2], "text": b"PAR1 or not", "empty": b""}[damage]
-        )
+        half = whole[: len(whole) // 2]
+        path.write_bytes({"truncated": half, "text": b"PAR1 or not", "empty": b""}[damage])
     monkeypatch.setattr(data, "ASSETS", tmp_path)
-    with pytest.raises(
-        ValueError, match=r"fashion_mnist_train\.parquet is not a readable Parquet file"
-    ):
+    message = r"fashion_mnist_train\.parquet is not a readable Parquet file"
+    with pytest.raises(ValueError, match=message):
         data.load("embedded")
 
 
@@ -193,11 +181,8 @@ def test_idx_round_trip(tmp_path, write_idx, gz):
     write_idx(tmp_path, pixels[:3], labels[:3], "t10k", gz)
     images = data.load(tmp_path)
     assert torch.equal(images.pixels, pixels[:, None]) and images.labels.tolist() == labels.tolist()
-    assert (
-        images.labels.dtype == torch.int64
-        and str(tmp_path) in images.source
-        and "7" in images.source
-    )
+    assert images.labels.dtype == torch.int64
+    assert str(tmp_path) in images.source and "7" in images.source
     assert len(data.load(str(tmp_path), "test")) == 3
 
 
@@ -286,9 +271,8 @@ def test_folder_of_grey_images_with_classes_from_subfolders(tmp_path):
     images = data.load(tmp_path)
     assert images.pixels.shape == (4, 1, 6, 5)
     assert images.labels.tolist() == [0, 0, 1, 2]
-    assert torch.equal(
-        images.pixels[:, 0], torch.from_numpy(arrays[[2, 1, 0, 3]])
-    )  # sorted by name
+    by_name = torch.from_numpy(arrays[[2, 1, 0, 3]])
+    assert torch.equal(images.pixels[:, 0], by_name)
     assert "4 grey images" in images.source
 
 
@@ -329,9 +313,7 @@ def test_images_of_several_sizes_need_one_size(tmp_path):
         data.load(tmp_path)
     images = data.load(tmp_path, size=8)
     assert images.pixels.shape == (2, 1, 8, 8)
-    assert images.pixels[0].unique().tolist() == [200] and images.pixels[1].unique().tolist() == [
-        100
-    ]
+    assert [image.unique().tolist() for image in images.pixels] == [[200], [100]]
     with pytest.raises(ValueError, match="size must be a positive"):
         data.load(tmp_path, size=0)
 
@@ -359,9 +341,8 @@ def test_empty_and_missing_folders(tmp_path):
         data.load(tmp_path)
     (tmp_path / "file").write_text("")
     for source in (tmp_path / "nowhere", tmp_path / "file", "embeded"):
-        with pytest.raises(
-            FileNotFoundError, match="choose auto, embedded, hub or an existing folder"
-        ):
+        message = "choose auto, embedded, hub or an existing folder"
+        with pytest.raises(FileNotFoundError, match=message):
             data.load(source)
 
 
@@ -374,9 +355,8 @@ def fake_prepared_copy(cache, pixels, labels, revision=data.HUB_REVISION):
     """What `datasets` leaves behind when it has fetched and prepared the hub's copy."""
     folder = cache / data.HUB.replace("/", "___") / "fashion_mnist" / "0.0.0" / revision
     folder.mkdir(parents=True)
-    writer = datasets.arrow_writer.ArrowWriter(
-        path=str(folder / "fashion_mnist-train.arrow"), features=table(pixels, labels).features
-    )
+    path, features = folder / "fashion_mnist-train.arrow", table(pixels, labels).features
+    writer = datasets.arrow_writer.ArrowWriter(path=str(path), features=features)
     for cell, label in zip(encoded(pixels), labels.tolist(), strict=True):
         writer.write({"image": cell, "label": label})
     writer.finalize()
@@ -401,9 +381,8 @@ def test_auto_prefers_idx_then_a_cached_hub_copy_then_embedded(
 
 
 def test_a_cached_copy_of_another_revision_is_not_taken(nothing_here, tmp_path):
-    fake_prepared_copy(
-        tmp_path / "cache", random_pixels(6, 28, 28), torch.arange(6), revision="0" * 40
-    )
+    pixels, labels = random_pixels(6, 28, 28), torch.arange(6)
+    fake_prepared_copy(tmp_path / "cache", pixels, labels, revision="0" * 40)
     assert [name for name, _ in data.available()] == ["embedded"]
 
 
@@ -416,9 +395,8 @@ def test_auto_never_asks_the_network(nothing_here, monkeypatch):
 
 
 def test_hub_without_network_says_what_to_do(nothing_here):
-    with pytest.raises(
-        FileNotFoundError, match="without network use embedded, or a folder of IDX files"
-    ):
+    message = "without network use embedded, or a folder of IDX files"
+    with pytest.raises(FileNotFoundError, match=message):
         data.load("hub")
 
 
@@ -427,10 +405,8 @@ def test_hub_through_a_local_copy_of_the_repository(nothing_here, monkeypatch, t
     folder = tmp_path / "repository"
     folder.mkdir()
     for split, count in (("train", 5), ("test", 2)):
-        pq.write_table(
-            table(pixels[:count], labels[:count]).data.table,
-            folder / f"{split}-00000-of-00001.parquet",
-        )
+        rows = table(pixels[:count], labels[:count]).data.table
+        pq.write_table(rows, folder / f"{split}-00000-of-00001.parquet")
     monkeypatch.setattr(data, "HUB", str(folder))
     monkeypatch.setattr(data, "HUB_REVISION", None)
     images = data.load("hub")

@@ -1,6 +1,4 @@
-"""The forward process, its posterior, the conversions and the bound against independent
-calculations.
-"""
+"""The forward process, its posterior, conversions and the bound against other calculations."""
 
 import math
 
@@ -25,7 +23,7 @@ from tutorial_lib.diffusion import (
     target_from,
     x_0_from,
 )
-from tutorial_lib.schedule import cosine, from_betas, linear, same_t
+from tutorial_lib.schedule import VARIANCES, cosine, from_betas, linear, same_t
 
 PIXELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
@@ -69,10 +67,8 @@ def test_walking_and_jumping_have_the_same_mean_and_variance(betas):
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     mean, variance = one, zero
     for t in range(1, schedule.T + 1):
-        scale, spread = (
-            q_step(schedule, one, same_t(t), zero),
-            q_step(schedule, zero, same_t(t), one),
-        )
+        scale = q_step(schedule, one, same_t(t), zero)
+        spread = q_step(schedule, zero, same_t(t), one)
         mean, variance = scale * mean, scale**2 * variance + spread**2
         assert_close(mean, q_sample(schedule, one, same_t(t), zero))
         assert_close(variance, q_sample(schedule, zero, same_t(t), one) ** 2)
@@ -83,7 +79,7 @@ def test_walking_ends_where_jumping_does(generator):
     schedule = from_betas([0.1, 0.3, 0.5, 0.4, 0.9999])
     n = 100_000
     x_0 = torch.full((n, 1), 0.7)
-    for t, x in enumerate(q_walk(schedule, x_0, generator), 1):
+    for t, x in enumerate(q_walk(schedule, x_0, generator=generator), 1):
         variance = 1 - float(schedule.alpha_bar[t])
         mean = math.sqrt(float(schedule.alpha_bar[t])) * 0.7
         assert_close(float(x.mean()), mean, rtol=0, atol=4 * math.sqrt(variance / n))
@@ -93,9 +89,8 @@ def test_walking_ends_where_jumping_does(generator):
 
 def test_walk_depends_on_its_generator_alone(schedule):
     def walk(seed):
-        return torch.stack(
-            list(q_walk(schedule, torch.zeros(2, 3), torch.Generator().manual_seed(seed)))
-        )
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack(list(q_walk(schedule, torch.zeros(2, 3), generator=generator)))
 
     assert torch.equal(walk(1), walk(1))
     assert not torch.equal(walk(1), walk(2))
@@ -104,8 +99,8 @@ def test_walk_depends_on_its_generator_alone(schedule):
 @pytest.mark.equation("6")
 @pytest.mark.equation("7")
 def test_posterior_is_the_product_of_two_gaussians(schedule, generator):
-    """Seen from x_{t-1}: q(x_t | x_{t-1}) is a Gaussian around x_t / sqrt(alpha_t), and q(x_{t-1} |
-    x_0) another.
+    """Seen from x_{t-1}: q(x_t | x_{t-1}) is one around x_t / sqrt(alpha_t), q(x_{t-1} | x_0)
+    another.
     """
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
@@ -143,19 +138,66 @@ def test_posterior_at_the_first_step_is_the_data(schedule, generator):
     assert_close(variance, torch.zeros_like(variance))
 
 
-@pytest.mark.equation("15")
+SCHEDULES = {"linear": linear(1000), "cosine": cosine(1000), "short": from_betas([0.3, 0.9999])}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("target", diffusion.TARGETS)
-def test_round_trips_between_predictions(target, generator):
-    for schedule in (linear(1000), cosine(1000)):
-        x_0, eps, t = case(generator, T=900)  # beyond, cosine leaves next to nothing of x_0 in x_t
-        if target == "mu":
-            t = t.clamp(max=500)  # the weight of x_0 in mu is about beta
-        x_t = q_sample(schedule, x_0, t, eps)
-        output = target_from(schedule, target, x_0, eps, t)
-        assert_close(x_0_from(schedule, target, output, x_t, t), x_0, rtol=0, atol=1e-6)
-        assert_close(eps_from(schedule, target, output, x_t, t), eps, rtol=0, atol=1e-6)
+def test_weights_of_every_target_by_its_definition(name, target):
+    """For each t in plain numbers: eps and x_0 are themselves, v turns the one into the other by a
+    right angle, and mu is the mean of x_{t-1} given x_0 and x_t, which Bayes' rule gives.
+    """
+    schedule = SCHEDULES[name]
+    a, b = diffusion.target_weights(schedule, target)
+    assert a.dtype == b.dtype == torch.float64 and a.shape == b.shape == schedule.beta.shape
+    bars, beta = schedule.alpha_bar.tolist(), schedule.beta.tolist()
+    for t in range(1, schedule.T + 1):
+        signal, noise = math.sqrt(bars[t]), math.sqrt(1 - bars[t])
+        if target == "mu" and t > 1:  # precisions add up, and means are weighted by them
+            of_now, of_start = (1 - beta[t]) / beta[t], 1 / (1 - bars[t - 1])
+            of_x_t = of_now / math.sqrt(1 - beta[t]) / (of_now + of_start)
+            of_x_0 = of_start * math.sqrt(bars[t - 1]) / (of_now + of_start)
+            expected = (of_x_0 + of_x_t * signal, of_x_t * noise)
+        else:
+            expected = {"eps": (0, 1), "x_0": (1, 0), "v": (-noise, signal), "mu": (1, 0)}[target]
+        assert_close((float(a[t]), float(b[t])), tuple(map(float, expected)), rtol=1e-9, atol=1e-12)
 
 
+def every_step(schedule, generator, dtype=torch.float64):
+    """Data and noise for each step of a schedule, both ends among them."""
+    x_0, eps, _ = case(generator, batch=schedule.T, shape=(3,), dtype=dtype)
+    return x_0, eps, torch.arange(1, schedule.T + 1)
+
+
+@pytest.mark.equation("15")
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("target", diffusion.TARGETS)
+def test_round_trips_between_predictions(name, target, generator):
+    """At every step, the first and the last too."""
+    schedule = SCHEDULES[name]
+    x_0, eps, t = every_step(schedule, generator)
+    x_t = q_sample(schedule, x_0, t, eps)
+    output = target_from(schedule, target, x_0, eps, t)
+    assert_close(x_0_from(schedule, target, output, x_t, t), x_0, rtol=0, atol=1e-7)
+    assert_close(eps_from(schedule, target, output, x_t, t), eps, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("target", diffusion.TARGETS)
+@pytest.mark.parametrize("other", diffusion.TARGETS)
+def test_any_output_means_the_same_whatever_the_network_calls_it(target, other, generator):
+    """Any pair of estimates that agrees with x_t: from one target into the other, and back."""
+    schedule = linear(100, rescaled=True)
+    _, output, t = every_step(schedule, generator)
+    x_t = torch.randn(output.shape, generator=generator, dtype=output.dtype)
+    x_0_hat = x_0_from(schedule, target, output, x_t, t)
+    eps_hat = eps_from(schedule, target, output, x_t, t)
+    assert_close(q_sample(schedule, x_0_hat, t, eps_hat), x_t, rtol=0, atol=1e-7)
+    said = target_from(schedule, other, x_0_hat, eps_hat, t)
+    assert_close(x_0_from(schedule, other, said, x_t, t), x_0_hat, rtol=1e-6, atol=1e-7)
+    assert_close(eps_from(schedule, other, said, x_t, t), eps_hat, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.equation("Salimans")
 @pytest.mark.equation("15")
 def test_targets_by_their_definitions(schedule, generator):
     x_0, eps, t = case(generator)
@@ -168,22 +210,23 @@ def test_targets_by_their_definitions(schedule, generator):
     assert_close(x_0_from(schedule, "eps", eps, x_t, t), (x_t - (1 - ab).sqrt() * eps) / ab.sqrt())
 
 
+@pytest.mark.equation("Salimans")
 def test_v_is_the_derivative_of_the_rotation_from_data_to_noise(schedule, generator):
-    """With alpha_bar = cos(phi)^2, x = cos(phi) x_0 + sin(phi) eps, and v = dx / dphi: by autograd."""
+    """With alpha_bar = cos(phi)^2, x = cos(phi) x_0 + sin(phi) eps, v = dx / dphi: by autograd."""
     x_0, eps, t = case(generator)
     phi = torch.acos(schedule.alpha_bar[t].sqrt()).view(-1, 1, 1, 1)
-    _, v = torch.func.jvp(
-        lambda phi: phi.cos() * x_0 + phi.sin() * eps, (phi,), (torch.ones_like(phi),)
-    )
+
+    def turned(phi):
+        return phi.cos() * x_0 + phi.sin() * eps
+
+    _, v = torch.func.jvp(turned, (phi,), (torch.ones_like(phi),))
     assert_close(target_from(schedule, "v", x_0, eps, t), v)
 
 
 @pytest.mark.equation("9")
 @pytest.mark.equation("10")
 def test_posterior_mean_from_the_noise_is_what_bayes_says_of_the_data(schedule, generator):
-    """Bayes adds precisions, for the x_0 that x_t was made of; Eq. 9 and 10 know only x_t and the
-    noise.
-    """
+    """Bayes adds precisions, for the x_0 that x_t was made of; Eq. 9, 10 know x_t and the noise."""
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
     means, variances = [], []
@@ -191,24 +234,19 @@ def test_posterior_mean_from_the_noise_is_what_bayes_says_of_the_data(schedule, 
         before = math.prod(1 - float(schedule.beta[s]) for s in range(1, k))
         beta = float(schedule.beta[k])
         x_t = math.sqrt(before * (1 - beta)) * x + math.sqrt(1 - before * (1 - beta)) * e
+        weighted = math.sqrt(1 - beta) / beta * x_t + math.sqrt(before) / (1 - before) * x
         variances.append(1 / ((1 - beta) / beta + 1 / (1 - before)))
-        means.append(
-            variances[-1]
-            * (math.sqrt(1 - beta) / beta * x_t + math.sqrt(before) / (1 - before) * x)
-        )
-    expected, sigma = (
-        torch.stack(means),
-        torch.tensor(variances, dtype=torch.float64).sqrt().view(-1, 1, 1, 1),
-    )
+        means.append(variances[-1] * weighted)
+    expected = torch.stack(means)
+    sigma = torch.tensor(variances, dtype=torch.float64).sqrt().view(-1, 1, 1, 1)
     x_t = q_sample(schedule, x_0, t, eps)
     eq_9, _ = q_posterior(schedule, x_0_from(schedule, "eps", eps, x_t, t), x_t, t)
     eq_10 = mu_from_eps(schedule, eps, x_t, t)
     assert_close(eq_9, expected)
     assert_close(eq_10, expected)
     mu = torch.randn(eps.shape, generator=generator, dtype=eps.dtype)  # of any model
-    divergence = distributions.kl_divergence(
-        distributions.Normal(expected, sigma), distributions.Normal(mu, sigma)
-    )
+    q, p = distributions.Normal(expected, sigma), distributions.Normal(mu, sigma)
+    divergence = distributions.kl_divergence(q, p)
     assert_close((eq_10 - mu).square() / (2 * sigma**2), divergence)
 
 
@@ -221,16 +259,34 @@ def test_mean_by_eps_is_the_mean_by_x_0(schedule, generator):
 
 
 def test_pure_noise_at_the_end(generator):
-    """A schedule with beta_T = 1: eps says nothing of the data there; v and x_0 do."""
+    """A schedule with beta_T = 1: eps says nothing of the data there; v, x_0 and mu do."""
     schedule = from_betas([0.2, 0.5, 1.0])
     x_0, eps, _ = case(generator)
     t = same_t(3, len(x_0))
     x_t = q_sample(schedule, x_0, t, eps)
     assert_close(x_t, eps)
-    with pytest.raises(ValueError, match="predict v or x_0"):
-        x_0_from(schedule, "eps", eps, x_t, t)
-    assert_close(x_0_from(schedule, "v", target_from(schedule, "v", x_0, eps, t), x_t, t), x_0)
-    assert_close(eps_from(schedule, "x_0", x_0, x_t, t), eps)
+    for target in diffusion.TARGETS:
+        output = target_from(schedule, target, x_0, eps, t)
+        assert_close(eps_from(schedule, target, output, x_t, t), eps)
+        if target == "eps":
+            with pytest.raises(ValueError, match="predict v or x_0"):
+                x_0_from(schedule, target, output, x_t, t)
+        else:
+            assert_close(x_0_from(schedule, target, output, x_t, t), x_0)
+
+
+def test_one_image_of_pure_noise_in_a_batch_is_enough_to_refuse(generator):
+    """And the other steps of that schedule are as good as any."""
+    schedule = from_betas([0.2, 0.5, 1.0])
+    x_0, eps, _ = case(generator, batch=2)
+    for steps in ([1, 2], [2, 3]):
+        t = torch.tensor(steps)
+        x_t = q_sample(schedule, x_0, t, eps)
+        if 3 in steps:
+            with pytest.raises(ValueError, match="alpha_bar is 0 at this step"):
+                x_0_from(schedule, "eps", eps, x_t, t)
+        else:
+            assert_close(x_0_from(schedule, "eps", eps, x_t, t), x_0)
 
 
 @pytest.mark.equation("14")
@@ -266,23 +322,18 @@ def test_prior_term_in_closed_form(schedule, generator):
 
 @pytest.mark.equation("5")
 @pytest.mark.equation("8")
-@pytest.mark.parametrize("variance", diffusion.VARIANCES)
+@pytest.mark.parametrize("variance", VARIANCES)
 def test_step_term_is_a_divergence_of_two_gaussians(schedule, generator, variance):
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
-    x_t, x_0_hat = (
-        q_sample(schedule, x_0, t, eps),
-        x_0 + 0.1 * torch.randn(x_0.shape, generator=generator),
-    )
+    x_t = q_sample(schedule, x_0, t, eps)
+    x_0_hat = x_0 + 0.1 * torch.randn(x_0.shape, generator=generator)
     q_mean, q_variance = q_posterior(schedule, x_0, x_t, t)
-    sigma = diffusion.reverse_variance(schedule, variance)[t].sqrt().view(-1, 1, 1, 1)
+    q = distributions.Normal(q_mean, q_variance.sqrt())
+    sigma = schedule.reverse_variance(variance)[t].sqrt().view(-1, 1, 1, 1)
     p = distributions.Normal(q_posterior(schedule, x_0_hat, x_t, t)[0], sigma)
-    expected = (
-        distributions.kl_divergence(distributions.Normal(q_mean, q_variance.sqrt()), p)
-        .flatten(1)
-        .sum(1)
-    )
-    assert_close(diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance), expected)
+    expected = distributions.kl_divergence(q, p).flatten(1).sum(1)
+    assert_close(diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance=variance), expected)
 
 
 @pytest.mark.equation("8")
@@ -294,29 +345,24 @@ def test_step_term_is_a_weighted_square_of_means_and_of_noise(schedule, generato
     x_t = q_sample(schedule, x_0, t, eps)
     eps_hat = eps + 0.1 * torch.randn(eps.shape, generator=generator, dtype=eps.dtype)
     x_0_hat = x_0_from(schedule, "eps", eps_hat, x_t, t)
-    got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, "beta_tilde")
-    beta, alpha, ab, sigma2 = (
-        table[t]
-        for table in (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde)
-    )
-    means = (
-        (q_posterior(schedule, x_0, x_t, t)[0] - mu_from_eps(schedule, eps_hat, x_t, t))
-        .square()
-        .flatten(1)
-        .sum(1)
-    )
-    assert_close(got, means / (2 * sigma2))
+    got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, variance="beta_tilde")
+    tables = (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde)
+    beta, alpha, ab, sigma2 = (table[t] for table in tables)
+    mu_tilde, _ = q_posterior(schedule, x_0, x_t, t)
+    apart = mu_tilde - mu_from_eps(schedule, eps_hat, x_t, t)
+    assert_close(got, apart.square().flatten(1).sum(1) / (2 * sigma2))
     weight = beta**2 / (2 * sigma2 * alpha * (1 - ab))
     assert_close(got, weight * (eps - eps_hat).square().flatten(1).sum(1), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.equation("8")
 def test_step_term_with_the_larger_variance_adds_a_constant(schedule, generator):
-    """KL of N(m, s) from N(m, S) does not vanish for a perfect mean; it is the constant C of Eq. 8."""
+    """KL of N(m, s) from N(m, S) does not vanish for a perfect mean: the constant C of Eq. 8."""
     x_0, eps, t = case(generator)
     t = t.clamp(min=2)
     ratio = schedule.beta_tilde[t] / schedule.beta[t]
-    got = diffusion.L_t_minus_1(schedule, x_0, q_sample(schedule, x_0, t, eps), t, x_0, "beta")
+    x_t = q_sample(schedule, x_0, t, eps)
+    got = diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0, variance="beta")
     assert_close(got, 16 * 0.5 * (ratio - 1 - ratio.log()))
 
 
@@ -334,13 +380,13 @@ def bound_of_a_pixel(schedule, x_0, guess):
         if k == 1:
             total = total + diffusion.L_0(schedule, x_0, x_0_hat)
         else:
-            total = total + diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat, "beta")
+            total = total + diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat)
     return (total.view(-1, 64) * weights).sum(1) / weights.sum()
 
 
 def nll_of_a_pixel(betas, slope, shift):
-    """-log p(x_0) of each of the 256 values under the chain of Eq. 1 with x_0_hat = slope
-    sqrt(alpha_bar) x_t + shift.
+    """-log p(x_0) of each of the 256 values under the chain of Eq. 1, whose x_0_hat is
+    slope sqrt(alpha_bar) x_t + shift.
 
     Its steps are linear, so that x_0 (before it is cut into buckets) is Gaussian: mean and variance
     by recursion.
@@ -348,15 +394,12 @@ def nll_of_a_pixel(betas, slope, shift):
     bars = [math.prod(1 - beta for beta in betas[:k]) for k in range(len(betas) + 1)]
     mean, variance = 0.0, 1.0
     for beta, now, before in reversed(list(zip(betas, bars[1:], bars, strict=False))):
-        of_x_0, of_x_t = (
-            math.sqrt(before) * beta / (1 - now),
-            math.sqrt(1 - beta) * (1 - before) / (1 - now),
-        )
+        of_x_0 = math.sqrt(before) * beta / (1 - now)
+        of_x_t = math.sqrt(1 - beta) * (1 - before) / (1 - now)
         factor = of_x_0 * slope * math.sqrt(now) + of_x_t
         mean, variance = factor * mean + of_x_0 * shift, factor**2 * variance + beta
-    edges = torch.cat(
-        [torch.tensor([-torch.inf]), (PIXELS[1:] + PIXELS[:-1]) / 2, torch.tensor([torch.inf])]
-    )
+    infinite = torch.tensor([torch.inf])
+    edges = torch.cat([-infinite, (PIXELS[1:] + PIXELS[:-1]) / 2, infinite])
     return -torch.special.ndtr((edges - mean) / math.sqrt(variance)).diff().log()
 
 
@@ -368,17 +411,16 @@ def test_bound_lies_above_the_exact_likelihood_and_touches_it_for_the_exact_way_
     and shift 0.
     """
     betas = [0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99]
-    bound = bound_of_a_pixel(
-        from_betas(betas), PIXELS, lambda x_t, kept: slope * math.sqrt(kept) * x_t + shift
-    )
-    gap = bound - nll_of_a_pixel(betas, slope, shift)
+
+    def guess(x_t, kept):
+        return slope * math.sqrt(kept) * x_t + shift
+
+    gap = bound_of_a_pixel(from_betas(betas), PIXELS, guess) - nll_of_a_pixel(betas, slope, shift)
     if (slope, shift) == (1.0, 0.0):
-        assert_close(
-            gap[1:-1], torch.zeros_like(gap[1:-1]), rtol=0, atol=1e-8
-        )  # but for a bucket's width
-        assert (
-            gap[[0, -1]] > 0.01
-        ).all()  # these two buckets are wide, and x_0 is taken for their finite end
+        inner = gap[1:-1]
+        assert_close(inner, torch.zeros_like(inner), rtol=0, atol=1e-8)  # but for a bucket's width
+        # the other two are wide, and x_0 is taken for their finite end
+        assert (gap[[0, -1]] > 0.01).all()
     else:
         assert (gap > 1e-3).all()
 
@@ -392,34 +434,28 @@ def test_step_term_at_the_first_step_is_an_error(schedule, generator):
 @pytest.mark.equation("13")
 @pytest.mark.parametrize("mean", [-3.0, -1.0, -0.5, 0.0, 1 / 255, 0.9, 1.0, 2.0])
 def test_bucket_probabilities_sum_to_one(mean):
+    x_0_hat = torch.full((256, 1), mean, dtype=torch.float64)
     for beta_1 in (1e-4, 1e-2, 0.5):
-        schedule = from_betas([beta_1, 0.9999])
-        masses = (
-            -diffusion.L_0(
-                schedule, PIXELS[:, None], torch.full((256, 1), mean, dtype=torch.float64)
-            )
-        ).exp()
-        assert_close(float(masses.sum()), 1.0, rtol=0, atol=1e-9)
+        log_p = -diffusion.L_0(from_betas([beta_1, 0.9999]), PIXELS[:, None], x_0_hat)
+        assert_close(float(log_p.exp().sum()), 1.0, rtol=0, atol=1e-9)
 
 
 @pytest.mark.equation("13")
 def test_bucket_probabilities_where_a_difference_of_two_error_functions_is_good_enough():
     schedule = from_betas([1e-3, 0.9999])
     sigma = math.sqrt(1e-3)
+
+    def below(x, mean):  # the normal distribution function
+        return 0.5 * (1 + math.erf((x - mean) / (sigma * 2**0.5)))
+
     for mean in (-0.98, -0.2, 0.0, 0.55, 0.97):
         near = PIXELS[(PIXELS - mean).abs() < 4 * sigma]
         expected = []
         for x in near.tolist():
-            upper = (
-                1.0 if x > 0.999 else 0.5 * (1 + math.erf((x + 1 / 255 - mean) / (sigma * 2**0.5)))
-            )
-            lower = (
-                0.0 if x < -0.999 else 0.5 * (1 + math.erf((x - 1 / 255 - mean) / (sigma * 2**0.5)))
-            )
+            upper = 1.0 if x > 0.999 else below(x + 1 / 255, mean)
+            lower = 0.0 if x < -0.999 else below(x - 1 / 255, mean)
             expected.append(-math.log(upper - lower))
-        got = diffusion.L_0(
-            schedule, near[:, None], torch.full((len(near), 1), mean, dtype=torch.float64)
-        )
+        got = diffusion.L_0(schedule, near[:, None], torch.full_like(near[:, None], mean))
         assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-7, atol=1e-9)
 
 
@@ -428,16 +464,12 @@ def test_decoder_is_finite_far_in_the_tails():
     """200 standard deviations away the mass underflows any float; its logarithm does not."""
     schedule = from_betas([1e-4, 0.9999])
     for x, mean in ((-1.0, 1.0), (1.0, -1.0), (PIXELS[1], 1.0), (PIXELS[254], -1.0)):
-        got = diffusion.L_0(
-            schedule,
-            torch.full((1, 1), float(x), dtype=torch.float64),
-            torch.full((1, 1), mean, dtype=torch.float64),
-        )
+        x_0, x_0_hat = torch.tensor([[[float(x)]], [[mean]]], dtype=torch.float64)
+        got = diffusion.L_0(schedule, x_0, x_0_hat)
         nearest_edge = abs(mean - float(x)) - 1 / 255
         assert torch.isfinite(got).all()
-        assert_close(
-            float(got), nearest_edge**2 / 2e-4, rtol=1e-3, atol=0
-        )  # the leading term of -log of the tail
+        # the leading term of -log of the tail
+        assert_close(float(got), nearest_edge**2 / 2e-4, rtol=1e-3, atol=0)
 
 
 @pytest.mark.equation("13")
@@ -452,21 +484,14 @@ def test_decoder_adds_up_over_pixels_and_takes_the_usual_buckets_in_float32(gene
     assert_close(diffusion.L_0(schedule, x_0, x_0_hat).double(), exact, rtol=1e-3, atol=1e-3)
 
 
-def test_reverse_variance(schedule):
-    assert torch.equal(diffusion.reverse_variance(schedule, "beta"), schedule.beta)
-    assert torch.equal(diffusion.reverse_variance(schedule, "beta_tilde"), schedule.beta_tilde)
-
-
 def test_forward_process_and_v_agree_with_diffusers(generator, their_t):
     x_0, eps, t = case(generator, T=1000, dtype=torch.float32)
     for ours, theirs in ((linear(1000), "linear"), (cosine(1000), "squaredcos_cap_v2")):
         reference = DDPMScheduler(
             num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs
         )
-        x_t, v = (
-            reference.add_noise(x_0, eps, their_t(t)),
-            reference.get_velocity(x_0, eps, their_t(t)),
-        )
+        x_t = reference.add_noise(x_0, eps, their_t(t))
+        v = reference.get_velocity(x_0, eps, their_t(t))
         assert_close(q_sample(ours, x_0, t, eps), x_t, rtol=0, atol=1e-4)
         assert_close(target_from(ours, "v", x_0, eps, t), v, rtol=0, atol=1e-4)
 
@@ -482,10 +507,13 @@ def test_predicting_zeros_costs_the_variance_of_the_target(schedule, generator):
 def test_shapes_must_agree(schedule):
     a, b, t = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), same_t(1, 2)
     calls = [
-        lambda: q_sample(schedule, a, t, b), lambda: q_step(schedule, a, t, b), lambda: q_posterior(schedule, a, b, t),
-        lambda: mu_from_eps(schedule, a, b, t), lambda: diffusion.regression_loss(a, b),
+        lambda: q_sample(schedule, a, t, b),
+        lambda: q_step(schedule, a, t, b),
+        lambda: q_posterior(schedule, a, b, t),
+        lambda: mu_from_eps(schedule, a, b, t),
+        lambda: diffusion.regression_loss(a, b),
         lambda: diffusion.L_0(schedule, a, b),
-    ]  # fmt: skip
+    ]
     for call in calls:
         with pytest.raises(ValueError, match="must have the same shape"):
             call()
@@ -493,15 +521,16 @@ def test_shapes_must_agree(schedule):
 
 def test_unknown_names_list_the_known_ones(schedule):
     x, t = torch.zeros(2, 1), same_t(1, 2)
+    wrong = r"unknown target 'noise'; choose one of eps, x_0, v, mu"
     for call in (target_from, x_0_from, eps_from):
-        with pytest.raises(
-            ValueError, match=r"unknown target 'noise'; choose one of eps, x_0, v, mu"
-        ):
+        with pytest.raises(ValueError, match=wrong):
             call(schedule, "noise", x, x, t)
+    with pytest.raises(ValueError, match=wrong):
+        diffusion.target_weights(schedule, "noise")
     with pytest.raises(ValueError, match="unknown loss 'l3'"):
         diffusion.regression_loss(x, x, "l3")
     with pytest.raises(ValueError, match="unknown variance 'gamma'"):
-        diffusion.reverse_variance(schedule, "gamma")
+        diffusion.L_t_minus_1(schedule, x, x, same_t(2, 2), x, variance="gamma")
 
 
 @pytest.mark.parametrize("function", [q_sample, q_step])

@@ -1,6 +1,4 @@
-"""Editions for a class: nothing of a solution reaches the students, everything is there for the
-teachers.
-"""
+"""Editions for a class: students get nothing of a solution, teachers everything."""
 
 import ast
 import re
@@ -22,25 +20,18 @@ def out(tmp_path_factory):
 
 
 def numbered(path) -> dict[str, str]:
-    return {
-        n: cell.source for n, cell in editions.exercises(nbformat.read(path, as_version=4)).items()
-    }
+    cells = editions.exercises(nbformat.read(path, as_version=4))
+    return {number: cell.source for number, cell in cells.items()}
 
 
 def only_in_solutions() -> set[str]:
     """Lines that solutions have and stubs have not."""
-    stubs = {
-        line.strip()
-        for path in editions.notebooks(part=1)
-        for s in numbered(path).values()
-        for line in s.splitlines()
-    }
-    answers = {
-        line.strip()
-        for path in editions.notebooks(part=1)
-        for cell in editions.exercises(editions.answers_to(path)).values()
-        for line in cell.source.splitlines()
-    }
+    stubs, answers = set(), set()
+    for path in editions.notebooks(part=1):
+        for source in numbered(path).values():
+            stubs |= {line.strip() for line in source.splitlines()}
+        for cell in editions.exercises(editions.answers_to(path)).values():
+            answers |= {line.strip() for line in cell.source.splitlines()}
     return answers - stubs
 
 
@@ -58,35 +49,29 @@ def test_students_get_every_notebook_and_no_solution(out):
 
 def test_pictures_travel_along(out):
     for edition in ("students", "teachers"):
-        assert {p.name for p in (out / edition / "notebooks" / "figures").iterdir()} >= {
-            "denoising.gif"
-        }
+        assert (out / edition / "notebooks" / "figures" / "denoising.gif").exists()
 
 
 def test_teachers_get_every_solution_with_what_it_prints(out):
+    teachers = out / "teachers"
     for path in editions.notebooks(part=1):
-        cells = editions.exercises(
-            nbformat.read(out / "teachers" / "notebooks" / path.name, as_version=4)
-        )
+        theirs = nbformat.read(teachers / "notebooks" / path.name, as_version=4)
+        cells = editions.exercises(theirs)
         answers = editions.exercises(editions.answers_to(path))
         assert cells.keys() == answers.keys()
         for number, cell in cells.items():
             assert cell.source == answers[number].source
             assert cell.outputs[0].text.startswith(f"{number}: right! ")
-    assert (out / "teachers" / "docs" / "teaching.md").read_text() == (
-        ROOT / "docs" / "teaching.md"
-    ).read_text()
-    assert (out / "teachers" / "notebooks" / "solutions").is_dir()
+    guide = (ROOT / "docs" / "teaching.md").read_text()
+    assert (teachers / "docs" / "teaching.md").read_text() == guide
+    assert (teachers / "notebooks" / "solutions").is_dir()
 
 
 def test_links_hold_in_both_editions(out):
     for edition in ("students", "teachers"):
         pages = [*(out / edition).rglob("*.md"), *(out / edition).rglob("*.ipynb")]
-        found = [
-            (page, to)
-            for page in pages
-            for to in re.findall(r"\]\(((?!http|#)[^)\s]+\.\w+)[^)\s]*\)", page.read_text())
-        ]
+        link = re.compile(r"\]\(((?!http|#)[^)\s]+\.\w+)[^)\s]*\)")
+        found = [(page, to) for page in pages for to in link.findall(page.read_text())]
         assert len(found) > 20
         assert [(page.name, to) for page, to in found if not (page.parent / to).exists()] == []
 
@@ -94,12 +79,11 @@ def test_links_hold_in_both_editions(out):
 def imported(notebook) -> set[str]:
     """The names that a notebook's imports bring in."""
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    found = [
-        node
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    return {alias.asname or alias.name for node in found for alias in node.names}
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
 
 
 @pytest.mark.parametrize("path", editions.notebooks(part=1), ids=lambda path: path.stem)
@@ -111,20 +95,18 @@ def test_nbgrader_gets_valid_assignments(out):
     for path in editions.notebooks(part=1):
         made = nbformat.read(out / "nbgrader" / "source" / path.name[:2] / path.name, as_version=4)
         nbformat.validate(made)
-        marks = [cell for cell in made.cells if cell.metadata.get("nbgrader", {}).get("grade")]
+        kinds = [cell.metadata.nbgrader for cell in made.cells if "nbgrader" in cell.metadata]
+        marks = [kind for kind in kinds if kind.get("grade")]
         assert len(marks) == len(numbered(path))
-        assert all(
-            cell.metadata.nbgrader.locked and cell.metadata.nbgrader.points >= 1 for cell in marks
-        )
-        names = [
-            cell.metadata.nbgrader.grade_id for cell in made.cells if "nbgrader" in cell.metadata
-        ]
+        assert all(kind.locked and kind.points >= 1 for kind in marks)
+        names = [kind.grade_id for kind in kinds]
         assert len(set(names)) == len(names)
 
 
 def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
     """And what it leaves is a cell that runs, and fails kindly."""
     lines = only_in_solutions()
+    answer = re.compile(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", re.S)
     for path in editions.notebooks(part=1):
         made = nbformat.read(out / "nbgrader" / "source" / path.name[:2] / path.name, as_version=4)
         scope: dict = {}
@@ -134,17 +116,12 @@ def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
         for cell in made.cells:
             if not cell.metadata.get("nbgrader", {}).get("solution"):
                 continue
-            left = re.sub(
-                r"( *)### BEGIN SOLUTION.*?### END SOLUTION",
-                r"\1...  # your work",
-                cell.source,
-                flags=re.S,
-            )
+            left = answer.sub(r"\1...  # your work", cell.source)
             assert left != cell.source
             assert not {line.strip() for line in left.splitlines()} & lines
             exec(left, scope)
         assert given.keys() == numbered(path).keys()
-        assert not any(exercises.verdict(number, answer).right for number, answer in given.items())
+        assert not any(exercises.verdict(number, own).right for number, own in given.items())
 
 
 def test_marks_are_never_overwritten(tmp_path):
@@ -158,10 +135,8 @@ def test_marks_are_never_overwritten(tmp_path):
 
 
 def test_a_notebook_without_solutions_is_said(tmp_path):
-    with pytest.raises(
-        FileNotFoundError,
-        match=r"99_x\.ipynb has no solutions: they belong into notebooks/solutions",
-    ):
+    message = r"99_x\.ipynb has no solutions: they belong into notebooks/solutions"
+    with pytest.raises(FileNotFoundError, match=message):
         editions.answers_to(tmp_path / "99_x.ipynb")
 
 
@@ -174,9 +149,8 @@ def test_points_follow_the_minutes(minutes, worth):
 def test_solutions_are_current_and_all_right(path):
     """nbval runs them too; here, that what is stored belongs to what stands there."""
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), (
-        "edited since it was run: make notebooks"
-    )
+    current = execute.sources_hash(notebook)
+    assert notebook.metadata.sources_sha256 == current, "edited since it was run: make notebooks"
     printed = [output.text for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len(printed) == len(numbered(path))
     assert all(": right! " in text for text in printed)

@@ -3,20 +3,43 @@ box is missing.
 """
 
 import re
+from typing import NamedTuple
 
+import equations
 import nbformat
 import pytest
 from conftest import ROOT
 
 BOX = "You may meet this elsewhere."
-ROWS = [
-    [field.strip() for field in line.strip("| \n").split(" | ")]
-    for line in (ROOT / "docs" / "errata.md").read_text().splitlines()
-    if line.startswith("| [")
-]
+
+
+class Row(NamedTuple):
+    """A slip: its name, the notebook that shows it, its words there, what is correct, and the
+    equations it is about.
+    """
+
+    name: str
+    notebook: str
+    slip: str
+    correct: str
+    about: str
+
+
+def read(line: str) -> Row:
+    """A line of the table."""
+    name, notebook, slip, correct, about = (
+        field.strip() for field in line.removeprefix("| ").removesuffix("|").split("| ")
+    )
+    number = re.match(r"\[(\w+)\]\(\.\./notebooks/\1_\w+\.ipynb\)$", notebook)[1]
+    return Row(name, number, slip.strip('"'), correct, about)
+
+
+PAGE = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
+HEAD, *TABLE = [line for line in PAGE.splitlines() if line.startswith("| ")]
+ROWS = [read(line) for line in TABLE]
 NOTEBOOKS = {
-    path.name[:2]: nbformat.read(path, as_version=4)
-    for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
+    path.name.split("_")[0]: nbformat.read(path, as_version=4)
+    for path in (ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")
 }
 
 
@@ -51,18 +74,30 @@ def boxes(number: str) -> list[str]:
     return re.findall(rf"> \*\*{re.escape(BOX)}\*\*.*", text)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1][:40])
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_each_row_has_its_box_and_its_proof(row):
-    number, slip, correct = re.match(r"\[(\d\d)\]", row[0])[1], row[1].strip('"'), row[2]
-    assert correct
-    (place,) = told(number, slip)
-    assert any(slip in box for box in boxes(number)), f"{slip!r} is not in a box"
-    if row[3:] != ["terminology"]:
-        assert "assert" in beside(number, place), f"no cell beside {slip!r} asserts it"
+    assert row.correct
+    (place,) = told(row.notebook, row.slip)
+    assert any(row.slip in box for box in boxes(row.notebook)), f"{row.slip!r} is not in a box"
+    if "*terminology*" not in row.about:
+        code = beside(row.notebook, place)
+        assert "assert" in code, f"no cell beside {row.slip!r} asserts it"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_the_equations_a_slip_is_about_are_known(row):
+    about = set(row.about.split(", ")) - {"", "*terminology*"}
+    assert about <= equations.EQUATIONS.keys(), "not on the page of equations"
+
+
+def test_names_are_plain_and_each_is_there_once():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names) > 30
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name) for name in names)
 
 
 @pytest.mark.parametrize("number", sorted(NOTEBOOKS))
 def test_each_box_is_listed(number):
-    listed = [row[1].strip('"') for row in ROWS if row[0].startswith(f"[{number}]")]
+    listed = [row.slip for row in ROWS if row.notebook == number]
     for box in boxes(number):
         assert any(slip in box for slip in listed), f"not in docs/errata.md: {box[:100]}"

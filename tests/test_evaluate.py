@@ -1,9 +1,6 @@
-"""The Frechet distance against scipy and closed forms; neighbours against scipy; the bound against
-closed forms.
-"""
+"""The Frechet distance against scipy and closed forms; neighbours against scipy; copies."""
 
 import hashlib
-import math
 
 import numpy as np
 import pytest
@@ -14,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoint, data, diffusion, evaluate
+from tutorial_lib import checkpoint, data, evaluate
 from tutorial_lib.evaluate import frechet_distance, moments
-from tutorial_lib.nets.unet import restore
-from tutorial_lib.schedule import linear, named
+
+STANDARD = (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))  # N(0, I)
 
 
 def cloud(n: int, width: int, seed: int) -> torch.Tensor:
@@ -56,6 +53,7 @@ def test_moments_of_too_few_points(n):
         moments(torch.zeros(n, 3))
 
 
+@pytest.mark.equation("Dowson")
 @pytest.mark.parametrize(("width", "n"), [(1, 10), (4, 30), (16, 200)])
 def test_distance_against_the_matrix_root_of_scipy(width, n):
     a, b = moments(cloud(n, width, 1)), moments(cloud(n, width, 2))
@@ -64,19 +62,16 @@ def test_distance_against_the_matrix_root_of_scipy(width, n):
     assert_close(frechet_distance(*a, *b), float(expected), rtol=1e-6, atol=1e-8)
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(-3, 3), st.floats(0.01, 4), st.floats(-3, 3), st.floats(0.01, 4)),
-        min_size=1,
-        max_size=6,
-    )
-)
+mean_and_spread = (st.floats(-3, 3), st.floats(0.01, 4))
+
+
+@pytest.mark.equation("Dowson")
+@given(st.lists(st.tuples(*mean_and_spread, *mean_and_spread), min_size=1, max_size=6))
 def test_distance_of_diagonal_gaussians_in_closed_form(axes):
     mean_a, std_a, mean_b, std_b = torch.tensor(axes, dtype=torch.float64).T
     got = frechet_distance(mean_a, (std_a**2).diag(), mean_b, (std_b**2).diag())
-    assert_close(
-        got, float(((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2).sum()), rtol=1e-6, atol=1e-8
-    )
+    expected = ((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2).sum()
+    assert_close(got, float(expected), rtol=1e-6, atol=1e-8)
 
 
 def test_distance_of_a_cloud_to_itself_is_zero_and_distance_is_symmetric():
@@ -104,9 +99,8 @@ def test_distance_does_not_depend_on_the_axes():
 def test_nearest_against_a_tree_of_scipy(size, count):
     """Whatever the pieces, also when the last one holds fewer than `count`."""
     points, references = cloud(20, 4, 1), cloud(50, 4, 2)
-    distances, indices = scipy.spatial.KDTree(references.numpy()).query(
-        points.numpy(), k=[*range(1, count + 1)]
-    )
+    tree = scipy.spatial.KDTree(references.numpy())
+    distances, indices = tree.query(points.numpy(), k=[*range(1, count + 1)])
     got_indices, got_distances = evaluate.nearest(points, references, count, size)
     assert_close(got_indices, torch.from_numpy(indices))
     assert_close(got_distances, torch.from_numpy(distances))
@@ -119,16 +113,14 @@ def test_a_copy_among_images_is_found_at_no_distance(test_images):
     assert torch.equal(indices[:, 0], wanted)
     assert_close(distances, torch.zeros(3, 1, dtype=torch.float64), rtol=0, atol=1e-4)
     brighter = pixels[wanted].float() + 2  # all 784 pixels off by 2, so the distance is 2 sqrt(784)
-    assert_close(
-        evaluate.nearest(brighter, pixels)[1], torch.full((3, 1), 56.0).double(), rtol=0, atol=1e-4
-    )
+    _, distances = evaluate.nearest(brighter, pixels)
+    assert_close(distances, torch.full((3, 1), 56.0).double(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 6])
 def test_nearest_refuses_what_makes_no_sense(count):
-    with pytest.raises(
-        ValueError, match=rf"count must lie in 1\.\.5, the number of references, got {count}"
-    ):
+    wrong = rf"count must lie in 1\.\.5, the number of references, got {count}"
+    with pytest.raises(ValueError, match=wrong):
         evaluate.nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)
     with pytest.raises(ValueError, match=r"but the first, got \(2, 1, 3, 3\) and \(5, 9\)"):
         evaluate.nearest(torch.zeros(2, 1, 3, 3), torch.zeros(5, 9))
@@ -156,15 +148,11 @@ def test_distance_grows_with_noise(classifier, test_images, generator):
     noise = torch.randn(real.shape, generator=generator)
 
     def distance(samples):
-        clouds = [
-            moments(evaluate.predictions(classifier, pixels)[0]) for pixels in (samples, real)
-        ]
-        return frechet_distance(*clouds[0], *clouds[1])
+        one, two = (evaluate.predictions(classifier, pixels)[0] for pixels in (samples, real))
+        return frechet_distance(*moments(one), *moments(two))
 
-    noisy = [
-        distance(data.to_pixels(data.to_model(other) + spread * noise))
-        for spread in (0.0, 0.3, 1.0)
-    ]
+    x = data.to_model(other)
+    noisy = [distance(data.to_pixels(x + spread * noise)) for spread in (0.0, 0.3, 1.0)]
     assert noisy[0] < noisy[1] < noisy[2]
     assert_close(distance(real), 0.0, rtol=0, atol=1e-4)
 
@@ -178,9 +166,7 @@ def test_only_grey_images_of_28_pixels(classifier, shape):
 
 
 def test_report_on_real_images(classifier, test_images):
-    """On some of the test images themselves: each class has its share, and the distance is about
-    the floor.
-    """
+    """Some of the test images: each class has its share, and the distance is about the floor."""
     samples = test_images.pixels[::10]
     report = evaluate.report(samples)
     assert (report["count"], report["floor_count"], report["reference_count"]) == (200, 200, 10_000)
@@ -193,9 +179,8 @@ def test_report_on_real_images(classifier, test_images):
     assert 0 < low < report["feature_distance"] < high < 3 * report["feature_distance"]
 
 
-def test_with_more_samples_than_embedded_test_images_the_floor_comes_from_the_full_test_set(
-    test_images,
-):
+def test_above_2000_samples_the_floor_comes_from_the_full_test_set(test_images):
+    """There are no more embedded test images."""
     few = evaluate.report(test_images.pixels[:2000])
     more = evaluate.report(torch.cat([test_images.pixels, test_images.pixels[:1]]))
     assert (few["floor_count"], more["floor_count"]) == (2000, 10_000)
@@ -205,9 +190,7 @@ def test_with_more_samples_than_embedded_test_images_the_floor_comes_from_the_fu
 
 
 def test_shipped_moments_are_those_of_the_embedded_images(classifier):
-    """Recomputed from the pictures: they were made with the classifier that ships, in the order
-    that ships.
-    """
+    """Recomputed from the pictures, with the classifier that ships, in the order that ships."""
     tensors, about = checkpoint.load("reference")
     file = checkpoint.find("classifier")
     assert about["classifier_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -217,149 +200,27 @@ def test_shipped_moments_are_those_of_the_embedded_images(classifier):
     assert (about["train_count"], about["test_count"]) == (10_000, 10_000)
 
 
+@pytest.mark.equation("Davison")
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says(shift):
-    """Clouds of a known law: the interval should hold what many clouds of this size measure on
-    average.
-    """
-    n, reference = 200, (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    """It should hold what many clouds of this law and size measure on average."""
     generator = torch.Generator().manual_seed(0)
-    clouds = [
-        torch.randn(n, 3, generator=generator, dtype=torch.float64) * 1.2 + shift
-        for _ in range(400)
-    ]
-    truth = sum(frechet_distance(*moments(cloud), *reference) for cloud in clouds) / len(clouds)
+    points = torch.randn(400, 200, 3, generator=generator, dtype=torch.float64) * 1.2 + shift
+    truth = sum(frechet_distance(*moments(cloud), *STANDARD) for cloud in points) / len(points)
     held = []
-    for cloud in clouds[:100]:
-        low, high = evaluate.bootstrap_interval(cloud, *reference, generator)
+    for cloud in points[:100]:
+        low, high = evaluate.bootstrap_interval(cloud, *STANDARD, generator)
         held.append(low <= truth <= high)
     assert 0.86 <= sum(held) / len(held) <= 1.0
 
 
 def test_bootstrap_interval_shrinks_with_the_root_of_the_count():
-    reference = (torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
     width = []
     for n in (100, 1600):
-        low, high = evaluate.bootstrap_interval(
-            cloud(n, 3, 1), *reference, torch.Generator().manual_seed(0)
-        )
+        generator = torch.Generator().manual_seed(0)
+        low, high = evaluate.bootstrap_interval(cloud(n, 3, 1), *STANDARD, generator)
         width.append(high - low)
     assert 2.5 < width[0] / width[1] < 6  # 4, give or take
-
-
-# --- the bound
-
-
-def same_image(count: int) -> torch.Tensor:
-    """One small picture, many times."""
-    pixels = torch.randint(0, 256, (1, 1, 4, 4), generator=torch.Generator().manual_seed(5)).to(
-        torch.uint8
-    )
-    return pixels.expand(count, -1, -1, -1)
-
-
-@pytest.mark.equation("5")
-@pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
-def test_bits_of_a_network_that_knows_the_picture_in_closed_form(variance):
-    """Then only the variances differ, and each L_{t-1} is the same for every pixel, image and
-    noise.
-    """
-    schedule, pixels = linear(1000), same_image(400)
-    x_0 = data.to_model(pixels[:1]).double()
-    beta, bars = schedule.beta.tolist(), schedule.alpha_bar.tolist()
-    nats = 0.0
-    for t in range(2, 1001):
-        tilde = (1 - bars[t - 1]) / (1 - bars[t]) * beta[t]
-        sigma2 = beta[t] if variance == "beta" else tilde
-        nats += 16 * 0.5 * (math.log(sigma2 / tilde) + tilde / sigma2 - 1)
-    at_the_end = (bars[-1] * (float(x_0.square().sum()) - 16) - 16 * math.log(1 - bars[-1])) / 2
-    half = 1 / 255 / math.sqrt(beta[1])
-    middle = math.log(math.erf(half / math.sqrt(2)))
-    decoder = -16 * middle  # no pixel of this picture is 0 or 255, whose buckets have no end
-    assert int(pixels.min()) > 0 and int(pixels.max()) < 255
-    found = evaluate.bits_per_dimension(
-        lambda x, t: x_0.to(x).expand(x.shape),
-        schedule,
-        pixels,
-        torch.Generator().manual_seed(0),
-        "x_0",
-        variance,
-    )
-    to_bits = 1 / (16 * math.log(2))
-    assert_close(found["L_T"], at_the_end * to_bits, rtol=1e-4, atol=1e-7)
-    assert_close(found["L_0"], decoder * to_bits, rtol=1e-3, atol=1e-5)
-    assert_close(found["L_t"], nats * to_bits, rtol=0.02, atol=1e-5)
-    assert_close(found["bpd"], found["L_T"] + found["L_t"] + found["L_0"])
-
-
-def brute_force(network, schedule, x_0, generator, rounds: int = 30) -> float:
-    """The bound of pictures x_0 in nats, every term of every t, by the formulas of notebook 03 and
-    plain loops.
-    """
-    total = 0.0
-    for _ in range(rounds):
-        for t in range(1, schedule.T + 1):
-            many = torch.full((len(x_0),), t)
-            x_t = diffusion.q_sample(
-                schedule, x_0, many, torch.randn(x_0.shape, generator=generator)
-            )
-            x_0_hat = network(x_t, many).clamp(-1, 1)
-            if t == 1:
-                total += float(diffusion.L_0(schedule, x_0, x_0_hat).mean()) / rounds
-            else:
-                total += (
-                    float(diffusion.L_t_minus_1(schedule, x_0, x_t, many, x_0_hat).mean()) / rounds
-                )
-    return total + float(diffusion.L_T(schedule, x_0).mean())
-
-
-def test_bits_against_brute_force(generator):
-    schedule, pixels = (
-        linear(40, rescaled=True),
-        torch.randint(0, 256, (300, 1, 2, 2), generator=generator),
-    )
-    pixels = pixels.to(torch.uint8)
-
-    def network(x, t):
-        return 0.9 * x.clamp(-1, 1)
-
-    expected = brute_force(network, schedule, data.to_model(pixels), generator) / (4 * math.log(2))
-    found = evaluate.bits_per_dimension(network, schedule, pixels, generator, "x_0", draws=8)
-    assert found["count"] == 300
-    assert_close(found["bpd"], expected, rtol=0, atol=4 * found["error"])
-    assert found["error"] < 0.05 * expected
-
-
-def test_drawing_small_steps_more_often_pays(test_images):
-    """With the shipped weights, 240 plain draws of t from 2..T scatter several times as much."""
-    tensors, configuration = checkpoint.load("fashion_mnist")
-    schedule, generator = (
-        named(configuration["train"]["schedule"], 1000),
-        torch.Generator().manual_seed(0),
-    )
-    pixels, model = test_images.pixels[:60], restore(tensors, configuration)
-    found = evaluate.bits_per_dimension(model, schedule, pixels, generator, "v")
-    assert 1.5 < found["bpd"] < 5 and found["L_T"] < 1e-4
-    x_0, plain = data.to_model(pixels), []
-    for _ in range(4):
-        t = torch.randint(2, 1001, (60,), generator=generator)
-        x_t = diffusion.q_sample(schedule, x_0, t, torch.randn(x_0.shape, generator=generator))
-        x_0_hat = diffusion.x_0_from(schedule, "v", model(x_t, t), x_t, t).clamp(-1, 1)
-        plain.append(999 * diffusion.L_t_minus_1(schedule, x_0, x_t, t, x_0_hat))
-    scatter = torch.stack(plain).mean(0).std() / 60**0.5 / (784 * math.log(2))
-    assert found["error"] < 0.4 * float(scatter)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "draws"), [(torch.zeros(3, 1, 2, 2), 4), (same_image(1), 4), (same_image(3), 0)]
-)
-def test_bits_refuses_what_makes_no_sense(pixels, draws):
-    with pytest.raises(
-        ValueError, match="the bound needs at least 2 uint8 images, 1 draw and T = 2"
-    ):
-        evaluate.bits_per_dimension(
-            lambda x, t: x, linear(1000), pixels, torch.Generator(), "x_0", draws=draws
-        )
 
 
 # --- copies
@@ -367,10 +228,9 @@ def test_bits_refuses_what_makes_no_sense(pixels, draws):
 
 def test_copies_are_counted_and_distances_are_per_pixel(test_images):
     known, fresh = test_images.pixels[:200], test_images.pixels[200:240]
-    shifted = (known[:3].int() + torch.where(known[:3] > 127, -2, 2)).to(
-        torch.uint8
-    )  # every pixel off by two
-    found = evaluate.copies(torch.cat([known[:2], shifted]), known, fresh)
+    off_by_two = known[:3].int() + torch.where(known[:3] > 127, -2, 2)  # in every pixel
+    samples = torch.cat([known[:2], off_by_two.to(torch.uint8)])
+    found = evaluate.copies(samples, known, fresh)
     assert found["within_1"] == 2
     assert_close(found["samples"], 2.0)
     nearest = ((fresh[:, None].double() - known[None].double()) ** 2).mean((2, 3, 4)).sqrt().amin(1)

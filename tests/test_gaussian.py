@@ -28,10 +28,8 @@ def density(mean: float, variance: float) -> torch.Tensor:
 @given(means, means, variances)
 def test_log_density(x, mean, variance):
     x, mean, variance = double(x, mean, variance)
-    assert_close(
-        gaussian.log_density(x, mean, variance),
-        distributions.Normal(mean, variance.sqrt()).log_prob(x),
-    )
+    expected = distributions.Normal(mean, variance.sqrt()).log_prob(x)
+    assert_close(gaussian.log_density(x, mean, variance), expected)
 
 
 @given(variances)
@@ -48,9 +46,8 @@ def test_entropy_of_the_standard_normal():
 @given(means, variances, means, variances)
 def test_divergence(mean_q, variance_q, mean_p, variance_p):
     q, vq, p, vp = double(mean_q, variance_q, mean_p, variance_p)
-    expected = distributions.kl_divergence(
-        distributions.Normal(q, vq.sqrt()), distributions.Normal(p, vp.sqrt())
-    )
+    law_q, law_p = distributions.Normal(q, vq.sqrt()), distributions.Normal(p, vp.sqrt())
+    expected = distributions.kl_divergence(law_q, law_p)
     assert_close(gaussian.kl(q, vq, p, vp), expected, rtol=1e-6, atol=1e-9)
     assert float(gaussian.kl(q, vq, q, vq)) == 0
 
@@ -59,9 +56,8 @@ def test_divergence(mean_q, variance_q, mean_p, variance_p):
     ("q", "p"), [((0.0, 1.0), (1.0, 2.0)), ((-1.0, 0.3), (0.5, 1.0)), ((2.0, 4.0), (2.0, 1.5))]
 )
 def test_divergence_as_a_sum_over_a_grid(q, p):
-    log_q, log_p = (
-        distributions.Normal(*double(m, math.sqrt(v))).log_prob(GRID) for m, v in (q, p)
-    )
+    laws = (distributions.Normal(*double(m, math.sqrt(v))) for m, v in (q, p))
+    log_q, log_p = (law.log_prob(GRID) for law in laws)
     expected = (log_q.exp() * (log_q - log_p)).sum() * STEP
     assert_close(gaussian.kl(*double(*q), *double(*p)), expected, rtol=1e-6, atol=1e-9)
 
@@ -69,9 +65,9 @@ def test_divergence_as_a_sum_over_a_grid(q, p):
 @pytest.mark.equation("7")
 @given(means, variances, means, variances)
 def test_product_is_bayes_rule_on_a_grid(mean_a, variance_a, mean_b, variance_b):
-    weight = distributions.Normal(mean_a, variance_a**0.5).log_prob(GRID) + distributions.Normal(
-        mean_b, variance_b**0.5
-    ).log_prob(GRID)
+    log_a = distributions.Normal(mean_a, variance_a**0.5).log_prob(GRID)
+    log_b = distributions.Normal(mean_b, variance_b**0.5).log_prob(GRID)
+    weight = log_a + log_b
     weight = (weight - weight.max()).exp()
     weight = weight / weight.sum()
     expected_mean = (weight * GRID).sum()
@@ -96,17 +92,13 @@ def test_grid_density_sums_to_one_on_a_coarse_grid_too():
 
 @pytest.mark.equation("2")
 def test_adding_noise_is_a_convolution_of_densities():
-    """sqrt(1 - beta) x + sqrt(beta) eps: the scaled density of x convolved with that of the noise."""
+    """sqrt(1 - beta) x + sqrt(beta) eps: the scaled density of x convolved with the noise's."""
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)
     step, beta = float(grid[1] - grid[0]), 0.3
     scaled = gaussian.grid_density(grid, math.sqrt(1 - beta) * 1.5, (1 - beta) * 0.5)
     noise = gaussian.grid_density(grid, 0.0, beta)
-    summed = (
-        torch.nn.functional.conv1d(scaled[None, None], noise.flip(0)[None, None], padding=2000)[
-            0, 0
-        ]
-        * step
-    )
+    filters = noise.flip(0)[None, None]
+    summed = torch.nn.functional.conv1d(scaled[None, None], filters, padding=2000)[0, 0] * step
     expected = gaussian.grid_density(grid, math.sqrt(1 - beta) * 1.5, (1 - beta) * 0.5 + beta)
     assert_close(summed, expected, rtol=0, atol=1e-9)
 
@@ -122,11 +114,14 @@ def test_means_and_variances_broadcast():
 def test_variances_must_be_positive(bad):
     one, wrong = torch.tensor(1.0), torch.tensor(bad)
     calls = [
-        lambda: gaussian.log_density(one, 0.0, bad), lambda: gaussian.entropy(wrong),
+        lambda: gaussian.log_density(one, 0.0, bad),
+        lambda: gaussian.entropy(wrong),
         lambda: gaussian.kl(one, wrong, one, one),
-        lambda: gaussian.kl(one, one, one, wrong), lambda: gaussian.product(one, wrong, one, one),
-        lambda: gaussian.product(one, one, one, wrong), lambda: gaussian.grid_density(GRID, 0.0, bad),
-    ]  # fmt: skip
+        lambda: gaussian.kl(one, one, one, wrong),
+        lambda: gaussian.product(one, wrong, one, one),
+        lambda: gaussian.product(one, one, one, wrong),
+        lambda: gaussian.grid_density(GRID, 0.0, bad),
+    ]
     for call in calls:
         with pytest.raises(ValueError, match="a variance must be positive"):
             call()

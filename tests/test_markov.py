@@ -29,24 +29,15 @@ def random_chain(seed: int, size: int, zeros: float) -> torch.Tensor:
 
 def test_the_day_of_the_text():
     pi = markov.stationary(DAY)
-    assert_close(
-        pi,
-        torch.tensor([0.39781591, 0.41341654, 0.18876755], dtype=torch.float64),
-        rtol=0,
-        atol=5e-9,
-    )
+    of_the_text = torch.tensor([0.39781591, 0.41341654, 0.18876755], dtype=torch.float64)
+    assert_close(pi, of_the_text, rtol=0, atol=5e-9)
     assert_close(pi, pi @ DAY)
     assert_close(pi.expand(3, 3), DAY.matrix_power(200))
     values = markov.eigenvalues(DAY)
     assert_close(values[0].real, torch.tensor(1.0, dtype=torch.float64))
     assert_close(values[1].real, torch.tensor(-0.716312, dtype=torch.float64), rtol=0, atol=5e-7)
-    flow = markov.flow(DAY)
-    assert_close(
-        flow.abs()[~torch.eye(3, dtype=bool)],
-        torch.full((6,), 0.0324, dtype=torch.float64),
-        rtol=0,
-        atol=5e-5,
-    )
+    flow = markov.flow(DAY).abs()[~torch.eye(3, dtype=bool)]
+    assert_close(flow, torch.full((6,), 0.0324, dtype=torch.float64), rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +60,8 @@ def test_frequencies_of_a_walk_are_the_stationary_law():
     assert_close(frequencies, markov.stationary(DAY), rtol=0, atol=tolerance)
     pairs = torch.zeros(3, 3, dtype=torch.float64)
     pairs.index_put_((states[:-1], states[1:]), torch.ones(n, dtype=torch.float64), accumulate=True)
-    assert_close(
-        pairs / pairs.sum(1, keepdim=True), DAY, rtol=0, atol=4 * math.sqrt(0.25 / (0.18 * n))
-    )
+    tolerance = 4 * math.sqrt(0.25 / (0.18 * n))
+    assert_close(pairs / pairs.sum(1, keepdim=True), DAY, rtol=0, atol=tolerance)
 
 
 def test_laws_are_powers():
@@ -119,9 +109,8 @@ def test_convergence_of_known_chains():
 def test_convergence_is_what_powers_do(seed, size, zeros):
     P = random_chain(seed, size, zeros)
     power = P.matrix_power(2**20)
-    one_limit = torch.allclose(power, power[:1].expand_as(power), atol=1e-6) and torch.allclose(
-        power @ P, power, atol=1e-6
-    )
+    alike = torch.allclose(power, power[:1].expand_as(power), atol=1e-6)
+    one_limit = alike and torch.allclose(power @ P, power, atol=1e-6)
     assert markov.converges(P) == one_limit
     if one_limit:
         assert_close(markov.stationary(P), power[0], rtol=0, atol=1e-6)
@@ -129,10 +118,8 @@ def test_convergence_is_what_powers_do(seed, size, zeros):
 
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_walking_back_is_bayes(seed, size):
-    P, law = (
-        random_chain(seed, size, 0.0),
-        torch.rand(size, generator=torch.Generator().manual_seed(seed)).double() + 0.1,
-    )
+    P = random_chain(seed, size, 0.0)
+    law = torch.rand(size, generator=torch.Generator().manual_seed(seed)).double() + 0.1
     law = law / law.sum()
     R = markov.reverse(P, law)
     assert_close(R.sum(1), torch.ones(size, dtype=torch.float64))
@@ -148,10 +135,8 @@ def test_no_way_back_from_a_state_that_cannot_be_reached():
 
 
 def test_autoregression_runs_over_different_past_values():
-    phi, eps = (
-        torch.tensor([0.5, -0.3, 0.1]).double(),
-        torch.randn(50, generator=torch.Generator().manual_seed(0)).double(),
-    )
+    phi = torch.tensor([0.5, -0.3, 0.1]).double()
+    eps = torch.randn(50, generator=torch.Generator().manual_seed(0)).double()
     x: list[float] = []
     for t in range(50):
         x.append(sum(float(phi[i - 1]) * x[t - i] for i in (1, 2, 3) if t >= i) + float(eps[t]))
@@ -160,30 +145,25 @@ def test_autoregression_runs_over_different_past_values():
 
 def two_bumps(x):
     """log of 0.3 N(-2, 0.5^2) + 0.7 N(1, 1), up to a constant."""
-    return torch.logsumexp(
-        torch.stack([math.log(0.6) - (x + 2) ** 2 / 0.5, math.log(0.7) - (x - 1) ** 2 / 2]), 0
-    )
+    left = math.log(0.6) - (x + 2) ** 2 / 0.5
+    right = math.log(0.7) - (x - 1) ** 2 / 2
+    return torch.logsumexp(torch.stack([left, right]), 0)
 
 
+@pytest.mark.equation("Metropolis")
 @pytest.mark.parametrize("name", ["metropolis", "langevin"])
 def test_chains_reach_the_law_they_were_built_for(name):
     x, n = torch.zeros(20_000, dtype=torch.float64), 20_000
     generator = torch.Generator().manual_seed(1)
     if name == "metropolis":
         chain = markov.metropolis(two_bumps, x, 2.0, generator)
+        mean, var = 0.3 * -2 + 0.7 * 1, 0.3 * (0.25 + 4) + 0.7 * 2 - 0.01
     else:
         chain = markov.langevin(lambda x: -x, x, 0.05, generator)  # N(0, 1)
-    *_, x = islice(chain, 300)
-    mean, var = (
-        (0.3 * -2 + 0.7 * 1, 0.3 * (0.25 + 4) + 0.7 * 2 - 0.01)
-        if name == "metropolis"
-        else (0.0, 1.0)
-    )
-    if (
-        name == "langevin"
-    ):  # exact stationary variance of x <- (1 - h/2) x + sqrt(h) z: the bias of a finite step
-        var = 0.05 / (1 - (1 - 0.025) ** 2)
+        # exact stationary variance of x <- (1 - h/2) x + sqrt(h) z: the bias of a finite step
+        mean, var = 0.0, 0.05 / (1 - (1 - 0.025) ** 2)
         assert var > 1.01
+    *_, x = islice(chain, 300)
     assert_close(float(x.mean()), mean, rtol=0, atol=4 * math.sqrt(var / n))
     assert_close(float(x.var()), var, rtol=5 * math.sqrt(2 / n), atol=0)
 

@@ -1,6 +1,4 @@
-"""Muon against the singular value decomposition and against PyTorch's own, which takes plain
-matrices only.
-"""
+"""Muon against the singular value decomposition and PyTorch's own, which takes matrices only."""
 
 import pytest
 import torch
@@ -16,11 +14,10 @@ def matrices(count: int, rows: int, columns: int, seed: int = 0) -> torch.Tensor
     return torch.randn(count, rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.equation("Jordan")
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000))
 def test_each_direction_stays_and_becomes_about_equally_long(count, rows, columns, seed):
-    """Between the old singular vectors the result is diagonal, with what the polynomial makes of
-    the old values.
-    """
+    """Diagonal between the old singular vectors: what the polynomial makes of the old values."""
     x = matrices(count, rows, columns, seed).double()
     u, s, v = torch.linalg.svd(x, full_matrices=False)
     for _ in range(5):
@@ -60,18 +57,15 @@ def test_steps_of_pytorchs_muon(rows, columns):
         convolution.grad, theirs.grad = gradient.view_as(convolution), gradient
         a.step()
         b.step()
-    assert_close(
-        convolution.detach().view(rows, columns), theirs.detach(), rtol=0, atol=0.02
-    )  # bfloat16
+    moved = convolution.detach().view(rows, columns)
+    assert_close(moved, theirs.detach(), rtol=0, atol=0.02)  # bfloat16
     assert float((theirs - ours).abs().mean()) > 0.05  # it went somewhere
 
 
 def test_the_order_of_memory_does_not_matter():
     """Weights in channels_last move like the same weights in the plain order, and stay in it."""
-    start, gradient = (
-        matrices(1, 6, 36)[0].view(6, 4, 3, 3),
-        matrices(1, 6, 36, 1)[0].view(6, 4, 3, 3),
-    )
+    start = matrices(1, 6, 36)[0].view(6, 4, 3, 3)
+    gradient = matrices(1, 6, 36, 1)[0].view(6, 4, 3, 3)
     moved = []
     for layout in (torch.contiguous_format, torch.channels_last):
         weight = nn.Parameter(start.clone(memory_format=layout))

@@ -30,10 +30,8 @@ def versions(monkeypatch):
 
 def test_all_is_well(capsys):
     notebook.check_environment(__version__)
-    assert (
-        capsys.readouterr().out
-        == f"tutorial_lib {__version__}: everything this notebook needs is here.\n"
-    )
+    said = capsys.readouterr().out
+    assert said == f"tutorial_lib {__version__}: everything this notebook needs is here.\n"
 
 
 def test_a_later_patch_of_the_same_series_is_fine():
@@ -43,9 +41,8 @@ def test_a_later_patch_of_the_same_series_is_fine():
 
 @pytest.mark.parametrize("other", ["99.0.0", "0.99.0"])
 def test_notebook_of_another_series(other):
-    with pytest.raises(
-        RuntimeError, match=rf"belongs to tutorial_lib {other}, but {__version__} .*pip install -e"
-    ):
+    message = rf"belongs to tutorial_lib {other}, but {__version__} .*pip install -e"
+    with pytest.raises(RuntimeError, match=message):
         notebook.check_environment(other)
 
 
@@ -78,9 +75,8 @@ def test_old_python(monkeypatch, versions):
 def test_show_source_prints_the_code_itself(capsys):
     notebook.show_source(diffusion.q_sample)
     printed = capsys.readouterr().out
-    assert printed.startswith("def q_sample(") and printed.endswith(
-        "return signal * x_0 + noise * eps\n"
-    )
+    assert printed.startswith("def q_sample(")
+    assert printed.endswith("return signal * x_0 + noise * eps\n")
     names = {"Tensor": torch.Tensor, "NoiseSchedule": object, "_same_shape": lambda *_: None}
     exec(printed, names)  # what is shown can be run
     assert names["q_sample"].__doc__ == diffusion.q_sample.__doc__

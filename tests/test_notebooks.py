@@ -1,15 +1,18 @@
-"""Hygiene of the committed notebooks: anatomy, sizes, outputs current and in order, imports and
-links that exist.
-"""
+"""Hygiene of the committed notebooks: anatomy, sizes, current outputs, imports, links."""
 
 import ast
 import importlib
+import pkgutil
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import execute
 import nbformat
 import pytest
+
+import tutorial_lib
+from tutorial_lib.schedule import linear
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,11 +36,9 @@ def prose(notebook):
 
 
 def lines(cell):
-    return [
-        line
-        for line in cell.source.splitlines()
-        if line.strip() and not line.strip().startswith("#")
-    ]
+    """Of code: neither blank nor a comment."""
+    found = [line for line in cell.source.splitlines() if line.strip()]
+    return [line for line in found if not line.strip().startswith("#")]
 
 
 def test_there_are_notebooks():
@@ -56,14 +57,11 @@ def test_only_the_agreed_metadata_is_kept(notebook):
 
 
 def test_outputs_are_current_and_in_order(notebook):
-    assert [cell.execution_count for cell in code(notebook)] == list(
-        range(1, len(code(notebook)) + 1)
-    )
-    assert notebook.metadata.sources_sha256 == execute.sources_hash(notebook), (
-        "edited since it was run: make notebooks"
-    )
-    assert sum(bool(cell.outputs) for cell in code(notebook)) >= len(code(notebook)) / 3
-    for cell in code(notebook):
+    cells, current = code(notebook), execute.sources_hash(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert notebook.metadata.sources_sha256 == current, "edited since it was run: make notebooks"
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) / 3
+    for cell in cells:
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", f"a warning was stored: {output.get('text')}"
@@ -93,10 +91,9 @@ def test_anatomy(notebook):
 
 def test_code_cells_are_short_and_never_three_in_a_row(notebook):
     counts = [len(lines(cell)) for cell in code(notebook)]
+    average = sum(counts) / len(counts)
     assert max(counts) <= 20
-    assert sum(counts) / len(counts) <= 8, (
-        f"{sum(counts) / len(counts):.1f} lines a cell on average"
-    )
+    assert average <= 8, f"{average:.1f} lines a cell on average"
     kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
     assert "ccc" not in kinds
 
@@ -127,9 +124,9 @@ def test_every_picture_has_words(notebook):
 
 def test_links_inside_the_repository_resolve(notebook):
     for text in prose(notebook):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(
-            r'<img src="([^"]+)"', text
-        ):
+        targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+        targets += re.findall(r'<img src="([^"]+)"', text)
+        for target in targets:
             if not target.startswith(("http:", "https:")):
                 assert (notebook.path.parent / target).exists(), target
 
@@ -145,21 +142,38 @@ def test_every_import_exists(notebook):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
-                for alias in node.names:
-                    assert hasattr(module, alias.name) or importlib.import_module(
-                        f"{node.module}.{alias.name}"
-                    )
+                for name in (alias.name for alias in node.names):
+                    assert hasattr(module, name) or importlib.import_module(f"{node.module}.{name}")
+
+
+# Modules by the last part of their names, as texts and cells call them: `blocks`, `rates`, `plot`.
+# In code `schedule` is a NoiseSchedule, and `widgets` are the explorers of the notebook itself.
+ROOMS = [found.name for found in pkgutil.walk_packages(tutorial_lib.__path__, "tutorial_lib.")]
+OWNERS = {
+    name.rpartition(".")[2]: name for name in ROOMS if not re.search(r"cli|__main__|\.n\d", name)
+}
 
 
 def test_every_attribute_of_the_library_exists(notebook):
     """`train.draw` in prose or code must be there: text cannot drift from the code."""
-    names = {path.stem for path in (ROOT / "tutorial_lib").glob("*.py")} - {"__init__", "__main__"}
-    text = "\n".join(re.findall(r"`([^`\n]+)`", "\n".join(prose(notebook))))
-    text += "\n" + "\n".join(cell.source for cell in code(notebook))
-    found = re.findall(rf"(?<![\w./])({'|'.join(names)})\.([A-Za-z_]\w*)", text)
+    cells = "\n".join(cell.source for cell in code(notebook))
+    imports = re.findall(r"^from tutorial_lib[\w.]* import (.*)$", cells, re.M)
+    imported = {name for names in imports for name in re.split(r", | as ", names)} & OWNERS.keys()
+    quoted = "\n".join(re.findall(r"`([^`\n]+)`", "\n".join(prose(notebook))))
+    found = attributes(cells, imported) + attributes(quoted, OWNERS)
     assert found
     for module, name in found:
-        assert hasattr(importlib.import_module(f"tutorial_lib.{module}"), name), f"{module}.{name}"
+        owners = [importlib.import_module(OWNERS[module])]
+        owners += [linear(1000)] if module == "schedule" else []
+        if module == "widgets":
+            own = f"tutorial_lib.course.widgets.n{notebook.path.name[:2]}"
+            owners.append(importlib.import_module(own))
+        assert any(hasattr(owner, name) for owner in owners), f"{module}.{name}"
+
+
+def attributes(text: str, modules: Iterable[str]) -> list[tuple[str, str]]:
+    """The (module, name) of each `module.name` in a text."""
+    return re.findall(rf"(?<![\w./])({'|'.join(modules)})\.([A-Za-z_]\w*)", text)
 
 
 def test_report_words_per_code_line(notebook, record_property):
@@ -215,17 +229,15 @@ class TestExecution:
     def here(self, tmp_path, monkeypatch):
         folder = tmp_path / "notebooks"
         (folder / "figures").mkdir(parents=True)
+        plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+        film = (
+            "import os\nos.mkdir('outputs')\n"
+            "open('outputs/denoising.gif', 'w').write('film')\nprint(6 * 7)"
+        )
         cells = [
             nbformat.v4.new_markdown_cell("# 01 · A test", id="a"),
-            nbformat.v4.new_code_cell(
-                "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
-                id="b",
-                metadata={"alt": "A line", "x": 1},
-            ),
-            nbformat.v4.new_code_cell(
-                "import os\nos.mkdir('outputs')\nopen('outputs/denoising.gif', 'w').write('film')\nprint(6 * 7)",
-                id="c",
-            ),
+            nbformat.v4.new_code_cell(plot, id="b", metadata={"alt": "A line", "x": 1}),
+            nbformat.v4.new_code_cell(film, id="c"),
         ]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_test.ipynb")
         monkeypatch.setattr(execute, "HERE", folder)

@@ -20,9 +20,8 @@ from tutorial_lib.course import animation, plot
 
 def numbered(n: int, channels: int = 1, height: int = 3, width: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(n)
-    return torch.randint(
-        0, 255, (n, channels, height, width), generator=generator, dtype=torch.uint8
-    )
+    shape = (n, channels, height, width)
+    return torch.randint(0, 255, shape, generator=generator, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -34,9 +33,8 @@ def test_tile_against_a_naive_loop(n, channels, columns, gap):
     pixels = numbered(n, channels)
     wide = columns or math.ceil(math.sqrt(n))
     high = math.ceil(n / wide)
-    expected = np.full(
-        (high * 3 + (high - 1) * gap, wide * 4 + (wide - 1) * gap, channels), 255, np.uint8
-    )
+    shape = (high * 3 + (high - 1) * gap, wide * 4 + (wide - 1) * gap, channels)
+    expected = np.full(shape, 255, np.uint8)
     for i in range(n):
         top, left = i // wide * (3 + gap), i % wide * (4 + gap)
         for c in range(channels):
@@ -96,9 +94,8 @@ def test_gif_has_every_frame_and_rests_on_the_last(tmp_path):
     assert Image.open(path).info["loop"] == 0
     for frame, picture in zip(frames, pictures, strict=True):
         levels = np.round(plot.tile(frame) / 17.0) * 17  # 16 greys, 17 apart
-        assert np.array_equal(picture[..., 0], levels) and np.array_equal(
-            picture[..., 0], picture[..., 2]
-        )
+        assert np.array_equal(picture[..., 0], levels)
+        assert np.array_equal(picture[..., 0], picture[..., 2])
 
 
 def test_gif_has_sixteen_greys_evenly_from_black_to_white(tmp_path):
@@ -109,9 +106,8 @@ def test_gif_has_sixteen_greys_evenly_from_black_to_white(tmp_path):
 
 
 def test_colour_gif_is_close_to_its_colours(tmp_path):
-    patches = torch.tensor(
-        [[255, 0, 0], [0, 255, 0], [0, 0, 255], [250, 250, 250]], dtype=torch.uint8
-    )
+    colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [250, 250, 250]]
+    patches = torch.tensor(colours, dtype=torch.uint8)
     frame = patches.view(4, 3, 1, 1).expand(4, 3, 6, 6)
     (picture, _), _ = decoded(animation.gif([frame, frame.flip(0)], tmp_path / "a.gif"))
     expected = plot.tile(frame)
@@ -126,9 +122,8 @@ def test_gif_of_noise_turning_into_images_stays_small(tmp_path, generator, image
     frames = []
     for i in range(40):
         ab = math.sin(math.pi / 2 * i / 39) ** 2
-        frames.append(
-            math.sqrt(ab) * x_0 + math.sqrt(1 - ab) * torch.randn(noise.shape, generator=generator)
-        )
+        eps = torch.randn(noise.shape, generator=generator)
+        frames.append(math.sqrt(ab) * x_0 + math.sqrt(1 - ab) * eps)
     began = time.perf_counter()
     path = animation.gif(frames, tmp_path / "a.gif")
     assert time.perf_counter() - began < 30  # far beyond any machine that works
@@ -144,14 +139,12 @@ def test_an_earlier_gif_survives_frames_that_do_not_fit(tmp_path):
 
 
 def every_figure() -> dict[str, Figure]:
+    rows = [numbered(3), numbered(3)]
+    lines = {"a": ([1, 2, 3], plot.DATA), "b": ([3, 2, 1], plot.NOISE)}
     return {
         "grid": plot.grid(numbered(5), title="five images"),
-        "strip": plot.strip(
-            [numbered(3), numbered(3)], ["a", "b", "c"], ["one", "two"], "two rows"
-        ),
-        "curves": plot.curves(
-            [1, 2, 3], {"a": ([1, 2, 3], plot.DATA), "b": ([3, 2, 1], plot.NOISE)}, "two", "x", "y"
-        ),
+        "strip": plot.strip(rows, ["a", "b", "c"], ["one", "two"], "two rows"),
+        "curves": plot.curves([1, 2, 3], lines, "two", "x", "y"),
         "bars": plot.bars(["one", "two"], [1.0, 2.0], "two bars", "height"),
     }
 
@@ -171,18 +164,14 @@ def test_figures_show_what_they_were_given():
     assert len(strip.axes) == 6 and [axis.get_title() for axis in strip.axes[:3]] == ["a", "b", "c"]
     assert [strip.axes[i].get_ylabel() for i in (0, 3)] == ["one", "two"]
     for axis, image in zip(strip.axes, [*numbered(3), *numbered(3)], strict=True):
-        assert np.array_equal(np.squeeze(axis.images[0].get_array()), image[0]) and axis.images[
-            0
-        ].get_clim() == (
-            0,
-            255,
-        )
+        (shown,) = axis.images
+        assert np.array_equal(np.squeeze(shown.get_array()), image[0])
+        assert shown.get_clim() == (0, 255)
     (axes,) = figures["curves"].axes
-    assert [line.get_label() for line in axes.lines] == ["a", "b"]
-    assert list(axes.lines[1].get_ydata()) == [3, 2, 1]
-    assert (
-        axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
-    )  # told apart without colour
+    a, b = axes.lines
+    assert (a.get_label(), b.get_label()) == ("a", "b")
+    assert list(b.get_ydata()) == [3, 2, 1]
+    assert a.get_linestyle() != b.get_linestyle()  # told apart without colour
     (axes,) = figures["bars"].axes
     assert [bar.get_height() for bar in axes.patches] == [1.0, 2.0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two"]
@@ -202,12 +191,9 @@ def test_moments_to_keep(count, frames):
     assert kept == sorted(set(kept)) and len(kept) == min(count, frames)
     assert kept[0] == 0 and kept[-1] == count - 1
     if len(kept) > 1:
-        assert_close(
-            np.diff(kept).astype(float),
-            np.full(len(kept) - 1, (count - 1) / (len(kept) - 1)),
-            rtol=0,
-            atol=1.0,
-        )
+        gaps = np.diff(kept).astype(float)
+        even = np.full(len(gaps), (count - 1) / len(gaps))
+        assert_close(gaps, even, rtol=0, atol=1.0)
 
 
 def test_chains_draws_each_state_and_each_possible_step():
@@ -215,16 +201,8 @@ def test_chains_draws_each_state_and_each_possible_step():
     figure = plot.chains({"a": (P, ["x", "y", "z"]), "b": (torch.eye(2), ["0", "1"])}, "Two chains")
     assert plt.get_fignums() == []
     first, second = figure.axes
-    assert sorted(t.get_text() for t in first.texts if t.get_text()) == [
-        "0.25",
-        "0.5",
-        "0.5",
-        "0.75",
-        "1",
-        "x",
-        "y",
-        "z",
-    ]
+    words = sorted(text.get_text() for text in first.texts if text.get_text())
+    assert words == ["0.25", "0.5", "0.5", "0.75", "1", "x", "y", "z"]
     assert len(first.patches) == 2 + 3 and len(second.patches) == 2 + 2  # loops and states
     assert first.get_title() == "a" and figure.get_suptitle() == "Two chains"
 
@@ -232,9 +210,8 @@ def test_chains_draws_each_state_and_each_possible_step():
 def test_histogram_is_a_density_beside_the_one_that_is_given():
     cloud = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     grid = torch.linspace(-3, 3, 50)
-    figure = plot.histogram(
-        {"a": (cloud, plot.DATA), "b": (cloud + 1, plot.NOISE)}, "Clouds", (grid, grid * 0)
-    )
+    clouds = {"a": (cloud, plot.DATA), "b": (cloud + 1, plot.NOISE)}
+    figure = plot.histogram(clouds, "Clouds", (grid, grid * 0))
     filled, outline = figure.axes[0].patches
     for polygon, shift in ((filled, 0), (outline, 1)):
         x, y = polygon.get_xy().T
@@ -256,9 +233,8 @@ def test_bars_colour_and_top():
 def test_bars_of_several_series_stand_side_by_side():
     series = {"one": ([1.0, 2.0], plot.DATA), "two": ([3.0, 4.0], plot.NOISE)}
     axes = plot.bars(["a", "b"], series, "t", "y").axes[0]
-    heights = [
-        (round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()) for bar in axes.patches
-    ]
+    middles = [round(bar.get_x() + bar.get_width() / 2, 2) for bar in axes.patches]
+    heights = zip(middles, [bar.get_height() for bar in axes.patches], strict=True)
     assert sorted(heights) == [(-0.2, 1.0), (0.2, 3.0), (0.8, 2.0), (1.2, 4.0)]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]
 
@@ -282,22 +258,17 @@ def test_film_has_a_frame_for_each_figure(tmp_path):
 
 def test_kl_integrand_draws_what_integrates_to_the_divergence():
     grid = torch.linspace(-8, 8, 1601, dtype=torch.float64)
-    log_q, log_p = (
-        torch.distributions.Normal(0, 1).log_prob(grid),
-        torch.distributions.Normal(1, 1).log_prob(grid),
-    )
+    log_q, log_p = (torch.distributions.Normal(mean, 1).log_prob(grid) for mean in (0, 1))
     figure = plot.kl_integrand(grid, log_q, log_p, "KL")
     _, _, integrand, _ = figure.axes[0].lines
-    assert_close(
-        float(integrand.get_ydata().sum()) * 0.01, 0.5, rtol=1e-6, atol=0
-    )  # the closed form
+    total = float(integrand.get_ydata().sum()) * 0.01
+    assert_close(total, 0.5, rtol=1e-6, atol=0)  # the closed form
 
 
 def test_clouds_draws_points_and_arrows():
     points, arrows = torch.rand(7, 2), (torch.rand(5, 2), torch.rand(5, 2))
-    figure = plot.clouds(
-        [[points, points], [arrows, arrows]], ["a", "b"], ["forward", "drift"], "Clouds"
-    )
+    rows = [[points, points], [arrows, arrows]]
+    figure = plot.clouds(rows, ["a", "b"], ["forward", "drift"], "Clouds")
     top, _, bottom, _ = figure.axes
     assert len(top.collections[0].get_offsets()) == 7 and top.get_title() == "a"
     assert len(bottom.collections[0].get_offsets()) == 5 and bottom.get_ylabel() == "drift"

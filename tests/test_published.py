@@ -1,6 +1,4 @@
-"""The published networks: their counts, and the paper's against the reference library, weight for
-weight.
-"""
+"""The published networks: counts, and the paper's weight for weight with the reference library."""
 
 import pytest
 import torch
@@ -14,6 +12,16 @@ from torch.testing import assert_close
 from tutorial_lib.nets import blocks
 from tutorial_lib.nets.published import annotated_unet, paper_unet
 from tutorial_lib.nets.shapes import count_parameters
+
+# our names of a residual block's layers, and those of the reference library
+LAYERS = {
+    "norm_1": "norm1",
+    "conv_1": "conv1",
+    "scale_shift": "time_emb_proj",
+    "norm_2": "norm2",
+    "conv_2": "conv2",
+    "skip": "conv_shortcut",
+}
 
 
 def test_the_popular_annotated_network_to_the_last_parameter():
@@ -34,22 +42,18 @@ def test_the_networks_of_the_paper_to_the_last_parameter(size, multipliers, para
 def test_the_popular_network_runs_and_every_parameter_learns(generator):
     torch.manual_seed(0)  # the initial weights
     model = annotated_unet()
-    nn.init.normal_(
-        model.middle[2].out.weight, std=0.1
-    )  # attention starts at zero, and hides its queries
+    # attention starts at zero, and hides its queries
+    nn.init.normal_(model.middle[2].out.weight, std=0.1)
     x = torch.randn(2, 1, 28, 28, generator=generator)
     out = model(x, torch.tensor([3, 900]))
     assert out.shape == x.shape
     (out * torch.randn(out.shape, generator=generator)).sum().backward()
-    assert [
-        name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()
-    ] == []
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert dead == []
 
 
 def test_where_the_paper_attends():
-    """At 16 x 16, behind each of two blocks down and three up, and once in the middle; nowhere
-    else.
-    """
+    """At 16 x 16 behind each of two blocks down and three up; once in the middle; nowhere else."""
     with torch.device("meta"):
         model = paper_unet()
         parts = called(model, (blocks.Attention,), torch.empty(1, 3, 32, 32), torch.empty(1))
@@ -59,14 +63,14 @@ def test_where_the_paper_attends():
 def called(
     model: nn.Module, kinds: tuple[type, ...], *inputs
 ) -> list[tuple[nn.Module, torch.Size]]:
-    """The parts of these kinds in the order in which a call ends them, with the shapes that they
-    return.
-    """
-    order, parts = [], [part for part in model.modules() if isinstance(part, kinds)]
-    handles = [
-        part.register_forward_hook(lambda part, _, out: order.append((part, out.shape)))
-        for part in parts
-    ]
+    """Parts of these kinds in the order in which a call ends them, with the shapes they return."""
+    order = []
+
+    def note(part, _, out):
+        order.append((part, out.shape))
+
+    parts = [part for part in model.modules() if isinstance(part, kinds)]
+    handles = [part.register_forward_hook(note) for part in parts]
     with torch.no_grad():
         model(*inputs)
     for handle in handles:
@@ -83,18 +87,24 @@ def copy(ours: nn.Module, *theirs: nn.Module) -> None:
 
 def test_the_paper_s_network_agrees_with_the_reference_library(generator):
     """The same weights in `diffusers`' network for CIFAR-10 give the same output."""
-    down = ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"]
     theirs = UNet2DModel(
-        sample_size=32, in_channels=3, out_channels=3, block_out_channels=(128, 256, 256, 256), layers_per_block=2,
-        down_block_types=down, up_block_types=["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-        flip_sin_to_cos=False, freq_shift=1, downsample_padding=1, norm_eps=1e-5, attention_head_dim=256,
-        norm_num_groups=32, act_fn="silu",
-    ).eval()  # fmt: skip
-    ours, x, t = (
-        paper_unet().eval(),
-        torch.randn(1, 3, 32, 32, generator=generator),
-        torch.tensor([321]),
-    )
+        sample_size=32,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(128, 256, 256, 256),
+        layers_per_block=2,
+        down_block_types=["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+        up_block_types=["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        downsample_padding=1,
+        norm_eps=1e-5,
+        attention_head_dim=256,
+        norm_num_groups=32,
+        act_fn="silu",
+    ).eval()
+    ours = paper_unet().eval()
+    x, t = torch.randn(1, 3, 32, 32, generator=generator), torch.tensor([321])
     assert count_parameters(ours) == count_parameters(theirs)
     with torch.no_grad():
         for p in theirs.parameters():
@@ -113,9 +123,7 @@ def test_the_paper_s_network_agrees_with_the_reference_library(generator):
             copy(mine.to_qkv, other.to_q, other.to_k, other.to_v)
             copy(mine.out, other.to_out[0])
         else:
-            names = {"norm_1": "norm1", "conv_1": "conv1", "scale_shift": "time_emb_proj", "norm_2": "norm2",
-                     "conv_2": "conv2", "skip": "conv_shortcut"}  # fmt: skip
-            for name, other_name in names.items():
+            for name, other_name in LAYERS.items():
                 if isinstance(getattr(other, other_name), nn.Module):
                     copy(getattr(mine, name), getattr(other, other_name))
     copy(ours.embed[0], theirs.time_embedding.linear_1)

@@ -1,51 +1,50 @@
-"""The recipe that looks for copies: what it stores, on a small scale and in the file that ships."""
+"""The recipes: the search for copies, on a small scale and in the file that ships; training."""
 
 import hashlib
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from conftest import ROOT
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoint, data, evaluate, files
-from tutorial_lib.course import recipes
+from tutorial_lib import checkpoint, data, evaluate, files, recipes
+from tutorial_lib.nets.classifier import Classifier
+from tutorial_lib.nets.unet import UNetConfig
 
 SPACES = ("pixels", "features")
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """60 training and 20 test images, and 15 samples of which some are training images; the tensors
-    that are stored.
+    """60 training and 20 test images, 15 samples of which some are training images, and what is
+    stored of them.
     """
     train, test = data.load("embedded", "train"), data.load("embedded", "test")
     train = data.Images(train.pixels[:60], train.labels[:60], "sixty")
+    few = data.Images(test.pixels[:20], test.labels[:20], "")
     monkeypatch.setattr(recipes, "_full", lambda split: train)
-    monkeypatch.setattr(
-        recipes, "load", lambda source, split: data.Images(test.pixels[:20], test.labels[:20], "")
-    )
+    monkeypatch.setattr(recipes, "load", lambda source, split: few)
     monkeypatch.setattr(recipes, "ASSETS", tmp_path)
     (tmp_path / recipes.WEIGHTS).write_bytes(b"some weights")
     samples = torch.cat([test.pixels[100:108], train.pixels[[5, 50, 20]], test.pixels[108:112]])
     recipes._search(samples, steps=50, first=2, closest=4)
-    return (
-        train.pixels,
-        test.pixels[:20],
-        samples,
-        *checkpoint.load(tmp_path / "nearest.safetensors"),
-    )
+    stored = checkpoint.load(tmp_path / "nearest.safetensors")
+    return train.pixels, few.pixels, samples, *stored
+
+
+def embed(pixels: torch.Tensor, space: str) -> torch.Tensor:
+    """Images (N, 1, 28, 28) as points, (N, D)."""
+    if space == "pixels":
+        return pixels.flatten(1).double()
+    return evaluate.predictions(evaluate.load_classifier(), pixels)[0]
 
 
 def test_distances_of_samples_and_of_test_images(small):
     train, test, samples, tensors, configuration = small
-    model = evaluate.load_classifier()
-    embed = {
-        "pixels": lambda x: x.flatten(1).double(),
-        "features": lambda x: evaluate.predictions(model, x)[0],
-    }
     for name, pixels in (("samples", samples), ("test", test)):
         for space in SPACES:
-            a, b = embed[space](pixels), embed[space](train)
+            a, b = embed(pixels, space), embed(train, space)
             naive = torch.stack([(b - one).square().sum(1).sqrt().min() for one in a])
             assert_close(tensors[f"{name}.{space}"].double(), naive, rtol=1e-5, atol=1e-3)
     assert configuration["what"] == "training images nearest to 15 samples, and to 20 test images"
@@ -53,9 +52,7 @@ def test_distances_of_samples_and_of_test_images(small):
 
 
 def test_the_first_samples_and_the_closest_are_shown(small):
-    """The three copies stand behind the first two samples, and the fourth is the nearest of the
-    rest.
-    """
+    """The three copies stand behind the first two, and the fourth is the nearest of the rest."""
     train, _, samples, tensors, _ = small
     numbers = tensors["shown.numbers"].tolist()
     assert numbers[:2] == [0, 1] and sorted(numbers[2:5]) == [8, 9, 10]
@@ -65,13 +62,12 @@ def test_the_first_samples_and_the_closest_are_shown(small):
     copied = dict(zip(numbers, tensors["shown.pixels.indices"][:, 0].tolist(), strict=True))
     assert [copied[i] for i in (8, 9, 10)] == [5, 50, 20]
     for space in SPACES:
-        assert torch.equal(
-            tensors[f"shown.{space}.images"], train[tensors[f"shown.{space}.indices"]]
+        indices, images, distances = (
+            tensors[f"shown.{space}.{what}"] for what in ("indices", "images", "distances")
         )
-        assert_close(
-            tensors[f"shown.{space}.distances"][:, 0], tensors[f"samples.{space}"][numbers]
-        )
-        assert bool((tensors[f"shown.{space}.distances"].diff(dim=1) >= 0).all())
+        assert torch.equal(images, train[indices])
+        assert_close(distances[:, 0], tensors[f"samples.{space}"][numbers])
+        assert bool((distances.diff(dim=1) >= 0).all())
 
 
 def test_the_recipe_draws_from_the_weights_that_ship(tmp_path, monkeypatch):
@@ -91,7 +87,7 @@ def shipped():
 
 
 def test_what_ships_belongs_to_the_weights_that_ship(shipped):
-    """Weights made anew need a new search: `python -m tutorial_lib.course.recipes nearest`."""
+    """Weights made anew need a new search: `python -m tutorial_lib.recipes nearest`."""
     path = files.ASSETS / "nearest.safetensors"
     assert path.stat().st_size < 100_000
     weights = (ROOT / "tutorial_lib" / "assets" / recipes.WEIGHTS).read_bytes()
@@ -100,21 +96,15 @@ def test_what_ships_belongs_to_the_weights_that_ship(shipped):
 
 
 def test_what_ships_is_true(shipped):
-    """Pixel distances from the stored pictures, feature distances by the classifier, and no
-    neighbour twice.
-    """
-    tensors, model = shipped[0], evaluate.load_classifier()
-    samples = tensors["shown.samples"]
+    """Distances between the stored pictures and their features, and no neighbour twice."""
+    tensors, samples = shipped[0], shipped[0]["shown.samples"]
     assert samples.shape == (10, 1, 28, 28) and samples.dtype == torch.uint8
-    embed = {
-        "pixels": lambda x: x.flatten(1).double(),
-        "features": lambda x: evaluate.predictions(model, x)[0],
-    }
     for space in SPACES:
         images, distances = tensors[f"shown.{space}.images"], tensors[f"shown.{space}.distances"]
         assert images.shape == (10, 3, 1, 28, 28)
         for j in range(3):
-            naive = (embed[space](samples) - embed[space](images[:, j])).square().sum(1).sqrt()
+            apart = embed(samples, space) - embed(images[:, j], space)
+            naive = apart.square().sum(1).sqrt()
             assert_close(distances[:, j].double(), naive, rtol=1e-4, atol=1e-3)
         assert all(len(set(row)) == 3 for row in tensors[f"shown.{space}.indices"].tolist())
         assert tensors[f"samples.{space}"].shape == tensors[f"test.{space}"].shape == (2000,)
@@ -128,31 +118,87 @@ def test_samples_are_no_nearer_to_the_training_images_than_test_images_are(shipp
 
 
 def test_neighbours_in_the_full_set(shipped):
-    """Where the full set is at hand, the indices lead to the stored pictures, and none of 60,000 is
-    nearer.
-    """
+    """Where it is at hand: indices lead to the stored pictures, and none of 60,000 is nearer."""
     train = data.load("auto", "train")
     if len(train) < 60_000:
         pytest.skip(f"needs the full Fashion-MNIST, here is only {train.source}")
     tensors = shipped[0]
     for space in SPACES:
-        assert torch.equal(
-            train.pixels[tensors[f"shown.{space}.indices"]], tensors[f"shown.{space}.images"]
-        )
+        found = train.pixels[tensors[f"shown.{space}.indices"]]
+        assert torch.equal(found, tensors[f"shown.{space}.images"])
     indices, distances = evaluate.nearest(tensors["shown.samples"], train.pixels, 3)
     assert torch.equal(indices, tensors["shown.pixels.indices"])
     assert_close(distances.float(), tensors["shown.pixels.distances"])
 
 
+@pytest.fixture
+def short(tmp_path, monkeypatch):
+    """The recipes with a narrow network, 4 steps instead of 25,000, 20 images, an empty folder."""
+    images = data.load("embedded", "test")
+    few = data.Images(images.pixels[:20], images.labels[:20], "twenty")
+    config = replace(recipes.SHIPPED, steps=4, batch=4, warmup=1, save_every=2, report_every=1)
+    (tmp_path / "notebooks" / "figures").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "SHIPPED": config,
+        "ASSETS": tmp_path,
+        "MILESTONES": (2, 4),
+        "REPLAYED": (1, 3),
+        "UNetConfig": lambda: UNetConfig(widths=(8, 8), heads=1),
+        "_full": lambda split: few,
+        "load": lambda source, split: few,
+    }.items():
+        monkeypatch.setattr(recipes, name, value)
+    monkeypatch.setattr(evaluate, "bootstrap_interval", lambda *_: (0.0, 1.0))  # takes ten seconds
+    return config
+
+
+def test_the_recipe_of_the_shipped_weights(short, tmp_path):
+    """Train, judge, store, search: what comes out is what `sample` and notebook 05 load."""
+    run = tmp_path / "run"
+    recipes.unet(run, count=12, steps=2)
+    tensors, configuration = checkpoint.load(tmp_path / recipes.WEIGHTS)
+    assert configuration["train"] == asdict(short) and configuration["step"] == 4
+    assert configuration["data"] == "twenty" and "recipe" in configuration
+    assert {name.split(".")[0] for name in tensors} == {"ema"}
+    assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
+    metrics = configuration["metrics"]
+    assert metrics["count"] == 12 and metrics["sampler"] == "dpm++, 2 steps, seed 0"
+    assert metrics["bits_per_dimension"]["count"] == 20
+    assert {path.name for path in run.iterdir()} == {
+        "checkpoint.safetensors",
+        "step_000002.npy",
+        "step_000004.npy",
+    }
+    assert (tmp_path / "notebooks" / "figures" / "training_milestones.png").stat().st_size > 1000
+    _, about = checkpoint.load(tmp_path / "nearest.safetensors")
+    weights = (tmp_path / recipes.WEIGHTS).read_bytes()
+    assert about["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    before = (run / "checkpoint.safetensors").read_bytes()
+    recipes._train_unet(run)  # finished already: resumes, and finds nothing left to do
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_the_recipe_of_the_recorded_run(short, tmp_path):
+    recipes.replay(count=2)
+    tensors, about = checkpoint.load(tmp_path / "replay.safetensors")
+    assert about["train"]["steps"] == 3 and about["train"]["report_every"] == 1
+    assert tensors["steps"].tolist() == [1, 3] and tensors["losses"].shape == (3,)
+    assert tensors["by_t"].shape == (2, 2, 10)  # moments, present and averaged weights, tenths of t
+    assert tensors["samples"].shape == (2, 2, 2, 1, 28, 28)
+    assert tensors["samples"].dtype == torch.uint8
+    # untrained, v costs as much as predicting zeros: the mean of v squared, about 1 where t is high
+    assert bool((tensors["by_t"] > 0).all()) and 0.5 < float(tensors["by_t"][0, 0, -1]) < 1.5
+
+
 def test_training_a_classifier(generator):
     """Two classes that differ in brightness are learned in a few dozen steps."""
     labels = torch.arange(1280) % 2
-    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator) + 150 * labels.view(
-        -1, 1, 1, 1
-    )
+    pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator)
+    pixels = pixels + 150 * labels.view(-1, 1, 1, 1)
     images = data.Images(pixels.to(torch.uint8), labels, "")
     torch.manual_seed(0)
-    model = evaluate.Classifier()
+    model = Classifier()
     losses = list(recipes.train_classifier(model, images, epochs=1))
     assert len(losses) == 10 and not model.training
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])

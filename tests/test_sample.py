@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from conftest import best
 from diffusers import DDPMScheduler
 from torch.testing import assert_close
 
 from tutorial_lib import sample
+from tutorial_lib.denoise import denoiser
 from tutorial_lib.diffusion import q_posterior
 from tutorial_lib.sample import ddpm, final
 from tutorial_lib.schedule import even_tau, from_betas, linear, same_t
@@ -16,20 +18,13 @@ from tutorial_lib.schedule import even_tau, from_betas, linear, same_t
 MEAN, STD = 0.5, 0.3  # of the data in most tests
 
 
-def best(schedule, target: str, mean: float = MEAN, std: float = STD):
-    """The network that knows: for data N(mean, std^2) E[x_0 | x_t] is linear in x_t, and so is
-    every other target.
-    """
+def knowing(schedule, target: str = "eps", clip: bool = False, mean=MEAN, std=STD):
+    """The best denoiser of data N(mean, std^2), by a network that predicts `target`."""
+    return denoiser(best(schedule, target, mean, std), schedule, target=target, clip=clip)
 
-    def network(x_t, t):
-        ab = schedule.alpha_bar[t].to(x_t).view(-1, *[1] * (x_t.ndim - 1))
-        x_0 = mean + ab.sqrt() * std**2 / (ab * std**2 + 1 - ab) * (x_t - ab.sqrt() * mean)
-        eps = (x_t - ab.sqrt() * x_0) / (1 - ab).sqrt()
-        if target == "mu":
-            return q_posterior(schedule, x_0, x_t, t)[0]
-        return {"x_0": x_0, "eps": eps, "v": ab.sqrt() * eps - (1 - ab).sqrt() * x_0}[target]
 
-    return network
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def law_of_the_sampler(schedule, S: int, variance: str) -> tuple[float, float]:
@@ -64,7 +59,7 @@ def long():
 def test_samples_follow_the_law_that_recursion_gives(long, generator, variance, S):
     n = 40_000
     x_T = torch.randn(n, 1, dtype=torch.float64, generator=generator)
-    x = final(ddpm(best(long, "eps"), long, x_T, generator, "eps", S, variance, clip=False))
+    x = final(ddpm(knowing(long), long, x_T, generator=generator, steps=S, variance=variance))
     mean, std = law_of_the_sampler(long, S, variance)
     assert_close(float(x.mean()), mean, rtol=0, atol=4 * std / math.sqrt(n))
     assert_close(float(x.std()), std, rtol=4 / math.sqrt(2 * n), atol=0)
@@ -81,46 +76,31 @@ def test_all_states_together_have_the_law_of_the_product_of_the_kernels(generato
     steps_back = []  # x_{t-1} = a x_t + b + sigma z, by Eq. 11
     for beta, now, before in zip(betas, bars[1:], bars, strict=False):
         share = beta / (now * STD**2 + 1 - now)
+        a, b = (1 - share) / math.sqrt(1 - beta), share * math.sqrt(now / (1 - beta)) * MEAN
         sigma2 = beta if variance == "beta" else beta * (1 - before) / (1 - now)
-        steps_back.append(
-            ((1 - share) / math.sqrt(1 - beta), share * math.sqrt(now / (1 - beta)) * MEAN, sigma2)
-        )
-    precision, tilt = (
-        torch.zeros(6, 6, dtype=torch.float64),
-        torch.zeros(6, dtype=torch.float64),
-    )  # of x_1, ..., x_6
+        steps_back.append((a, b, sigma2))
+    precision = torch.zeros(6, 6, dtype=torch.float64)  # of x_1, ..., x_6
+    tilt = torch.zeros(6, dtype=torch.float64)
     precision[5, 5] = 1.0  # p(x_T)
     for i, (a, b, sigma2) in enumerate(steps_back[1:]):
         residual = torch.zeros(6, dtype=torch.float64)
         residual[i], residual[i + 1] = 1.0, -a
         precision += residual.outer(residual) / sigma2
         tilt += residual * b / sigma2
-    to_all = torch.cat(
-        [
-            torch.eye(6, dtype=torch.float64)[:1] * steps_back[0][0],
-            torch.eye(6, dtype=torch.float64),
-        ]
-    )
-    covariance = to_all @ precision.inverse() @ to_all.T  # (7, 7); the last step adds no noise
+    identity = torch.eye(6, dtype=torch.float64)
+    to_all = torch.cat([identity[:1] * steps_back[0][0], identity])  # the last step adds no noise
+    covariance = to_all @ precision.inverse() @ to_all.T  # (7, 7)
     mean = to_all @ precision.inverse() @ tilt + torch.tensor([steps_back[0][1], *[0.0] * 6])
 
     schedule = from_betas(betas)
     x_T = torch.randn(n, 1, dtype=torch.float64, generator=generator)
-    frames = list(
-        ddpm(best(schedule, "eps"), schedule, x_T, generator, "eps", variance=variance, clip=False)
-    )
-    x = torch.cat([frame.x for frame in reversed(frames)], dim=1)  # (n, 7)
+    frames = ddpm(knowing(schedule), schedule, x_T, generator=generator, variance=variance)
+    x = torch.cat([frame.x for frame in reversed(list(frames))], dim=1)  # (n, 7)
     spread = covariance.diagonal()
-    errors = ((spread.outer(spread) + covariance**2) / n).sqrt()
-    assert_close(
-        (x.mean(0) - mean) / (spread / n).sqrt(),
-        torch.zeros(7, dtype=torch.float64),
-        rtol=0,
-        atol=4.5,
-    )
-    assert_close(
-        (x.T.cov() - covariance) / errors, torch.zeros(7, 7, dtype=torch.float64), rtol=0, atol=4.5
-    )
+    z_mean = (x.mean(0) - mean) / (spread / n).sqrt()
+    z_covariance = (x.T.cov() - covariance) / ((spread.outer(spread) + covariance**2) / n).sqrt()
+    for z in (z_mean, z_covariance):
+        assert_close(z, torch.zeros_like(z), rtol=0, atol=4.5)
 
 
 @pytest.mark.equation("Algorithm 2")
@@ -129,9 +109,8 @@ def test_a_thousand_steps_recover_mean_and_variance_of_the_data(generator, varia
     schedule, n = linear(1000), 10_000
     assert_close(law_of_the_sampler(schedule, 1000, variance), (MEAN, expected), rtol=0, atol=1e-3)
     x_T = torch.randn(n, 1, generator=generator)
-    x = final(
-        ddpm(best(schedule, "v"), schedule, x_T, generator, "v", variance=variance, clip=False)
-    )
+    denoise = knowing(schedule, "v")
+    x = final(ddpm(denoise, schedule, x_T, generator=generator, variance=variance))
     assert_close(float(x.mean()), MEAN, rtol=0, atol=4 * STD / math.sqrt(n) + 1e-3)
     assert_close(float(x.std()), expected, rtol=0, atol=4 * STD / math.sqrt(2 * n) + 1e-3)
 
@@ -139,49 +118,40 @@ def test_a_thousand_steps_recover_mean_and_variance_of_the_data(generator, varia
 @pytest.mark.parametrize("S", [None, 13])
 @pytest.mark.parametrize("clip", [True, False])
 def test_networks_of_every_target_draw_the_same_samples(schedule, clip, S):
-    x_T = torch.randn(5, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x_T = torch.randn(5, 1, 4, 4, dtype=torch.float64, generator=seeded(1))
 
     def drawn(target):
-        generator = torch.Generator().manual_seed(2)
-        return final(
-            ddpm(best(schedule, target, 0.9), schedule, x_T, generator, target, S, clip=clip)
-        )
+        denoise = knowing(schedule, target, clip, mean=0.9)
+        return final(ddpm(denoise, schedule, x_T, generator=seeded(2), steps=S))
 
     for target in ("x_0", "v", "mu"):
         assert_close(drawn(target), drawn("eps"), rtol=0, atol=1e-6)
 
 
 def test_clipping_clamps_the_estimate_and_nothing_else(schedule, generator):
+    x_T = torch.randn(2, 1, 2, 2, generator=generator)
+
+    def walk(network, clip):
+        denoise = denoiser(network, schedule, target="x_0", clip=clip)
+        return list(ddpm(denoise, schedule, x_T, generator=seeded(0)))
+
     def wild(x, t):
         return 3 * torch.ones_like(x)
 
-    x_T = torch.randn(2, 1, 2, 2, generator=generator)
-    clipped = list(ddpm(wild, schedule, x_T, torch.Generator().manual_seed(0), "x_0"))
-    free = list(ddpm(wild, schedule, x_T, torch.Generator().manual_seed(0), "x_0", clip=False))
+    clipped, free = walk(wild, True), walk(wild, False)
     assert all(bool((frame.x_0_hat == 1).all()) for frame in clipped[1:])
     assert all(bool((frame.x_0_hat == 3).all()) for frame in free[1:])
-    assert (
-        max(float(frame.x.abs().max()) for frame in clipped[1:]) > 1
-    )  # the state itself is not clamped
-    inside = [list(ddpm(best(schedule, "x_0", 0, 0.01), schedule, x_T, torch.Generator().manual_seed(0), "x_0", clip=c))
-              for c in (True, False)]  # fmt: skip
-    assert_close(
-        inside[0][-1].x, inside[1][-1].x, rtol=0, atol=0
-    )  # nothing to clamp, nothing changes
+    # the state itself is not clamped
+    assert max(float(frame.x.abs().max()) for frame in clipped[1:]) > 1
+    inside = best(schedule, "x_0", 0, 0.01)  # nothing to clamp, nothing changes
+    assert_close(walk(inside, True)[-1].x, walk(inside, False)[-1].x, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
 @pytest.mark.parametrize("S", [None, 9])
 def test_the_last_step_adds_no_noise(schedule, generator, variance, S):
-    *_, frame = ddpm(
-        best(schedule, "v"),
-        schedule,
-        torch.randn(3, 1, 2, 2, generator=generator),
-        generator,
-        "v",
-        S,
-        variance,
-    )
+    x_T, denoise = torch.randn(3, 1, 2, 2, generator=generator), knowing(schedule, "v", clip=True)
+    *_, frame = ddpm(denoise, schedule, x_T, generator=generator, steps=S, variance=variance)
     assert_close(frame.x, frame.x_0_hat, rtol=0, atol=1e-6)
 
 
@@ -190,29 +160,20 @@ def test_the_last_step_adds_no_noise(schedule, generator, variance, S):
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
 def test_every_step_is_posterior_mean_plus_matched_noise(schedule, generator, variance):
     x_T = torch.randn(4, 1, 3, 3, dtype=torch.float64, generator=generator)
-    frames = list(
-        ddpm(
-            best(schedule, "eps"),
-            schedule,
-            x_T,
-            torch.Generator().manual_seed(5),
-            "eps",
-            variance=variance,
-        )
-    )
-    noise = torch.Generator().manual_seed(5)
+    denoise = knowing(schedule, clip=True)
+    frames = list(ddpm(denoise, schedule, x_T, generator=seeded(5), variance=variance))
+    noise = seeded(5)
     sigma2 = schedule.beta if variance == "beta" else schedule.beta_tilde
     for before, after in pairwise(frames):
         mean, _ = q_posterior(schedule, after.x_0_hat, before.x, same_t(before.t, 4))
         if before.t > 1:
-            mean = mean + sigma2[before.t].sqrt() * torch.randn(
-                mean.shape, dtype=mean.dtype, generator=noise
-            )
+            z = torch.randn(mean.shape, dtype=mean.dtype, generator=noise)
+            mean = mean + sigma2[before.t].sqrt() * z
         assert_close(after.x, mean)
 
 
 @pytest.mark.parametrize("S", [None, 1, 2, 7, 100])
-def test_frames_and_the_steps_that_the_network_sees(schedule, generator, S):
+def test_frames_and_the_steps_that_the_denoiser_sees(schedule, generator, S):
     asked = []
 
     def watched(x, t):
@@ -221,7 +182,7 @@ def test_frames_and_the_steps_that_the_network_sees(schedule, generator, S):
         return torch.zeros_like(x)
 
     x_T = torch.randn(2, 1, 2, 2, generator=generator)
-    frames = list(ddpm(watched, schedule, x_T, generator, "x_0", S))
+    frames = list(ddpm(watched, schedule, x_T, generator=generator, steps=S))
     tau = even_tau(100, S or 100).tolist()
     assert [frame.t for frame in frames] == tau[::-1]
     assert asked == tau[:0:-1]
@@ -231,19 +192,15 @@ def test_frames_and_the_steps_that_the_network_sees(schedule, generator, S):
 
 def test_a_chain_may_begin_half_way(schedule, generator):
     """With the first 40 steps of the schedule it goes on from x_40 as the whole chain did."""
-    network = best(schedule, "v")
-    frames = ddpm(
-        network,
-        schedule,
-        torch.randn(3, 1, 2, 2, dtype=torch.float64, generator=generator),
-        generator,
-        "v",
-    )
+    denoise = knowing(schedule, "v", clip=True)
+    x_T = torch.randn(3, 1, 2, 2, dtype=torch.float64, generator=generator)
+    frames = ddpm(denoise, schedule, x_T, generator=generator)
     half_way = next(frame for frame in frames if frame.t == 40)
     state = generator.get_state()
     rest = list(frames)
     generator.set_state(state)
-    first, *again = ddpm(network, schedule.strided(torch.arange(41)), half_way.x, generator, "v")
+    short = schedule.strided(torch.arange(41))
+    first, *again = ddpm(denoise, short, half_way.x, generator=generator)
     assert first.t == 40 and torch.equal(first.x, half_way.x)
     for one, other in zip(again, rest, strict=True):
         assert one.t == other.t
@@ -253,17 +210,10 @@ def test_a_chain_may_begin_half_way(schedule, generator):
 
 def test_one_seed_one_result_to_the_last_bit(schedule):
     def drawn(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return final(
-            ddpm(
-                best(schedule, "eps"),
-                schedule,
-                sample.start(3, (1, 4, 4), generator),
-                generator,
-                "eps",
-                20,
-            )
-        )
+        generator = seeded(seed)
+        x_T = sample.start(3, (1, 4, 4), generator=generator)
+        denoise = knowing(schedule, clip=True)
+        return final(ddpm(denoise, schedule, x_T, generator=generator, steps=20))
 
     torch.manual_seed(1)
     once = drawn(0)
@@ -272,44 +222,28 @@ def test_one_seed_one_result_to_the_last_bit(schedule):
     assert not torch.equal(once, drawn(1))
 
 
-def test_samples_carry_no_gradient(schedule, generator):
-    weight = torch.ones((), requires_grad=True)
-    x = final(
-        ddpm(
-            lambda x, t: weight * x,
-            schedule,
-            sample.start(1, (1, 2, 2), generator),
-            generator,
-            steps=3,
-        )
-    )
-    assert not x.requires_grad
-
-
-def test_start(generator):
-    x = sample.start(500, (3, 8, 8), generator)
-    assert x.shape == (500, 3, 8, 8)
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2,), ()])
+def test_start(generator, shape):
+    x = sample.start(50_000 if len(shape) < 3 else 500, shape, generator=generator)
+    assert x.shape[1:] == shape
     assert_close(float(x.std()), 1.0, rtol=4 / math.sqrt(2 * x.numel()), atol=0)
     for count in (0, -4):
         with pytest.raises(ValueError, match="count must be at least 1"):
-            sample.start(count, (1, 8, 8), generator)
+            sample.start(count, shape, generator=generator)
 
 
 @pytest.mark.parametrize("S", [0, -1, 101])
 def test_illegal_numbers_of_steps(schedule, generator, S):
     with pytest.raises(ValueError, match=r"must lie in 1\.\.100"):
-        final(ddpm(best(schedule, "eps"), schedule, torch.zeros(1, 1), generator, steps=S))
+        final(ddpm(knowing(schedule), schedule, torch.zeros(1, 1), generator=generator, steps=S))
 
 
-def test_unknown_variance_and_target(schedule, generator):
-    with pytest.raises(
-        ValueError, match=r"unknown variance 'learned'; choose one of beta, beta_tilde"
-    ):
-        final(
-            ddpm(best(schedule, "eps"), schedule, torch.zeros(1, 1), generator, variance="learned")
-        )
-    with pytest.raises(ValueError, match=r"unknown target 'score'; choose one of eps"):
-        final(ddpm(best(schedule, "eps"), schedule, torch.zeros(1, 1), generator, target="score"))
+def test_unknown_variance(schedule, generator):
+    walk = ddpm(
+        knowing(schedule), schedule, torch.zeros(1, 1), generator=generator, variance="learned"
+    )
+    with pytest.raises(ValueError, match=r"unknown variance 'learned'; choose one of beta, beta_t"):
+        next(walk)
 
 
 @pytest.mark.equation("Algorithm 2")
@@ -323,13 +257,17 @@ def test_unknown_variance_and_target(schedule, generator):
 def test_each_step_agrees_with_diffusers(generator, ours, theirs, clip, target, name, their_t):
     schedule = linear(30, rescaled=True)
     reference = DDPMScheduler(
-        num_train_timesteps=30, trained_betas=schedule.beta[1:].float().numpy(), variance_type=theirs, clip_sample=clip,
+        num_train_timesteps=30,
+        trained_betas=schedule.beta[1:].float().numpy(),
+        variance_type=theirs,
+        clip_sample=clip,
         prediction_type=name,
-    )  # fmt: skip
+    )
     network = best(schedule, target, 0.9, 0.5)
-    frames = list(ddpm(network, schedule, torch.randn(4, 1, 4, 4, generator=generator),
-                       torch.Generator().manual_seed(6), target, variance=ours, clip=clip))  # fmt: skip
-    noise = torch.Generator().manual_seed(6)
+    denoise = denoiser(network, schedule, target=target, clip=clip)
+    x_T = torch.randn(4, 1, 4, 4, generator=generator)
+    frames = list(ddpm(denoise, schedule, x_T, generator=seeded(6), variance=ours))
+    noise = seeded(6)
     for before, after in pairwise(frames):
         output = network(before.x, same_t(before.t, 4))
         stepped = reference.step(output, their_t(before.t), before.x, generator=noise)
@@ -337,7 +275,7 @@ def test_each_step_agrees_with_diffusers(generator, ours, theirs, clip, target, 
         assert_close(after.x_0_hat, stepped.pred_original_sample, rtol=1e-4, atol=1e-3)
 
 
-def test_subtracting_the_predicted_noise_is_not_a_sampler(generator):
+def test_subtracting_the_predicted_noise_is_not_a_sampler():
     """z - w, once a step, collapses: the errata's counter-example, in exact recursion."""
     schedule = linear(1000)
     mean, std = 0.0, 1.0

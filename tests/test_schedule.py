@@ -24,18 +24,28 @@ def quietly(make, *arguments, **options):
         return make(*arguments, **options)
 
 
+LEFT = {  # (schedule, T): alpha_bar_T, and half a unit of its last digit
+    ("linear", 200): (0.13218, 5e-6),
+    ("quadratic", 200): (0.2355, 5e-5),
+    ("sigmoid", 200): (0.1317, 5e-5),
+    ("geometric", 200): (0.467, 5e-4),
+    ("linear", 300): (0.04806, 5e-6),
+    ("quadratic", 300): (0.11447, 5e-6),
+    ("sigmoid", 300): (0.04782, 5e-6),
+    ("geometric", 300): (0.3202, 5e-5),
+    ("cosine", 300): (2.7e-8, 5e-10),
+    ("linear", 1000): (4.036e-5, 5e-9),
+    ("quadratic", 1000): (7.33e-4, 5e-7),
+    ("sigmoid", 1000): (3.97e-5, 5e-8),
+    ("geometric", 1000): (0.02279, 5e-6),
+    ("cosine", 1000): (2.4e-9, 5e-11),
+}
+
+
 @quiet
-@pytest.mark.parametrize(
-    ("name", "T", "expected", "half_a_digit"),
-    [
-        ("linear", 200, 0.13218, 5e-6), ("quadratic", 200, 0.2355, 5e-5), ("sigmoid", 200, 0.1317, 5e-5),
-        ("geometric", 200, 0.467, 5e-4), ("linear", 300, 0.04806, 5e-6), ("quadratic", 300, 0.11447, 5e-6),
-        ("sigmoid", 300, 0.04782, 5e-6), ("geometric", 300, 0.3202, 5e-5), ("cosine", 300, 2.7e-8, 5e-10),
-        ("linear", 1000, 4.036e-5, 5e-9), ("quadratic", 1000, 7.33e-4, 5e-7), ("sigmoid", 1000, 3.97e-5, 5e-8),
-        ("geometric", 1000, 0.02279, 5e-6), ("cosine", 1000, 2.4e-9, 5e-11),
-    ],
-)  # fmt: skip
-def test_share_of_the_data_that_is_left_at_the_end(name, T, expected, half_a_digit):
+@pytest.mark.parametrize(("name", "T"), LEFT)
+def test_share_of_the_data_that_is_left_at_the_end(name, T):
+    expected, half_a_digit = LEFT[name, T]
     assert_close(float(named(name, T).alpha_bar[-1]), expected, rtol=0, atol=half_a_digit)
 
 
@@ -43,18 +53,13 @@ def test_share_of_the_data_that_is_left_at_the_end(name, T, expected, half_a_dig
     ("T", "expected", "half_a_digit"), [(300, 2.7e-9, 5e-11), (1000, 2.4e-10, 5e-12)]
 )
 def test_cosine_with_a_later_clip(T, expected, half_a_digit):
-    assert_close(
-        float(schedules.cosine(T, beta_max=0.9999).alpha_bar[-1]),
-        expected,
-        rtol=0,
-        atol=half_a_digit,
-    )
+    left = float(schedules.cosine(T, beta_max=0.9999).alpha_bar[-1])
+    assert_close(left, expected, rtol=0, atol=half_a_digit)
 
 
 def test_rescaled_linear():
-    assert_close(
-        float(schedules.linear(300, rescaled=True).alpha_bar[-1]), 3.4e-5, rtol=0, atol=5e-7
-    )
+    left = float(schedules.linear(300, rescaled=True).alpha_bar[-1])
+    assert_close(left, 3.4e-5, rtol=0, atol=5e-7)
     assert_close(schedules.linear(1000, rescaled=True).beta, schedules.linear(1000).beta)
 
 
@@ -69,6 +74,7 @@ def test_rescaling_to_21_steps_works():
     assert_close(float(schedules.linear(21, rescaled=True).beta[-1]), 0.02 * 1000 / 21)
 
 
+@pytest.mark.equation("Nichol 17")
 @quiet
 @pytest.mark.parametrize("T", [1, 2, 17])
 def test_each_schedule_against_a_naive_loop(T):
@@ -90,11 +96,11 @@ def test_each_schedule_against_a_naive_loop(T):
     expected["cosine"] = [min(1 - f(t) / f(t - 1), 0.999) for t in range(1, T + 1)]
     assert expected.keys() == schedules.NAMED.keys()
     for name, betas in expected.items():
-        assert_close(
-            named(name, T).beta[1:], torch.tensor(betas, dtype=torch.float64), rtol=1e-9, atol=1e-12
-        )
+        wanted = torch.tensor(betas, dtype=torch.float64)
+        assert_close(named(name, T).beta[1:], wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.equation("Nichol 17")
 def test_cosine_clips_thirteen_betas_of_a_thousand_from_above_only():
     t = torch.arange(1001, dtype=torch.float64)
     f = torch.cos((t / 1000 + 0.008) / 1.008 * torch.pi / 2) ** 2
@@ -107,18 +113,17 @@ def test_cosine_clips_thirteen_betas_of_a_thousand_from_above_only():
     assert_close(beta[~changed], unclipped[~changed])
 
 
+def tables(schedule: NoiseSchedule) -> tuple[torch.Tensor, ...]:
+    """beta, alpha, alpha_bar, beta_tilde and snr."""
+    return schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde, schedule.snr
+
+
 @quiet
 @pytest.mark.parametrize("name", schedules.NAMED)
 def test_tables_are_float64_and_one_longer_than_T(name):
     schedule = named(name, 30)
     assert schedule.T == 30
-    for table in (
-        schedule.beta,
-        schedule.alpha,
-        schedule.alpha_bar,
-        schedule.beta_tilde,
-        schedule.snr,
-    ):
+    for table in (*tables(schedule), *schedule.mu_tilde_weights):
         assert table.dtype == torch.float64 and table.shape == (31,)
     assert schedule.beta[0] == 0 and schedule.alpha_bar[0] == 1 and schedule.snr[0] == torch.inf
 
@@ -132,18 +137,12 @@ def test_tables_against_a_naive_loop(betas):
     for t, beta in enumerate(betas, 1):
         now = before * (1 - beta)
         tilde = (1 - before) / (1 - now) * beta
-        got = [
-            table[t]
-            for table in (
-                schedule.beta,
-                schedule.alpha,
-                schedule.alpha_bar,
-                schedule.beta_tilde,
-                schedule.snr,
-            )
-        ]
-        expected = torch.tensor([beta, 1 - beta, now, tilde, now / (1 - now)], dtype=torch.float64)
-        assert_close(torch.stack(got), expected, rtol=1e-7, atol=1e-12)
+        of_x_0 = math.sqrt(before) * beta / (1 - now)
+        of_x_t = math.sqrt(1 - beta) * (1 - before) / (1 - now)
+        got = [table[t] for table in (*tables(schedule), *schedule.mu_tilde_weights)]
+        expected = [beta, 1 - beta, now, tilde, now / (1 - now), of_x_0, of_x_t]
+        wanted = torch.tensor(expected, dtype=torch.float64)
+        assert_close(torch.stack(got), wanted, rtol=1e-7, atol=1e-12)
         before = now
 
 
@@ -162,6 +161,19 @@ def test_strided_schedule_telescopes(betas, data):
     visited = schedule.strided(tau)
     assert len(tau) - 1 == visited.T
     assert_close(visited.alpha_bar, schedule.alpha_bar[tau], rtol=1e-9, atol=0)
+
+
+def test_reverse_variance(schedule):
+    assert torch.equal(schedule.reverse_variance("beta"), schedule.beta)
+    assert torch.equal(schedule.reverse_variance("beta_tilde"), schedule.beta_tilde)
+    assert torch.equal(schedule.reverse_variance(), schedule.beta)
+    with pytest.raises(ValueError, match=r"unknown variance 'gamma'; choose one of beta, beta_t"):
+        schedule.reverse_variance("gamma")
+
+
+def test_striding_by_a_list_is_striding_by_a_tensor(schedule):
+    tau = [0, 3, 50, 100]
+    assert_close(schedule.strided(tau).beta, schedule.strided(torch.tensor(tau)).beta)
 
 
 def test_striding_by_one_changes_nothing(schedule):
@@ -278,7 +290,8 @@ def test_signal_and_noise_are_sine_and_cosine_of_one_angle(schedule):
     assert_close(signal**2 / noise**2, schedule.snr[1:])
 
 
-def test_steps():
+def test_the_same_step_for_a_whole_batch():
+    assert same_t(4).shape == (1,) and same_t(4).dtype == torch.int64
     assert_close(same_t(7, 3), torch.tensor([7, 7, 7]))
 
 
@@ -286,19 +299,18 @@ def test_steps():
     ("ours", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")]
 )
 def test_tables_agree_with_diffusers(ours, theirs, their_t):
+    """Theirs are float32."""
     schedule = named(ours, 1000)
     reference = DDPMScheduler(
         num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs
     )
     t = torch.arange(1, 1001)
-    assert_close(
-        schedule.beta[t].float(), reference.betas[their_t(t)], rtol=2e-4, atol=1e-7
-    )  # theirs are float32
-    theirs_bar = getattr(reference, "alphas_cumprod")[their_t(t)]  # noqa: B009 (a name that this project does not use)
-    assert_close(schedule.alpha_bar[t].float(), theirs_bar, rtol=2e-3, atol=1e-7)
+    assert_close(schedule.beta[t].float(), reference.betas[their_t(t)], rtol=2e-4, atol=1e-7)
+    their_bars = getattr(reference, "alphas_cumprod")  # noqa: B009 (a name that we do not use)
+    assert_close(schedule.alpha_bar[t].float(), their_bars[their_t(t)], rtol=2e-3, atol=1e-7)
 
 
-@pytest.mark.filterwarnings("ignore:alpha_bar_T")
+@quiet
 def test_zero_terminal_changes_the_last_step_only():
     before = schedules.linear(50)
     after = schedules.zero_terminal(before)

@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from tutorial_lib.course.exercises import check  # noqa: F401 - fills EXERCISES
-from tutorial_lib.course.exercises.checks import EXERCISES
+from tutorial_lib.course.exercises import every_exercise
 
+EXERCISES = every_exercise()
 GUIDE = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
@@ -47,13 +47,8 @@ def test_every_exercise_it_names_exists_and_every_one_is_set_somewhere():
 
 @pytest.mark.parametrize("path", execute.notebooks(part=1), ids=lambda path: path.stem)
 def test_each_notebook_has_aims_time_questions_exercises_and_misconceptions(path):
-    title = (
-        nbformat.read(path, as_version=4)
-        .cells[0]
-        .source.splitlines()[0]
-        .removeprefix("# ")
-        .replace(" ·", "")
-    )
+    head = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
+    title = head.removeprefix("# ").replace(" ·", "")
     part = GUIDE[GUIDE.index(f"\n### {title}\n") :]
     part = part[: part.index("\n##", 5)]
     for item in (
@@ -78,8 +73,6 @@ def test_its_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", GUIDE):
         file, _, anchor = target.partition("#")
         text = (ROOT / "docs" / file).read_text(encoding="utf-8") if file else GUIDE
-        anchors = {
-            re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-")
-            for head in re.findall(r"^#+ (.*)$", text, re.M)
-        }
+        heads = re.findall(r"^#+ (.*)$", text, re.M)
+        anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
         assert not anchor or anchor in anchors, target

@@ -21,18 +21,16 @@ FLAT = toys.Mixture(
 def test_density_against_torch(mixture):
     components = Independent(Normal(mixture.means, mixture.variance**0.5), 1)
     reference = MixtureSameFamily(Categorical(mixture.weights), components)
-    x = torch.randn(
-        50, mixture.means.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    shape, generator = (50, mixture.means.shape[1]), torch.Generator().manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, generator=generator)
     assert_close(mixture.log_density(x), reference.log_prob(x))
 
 
 def test_samples_have_the_moments_of_the_mixture():
     x = FLAT.sample(40_000, torch.Generator().manual_seed(0))
     mean = FLAT.weights @ FLAT.means
-    cov = (FLAT.means - mean).T @ torch.diag(FLAT.weights) @ (FLAT.means - mean) + 0.25 * torch.eye(
-        2
-    ).double()
+    apart = FLAT.means - mean
+    cov = apart.T @ torch.diag(FLAT.weights) @ apart + 0.25 * torch.eye(2).double()
     assert_close(x.mean(0), mean, rtol=0, atol=4 * float(cov.diag().max() / 40_000) ** 0.5)
     assert_close(x.T.cov(), cov, rtol=0, atol=0.05)
 
@@ -41,35 +39,26 @@ def test_samples_have_the_moments_of_the_mixture():
 def test_the_perfect_network_is_bayes_on_a_grid(alpha_bar):
     grid = torch.linspace(-4, 4, 8001, dtype=torch.float64)
     prior = TWO.log_density(grid[:, None]).exp()
+    noised = Normal(math.sqrt(alpha_bar) * grid, math.sqrt(1 - alpha_bar))
     for x_t in (-1.5, 0.1, 0.9):
-        likelihood = (
-            Normal(math.sqrt(alpha_bar) * grid, math.sqrt(1 - alpha_bar))
-            .log_prob(torch.tensor(x_t))
-            .exp()
-        )
+        likelihood = noised.log_prob(torch.tensor(x_t)).exp()
         expected = (grid * prior * likelihood).sum() / (prior * likelihood).sum()
-        assert_close(
-            TWO.x_0_hat(torch.tensor([[x_t]]).double(), alpha_bar)[0, 0],
-            expected,
-            rtol=1e-6,
-            atol=1e-8,
-        )
+        got = TWO.x_0_hat(torch.tensor([[x_t]]).double(), alpha_bar)[0, 0]
+        assert_close(got, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_the_perfect_network_in_the_plane_beats_every_other_guess():
     """E[x_0 | x_t] minimises the squared error: by simulation, it beats its own neighbours."""
     generator = torch.Generator().manual_seed(1)
     x_0 = FLAT.sample(50_000, generator)
-    x_t = math.sqrt(0.6) * x_0 + math.sqrt(0.4) * torch.randn(
-        x_0.shape, generator=generator, dtype=x_0.dtype
-    )
+    eps = torch.randn(x_0.shape, generator=generator, dtype=x_0.dtype)
+    x_t = math.sqrt(0.6) * x_0 + math.sqrt(0.4) * eps
     guess = FLAT.x_0_hat(x_t, 0.6)
     error = (guess - x_0).square().mean()
     for other in (1.02 * guess, guess + 0.03, guess + 0.02 * x_t):
         assert error < (other - x_0).square().mean()
-    assert_close(
-        ((guess - x_0) * x_t).mean(), torch.tensor(0.0).double(), rtol=0, atol=0.02
-    )  # orthogonality
+    product = ((guess - x_0) * x_t).mean()
+    assert_close(product, torch.tensor(0.0).double(), rtol=0, atol=0.02)  # orthogonality
 
 
 def test_swiss_roll_is_a_spiral_of_unit_size():

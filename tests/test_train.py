@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from dataclasses import asdict, replace
+from itertools import product
 
 import pytest
 import torch
@@ -18,14 +19,15 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, train
+from tutorial_lib.config import EARLIER, OPTIMIZERS, T_SAMPLING, DiffusionConfig, TrainConfig
 from tutorial_lib.data import Images, to_model
-from tutorial_lib.diffusion import q_posterior
+from tutorial_lib.diffusion import q_posterior, regression_loss, target_from
 from tutorial_lib.engine.muon import orthogonalize
 from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import cosine, linear
-from tutorial_lib.train import Progress, TrainConfig
+from tutorial_lib.train import Progress
 
-SMALL = TrainConfig(
+SMALL = DiffusionConfig(
     steps=12,
     batch=4,
     warmup=3,
@@ -43,13 +45,23 @@ def network(config: UNetConfig) -> UNet:
     return UNet(config)
 
 
+def training(model: nn.Module, images: Images, config: DiffusionConfig, **options):
+    """Algorithm 1 on the CPU: a generator of reports."""
+    learning = train.algorithm_1(images, config)
+    return train.train(model, *learning, config, **{"device": "cpu"} | options)
+
+
 def run(
-    tiny: UNetConfig, images: Images, config: TrainConfig, model: nn.Module | None = None, **options
+    tiny: UNetConfig,
+    images: Images,
+    config: DiffusionConfig,
+    model: nn.Module | None = None,
+    **options,
 ):
     """Train to the end; the network, the last report, and every loss."""
     model = model or network(tiny)
-    about, losses, last = {"model": asdict(tiny)}, [], None
-    for last in train.train(model, images, config, about=about, device="cpu", **options):
+    losses, last = [], None
+    for last in training(model, images, config, about={"model": asdict(tiny)}, **options):
         losses += last.losses
     return model, last, losses
 
@@ -73,38 +85,62 @@ def test_a_step_draws_the_same_whatever_was_drawn_before(tiny_images):
 def test_every_epoch_shows_each_image_once_in_a_new_order(tiny_images, batch):
     config = replace(SMALL, batch=batch)
     name = {to_model(p).numpy().tobytes(): i for i, p in enumerate(tiny_images.pixels)}
-    seen = [
-        name[x.numpy().tobytes()]
-        for step in range(1, 31)
-        for x in train.draw(tiny_images, step, config)[0]
-    ]
+    draws = [train.draw(tiny_images, step, config) for step in range(1, 31)]
+    seen = [name[x.numpy().tobytes()] for drawn in draws for x in drawn.x_0]
     epochs = [seen[i : i + 10] for i in range(0, len(seen) - 9, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
-@pytest.mark.parametrize("t_sampling", train.T_SAMPLING)
+def many(images: Images, config: DiffusionConfig) -> train.Drawn:
+    """What ten steps draw, one behind the other."""
+    draws = [train.draw(images, step, config) for step in range(1, 11)]
+    return train.Drawn(*(torch.cat(of_all) for of_all in zip(*draws, strict=True)))
+
+
+@pytest.mark.equation("Esser")
+@pytest.mark.parametrize("t_sampling", T_SAMPLING)
 def test_steps_follow_their_law_and_noise_is_normal(tiny_images, t_sampling):
-    config = replace(SMALL, batch=1000, T=10, t_sampling=t_sampling)
-    draws = [train.draw(tiny_images, step, config) for step in range(1, 11)]
-    counts = torch.cat([t for _, t, _ in draws]).bincount(minlength=11)
+    drawn = many(tiny_images, replace(SMALL, batch=1000, T=10, t_sampling=t_sampling))
+    counts = drawn.t.bincount(minlength=11)
     assert counts[0] == 0 and len(counts) == 11
     way = torch.linspace(0, 1, 11, dtype=torch.float64)
     below = way if t_sampling == "uniform" else torch.special.ndtr(way.logit() / 1.2)  # P(t <= k)
     expected = 10_000 * below.diff()
     chi_square = float(((counts[1:] - expected) ** 2 / expected).sum())
     assert chi_square < 27.9  # the 99.9th percentile of chi-square with 9 degrees of freedom
-    eps = torch.cat([eps for _, _, eps in draws]).double()
+    eps = drawn.eps.double()
     assert_close(float(eps.mean()), 0.0, rtol=0, atol=4 / math.sqrt(eps.numel()))
     assert_close(float(eps.var()), 1.0, rtol=4 * math.sqrt(2 / eps.numel()), atol=0)
 
 
+def test_u_is_uniform_and_has_nothing_to_do_with_the_rest(tiny_images):
+    x_0, t, eps, y, u = many(tiny_images, replace(SMALL, batch=1000))
+    assert u.shape == (10_000,) and float(u.min()) >= 0 and float(u.max()) < 1
+    counts = (10 * u).long().bincount(minlength=10)
+    assert float(((counts - 1000) ** 2 / 1000).sum()) < 27.9  # as above
+    for other in (x_0[:, 0, 0, 0], t.float(), eps[:, 0, 0, 0], y.float()):
+        correlation = float(torch.stack([u, other]).corrcoef()[0, 1])
+        assert abs(correlation) < 4 / math.sqrt(10_000)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_labels_travel_with_their_images(tiny_images, flip):
+    labels = torch.tensor([4, 0, 7, 7, 1, 9, 2, 5, 3, 3])
+    images = Images(tiny_images.pixels, labels, "")
+    drawn = many(images, replace(SMALL, batch=23, flip=flip))
+    name = {}
+    for pixels, label in zip(tiny_images.pixels, labels.tolist(), strict=True):
+        for side in (pixels, pixels.flip(-1)):
+            name[to_model(side.contiguous()).numpy().tobytes()] = label
+    seen = [name[x.contiguous().numpy().tobytes()] for x in drawn.x_0]
+    assert drawn.y.tolist() == seen
+
+
 def test_flip_mirrors_about_half_of_the_images(tiny_images):
     config = replace(SMALL, batch=1000)
-    straight, mirrored = (
-        train.draw(tiny_images, 1, config)[0],
-        train.draw(tiny_images, 1, replace(config, flip=True))[0],
-    )
+    straight = train.draw(tiny_images, 1, config).x_0
+    mirrored = train.draw(tiny_images, 1, replace(config, flip=True)).x_0
     flipped = (mirrored == straight.flip(-1)).flatten(1).all(1)
     assert ((mirrored == straight).flatten(1).all(1) ^ flipped).all()
     assert_close(float(flipped.double().mean()), 0.5, rtol=0, atol=4 * 0.5 / math.sqrt(1000))
@@ -116,8 +152,7 @@ def test_flip_mirrors_about_half_of_the_images(tiny_images):
 def test_training_step_is_algorithm_1(tiny, tiny_images, schedule, target):
     model = network(tiny)
     nn.init.normal_(model.out.weight, std=0.1)
-    config = replace(SMALL, T=100, target=target)
-    x_0, t, eps = train.draw(tiny_images, 1, config)
+    x_0, t, eps, *_ = train.draw(tiny_images, 1, replace(SMALL, T=100))
     expected = []
     for i in range(len(x_0)):
         ab = float(schedule.alpha_bar[t[i]])
@@ -126,26 +161,119 @@ def test_training_step_is_algorithm_1(tiny, tiny_images, schedule, target):
         mu = q_posterior(schedule, x_0[i : i + 1], x_t[None], t[i : i + 1])[0][0]
         wanted = {"eps": eps[i], "x_0": x_0[i], "v": v, "mu": mu}[target]
         expected.append(((model(x_t[None], t[i : i + 1])[0] - wanted) ** 2).mean())
-    assert_close(train.training_step(model, schedule, x_0, t, eps, config), torch.stack(expected))
+    got = train.training_step(model, schedule, x_0, t, eps, target=target)
+    assert_close(got, torch.stack(expected))
+
+
+@pytest.mark.parametrize("loss", ["l1", "huber"])
+def test_a_training_step_with_another_loss_and_with_what_else_the_network_takes(
+    schedule, generator, loss
+):
+    """Here a label, which moves the output."""
+    x_0, eps = torch.randn(2, 5, 3, generator=generator)
+    t, y = torch.tensor([1, 7, 30, 99, 100]), torch.arange(5.0)
+
+    def labelled(x_t, t, y):
+        return x_t + y[:, None]
+
+    got = train.training_step(labelled, schedule, x_0, t, eps, target="eps", loss=loss, y=y)
+    ab = schedule.alpha_bar[t, None].float()
+    output = ab.sqrt() * x_0 + (1 - ab).sqrt() * eps + y[:, None]
+    assert_close(got, regression_loss(output, eps, loss))
+
+
+@pytest.mark.parametrize("told", [[False] * 6, [True, False, True, True, False, False], [True] * 6])
+@pytest.mark.parametrize("target", ["eps", "v"])
+def test_a_self_conditioned_step_shows_some_images_their_first_estimate(
+    tiny, tiny_images, schedule, told, target
+):
+    """Image by image: asked with zeros, told the clipped answer, asked again; no gradient flows
+    into the first question.
+    """
+    model = network(replace(tiny, self_conditioning=True))
+    nn.init.normal_(model.out.weight, std=0.3)
+    x_0, t, eps, *_ = train.draw(tiny_images, 1, replace(SMALL, T=100, batch=6))
+    expected = []
+    for i, tell in enumerate(told):
+        x, k, e = x_0[i : i + 1], t[i : i + 1], eps[i : i + 1]
+        signal, spread = schedule.signal_and_noise(k, x)
+        x_t, shown = signal * x + spread * e, torch.zeros_like(x)
+        if tell:
+            said = model(x_t, k, shown).detach()
+            v_or_eps = {"eps": (x_t - spread * said) / signal, "v": signal * x_t - spread * said}
+            shown = v_or_eps[target].clamp(-1, 1)
+        wanted = target_from(schedule, target, x, e, k)
+        expected.append((model(x_t, k, shown) - wanted).square().mean())
+    got = train.self_conditioned_step(
+        model, schedule, x_0, t, eps, torch.tensor(told), target=target
+    )
+    assert_close(got, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    weights = list(model.parameters())
+    ours = torch.autograd.grad(got.mean(), weights)
+    theirs = torch.autograd.grad(torch.stack(expected).mean(), weights)
+    for one, other in zip(ours, theirs, strict=True):
+        assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_algorithm_1_tells_half_of_the_images(tiny_images):
+    """Those of which u is below 1/2; without self-conditioning nobody is shown anything."""
+    shown = []
+
+    class Looking(nn.Module):
+        def forward(self, x_t, t, **given):
+            shown.append(given.get("x_0_hat"))
+            return torch.full_like(x_t, 0.25)
+
+    config = replace(SMALL, batch=10, target="x_0", self_conditioning=True)
+    draw, loss = train.algorithm_1(tiny_images, config)
+    drawn = draw(3)
+    loss(Looking(), *drawn)
+    told = drawn.u < 0.5
+    first, second = shown
+    assert first is None and 0 < int(told.sum()) < 10
+    assert bool((second[told] == 0.25).all()) and not second[~told].any()
+    shown.clear()
+    _, loss = train.algorithm_1(tiny_images, replace(config, self_conditioning=False))
+    loss(Looking(), *drawn)
+    assert shown == [None]
+
+
+@pytest.mark.equation("Algorithm 1")
+@pytest.mark.parametrize("kind", ["l2", "l1", "huber"])
+def test_algorithm_1_is_draw_and_training_step(tiny, tiny_images, kind):
+    config = replace(SMALL, loss=kind, schedule="linear", T=1000, target="eps")
+    draw, loss = train.algorithm_1(tiny_images, config)
+    for step in (1, 5):
+        drawn, again = draw(step), train.draw(tiny_images, step, config)
+        assert all(map(torch.equal, drawn, again))
+        x_0, t, eps, *_ = drawn
+        model = network(tiny)
+        expected = train.training_step(model, linear(1000), x_0, t, eps, target="eps", loss=kind)
+        assert torch.equal(loss(model, *drawn), expected)
+
+
+def first_gradient(tiny, images, config) -> UNet:
+    """The network before its first step, with the gradient of that step's loss."""
+    reference = network(tiny)
+    x_0, t, eps, *_ = train.draw(images, 1, config)
+    loss = train.training_step(reference, cosine(50), x_0, t, eps, target=config.target)
+    loss.mean().backward()
+    return reference
 
 
 def test_one_optimiser_step_against_adam_written_out(tiny, tiny_images):
     """After one step Adam has moved every parameter by lr * g / (|g| + 1e-8), g being the clipped
     gradient.
     """
-    config = replace(
-        SMALL, steps=1, warmup=0, clip=0.05, lr_end=1e-3, optimizer="adam"
-    )  # a constant lr
-    reference = network(tiny)
-    x_0, t, eps = train.draw(tiny_images, 1, config)
-    train.training_step(reference, cosine(50), x_0, t, eps, config).mean().backward()
+    constant = {"warmup": 0, "lr_end": 1e-3}
+    config = replace(SMALL, steps=1, clip=0.05, optimizer="adam", **constant)
+    reference = first_gradient(tiny, tiny_images, config)
     gradients = [p.grad for p in reference.parameters()]
     norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     assert norm > config.clip
     trained, last, losses = run(tiny, tiny_images, config)
-    for before, g, after in zip(
-        reference.parameters(), gradients, trained.parameters(), strict=True
-    ):
+    weights = zip(reference.parameters(), gradients, trained.parameters(), strict=True)
+    for before, g, after in weights:
         g = g * config.clip / norm
         assert_close(after, before.detach() - 1e-3 * g / (g.abs() + 1e-8), rtol=1e-3, atol=2e-6)
     assert last.step == 1 and len(losses) == 1
@@ -156,24 +284,20 @@ def test_with_muon_convolutions_move_along_the_orthogonalised_gradient(tiny, tin
     Adam's.
     """
     config = replace(SMALL, steps=1, warmup=0, lr_end=1e-3, lr_muon=0.05)
-    reference = network(tiny)
-    x_0, t, eps = train.draw(tiny_images, 1, config)
-    train.training_step(reference, cosine(50), x_0, t, eps, config).mean().backward()
+    reference = first_gradient(tiny, tiny_images, config)
     trained, _, _ = run(tiny, tiny_images, config)
     kinds = set()
     for before, after in zip(reference.parameters(), trained.parameters(), strict=True):
         g, moved = before.grad, after.detach() - before.detach()
         kinds.add(before.ndim)
         if before.ndim == 4:
-            wanted = (
-                -0.05 * orthogonalize(g.flatten(1)[None])[0] * max(1, len(g) / g[0].numel()) ** 0.5
-            )
+            length = 0.05 * max(1, len(g) / g[0].numel()) ** 0.5
+            wanted = -length * orthogonalize(g.flatten(1)[None])[0]
             assert_close(moved.flatten(1), wanted, rtol=1e-2, atol=1e-4)
         else:
             wanted = -1e-3 * g / (g.abs() + 1e-8)
-            where = (
-                g.abs() > 1e-6
-            )  # clipping scales all gradients, and 1e-8 is felt by the smallest
+            # clipping scales all gradients, and 1e-8 is felt by the smallest
+            where = g.abs() > 1e-6
             assert_close(moved[where], wanted[where], rtol=2e-2, atol=2e-6)
     assert kinds == {1, 2, 4}
 
@@ -193,16 +317,13 @@ def test_the_rate_of_the_schedule_reaches_both_optimisers(tiny, tiny_images):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_run_resumed_on_a_gpu_has_all_its_state_there(tiny, tiny_images, tmp_path):
     config = replace(SMALL, steps=4)
-    for report in train.train(network(tiny), tiny_images, config, tmp_path, device="cuda"):
+    options = {"out": tmp_path, "device": "cuda"}
+    for report in training(network(tiny), tiny_images, config, **options):
         if report.step == 2:
             break
-    losses = [
-        r.loss
-        for r in train.train(
-            network(tiny), tiny_images, config, tmp_path, resume=True, device="cuda"
-        )
-    ]
-    assert len(losses) == 2
+    reports = list(training(network(tiny), tiny_images, config, resume=True, **options))
+    assert len(reports) == 2
+    assert {p.device.type for p in reports[-1].ema_model.parameters()} == {"cuda"}
 
 
 def test_momentum_is_muons(tiny, tiny_images):
@@ -211,7 +332,7 @@ def test_momentum_is_muons(tiny, tiny_images):
     for momentum in (0.9, 0.0):
         config = replace(SMALL, steps=2, warmup=0, lr_end=1e-3, momentum=momentum)
         model, weights = network(tiny), []
-        for _ in train.train(model, tiny_images, config, device="cpu"):
+        for _ in training(model, tiny_images, config):
             weights.append(model.out.weight.detach().clone())
         ways.append(weights)
     (first, second), (again, elsewhere) = ways
@@ -219,9 +340,9 @@ def test_momentum_is_muons(tiny, tiny_images):
     assert float((second - elsewhere).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_networks_without_and_with_convolutions_train_alike(optimizer, tiny_images):
-    """A network of linear layers has nothing for Muon, one of convolutions alone nothing for Adam."""
+    """A network of linear layers has nothing for Muon, one of convolutions nothing for Adam."""
 
     class Linear(nn.Module):
         def __init__(self):
@@ -243,7 +364,7 @@ def test_networks_without_and_with_convolutions_train_alike(optimizer, tiny_imag
         torch.manual_seed(0)
         model = kind()
         start = copy.deepcopy(model)
-        for _ in train.train(model, tiny_images, replace(SMALL, optimizer=optimizer), device="cpu"):
+        for _ in training(model, tiny_images, replace(SMALL, optimizer=optimizer)):
             pass
         assert not torch.equal(model.layer.weight, start.layer.weight)
 
@@ -256,49 +377,18 @@ def test_overfits_one_batch(tiny, tiny_images):
     assert end < 0.1 * start, (start, end)
 
 
-def test_average_follows_a_naive_loop():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    average = copy.deepcopy(model).requires_grad_(False)
-    expected = [p.detach().clone() for p in model.parameters()]
-    for step in range(1, 40):
-        for p in model.parameters():
-            nn.init.normal_(p)
-        model[1].running_mean.fill_(step)
-        train.update_ema(average, model, step, 0.75)
-        decay = min(0.75, (1 + step) / (10 + step))
-        expected = [
-            decay * e + (1 - decay) * p.detach()
-            for e, p in zip(expected, model.parameters(), strict=True)
-        ]
-        for got, want in zip(average.parameters(), expected, strict=True):
-            assert_close(got, want)
-        assert_close(average[1].running_mean, model[1].running_mean)
-    assert decay == 0.75 and (1 + 2) / (10 + 2) < 0.75  # both branches were taken
-
-
-def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
-    config = replace(SMALL, steps=110, warmup=10, lr=0.4, lr_end=0.1)
-    rate = [train.learning_rate(step, config) for step in range(1, 111)]
-    assert_close(rate[:10], [0.04 * step for step in range(1, 11)])
-    assert_close(rate[59], 0.25)  # halfway down
-    assert_close(rate[-1], 0.1)
-    falling = torch.tensor(rate[9:])
-    assert (falling.diff() < 0).all()
-    assert_close(
-        falling + falling.flip(0), torch.full_like(falling, 0.5)
-    )  # a cosine is odd about its middle
-
-
 def test_reports_carry_every_loss_and_the_rate_that_was_used(tiny, tiny_images):
-    reports: list[Progress] = list(
-        train.train(network(tiny), tiny_images, replace(SMALL, report_every=5), device="cpu")
-    )
+    config = replace(SMALL, report_every=5)
+    reports: list[Progress] = list(training(network(tiny), tiny_images, config))
     assert [r.step for r in reports] == [5, 10, 12]
     assert [len(r.losses) for r in reports] == [5, 5, 2]
     assert_close(reports[0].loss, sum(reports[0].losses) / 5)
-    assert_close(reports[0].lr, train.learning_rate(5, SMALL))
+    rate = 0.5 * (1 + math.cos(math.pi * (5 - 3) / (12 - 3)))  # half a cosine after the warm-up
+    assert_close((reports[0].lr, reports[-1].lr), (1e-3 * rate, 0.0))
     assert all(r.images_per_second > 0 for r in reports)
+    for report in reports:  # one loss, of the whole network
+        assert report.parts == ("",)
+        assert report.by_step == [[loss] for loss in report.losses]
 
 
 def test_pieces_of_a_batch_add_up_to_the_batch(tiny, tiny_images):
@@ -312,23 +402,19 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(tiny, tiny_images, tmp
     """12 steps of 4 from 10 images: epochs end in the middle of batches, before and after the
     break.
     """
-    whole, last, losses = run(
-        tiny, tiny_images, replace(SMALL, save_every=4), out=tmp_path / "whole"
-    )
-    about = {"model": asdict(tiny)}
+    config = replace(SMALL, save_every=4)
+    whole, last, losses = run(tiny, tiny_images, config, out=tmp_path / "whole")
     first: list[float] = []
-    broken = train.train(
-        network(tiny), tiny_images, SMALL, tmp_path / "broken", about, device="cpu"
-    )
+    options = {"out": tmp_path / "broken", "about": {"model": asdict(tiny)}}
+    broken = training(network(tiny), tiny_images, SMALL, **options)
     for report in broken:
         first += report.losses
         if report.step == 7:
             broken.close()
     torch.manual_seed(99)
     other_start = UNet(tiny)
-    resumed, end, rest = run(
-        tiny, tiny_images, SMALL, other_start, out=tmp_path / "broken", resume=True
-    )
+    where = {"out": tmp_path / "broken", "resume": True}
+    resumed, end, rest = run(tiny, tiny_images, SMALL, other_start, **where)
     assert first + rest == losses
     assert (end.step, last.step) == (12, 12)
     same_parameters(resumed, whole)
@@ -350,7 +436,7 @@ def test_resuming_a_finished_run_with_more_steps(tiny, tiny_images, tmp_path):
 
 def test_stopping_early_saves(tiny, tiny_images, tmp_path):
     model = network(tiny)
-    reports = train.train(model, tiny_images, SMALL, tmp_path, {"note": "kept"}, device="cpu")
+    reports = training(model, tiny_images, SMALL, out=tmp_path, about={"note": "kept"})
     next(reports)
     assert next(reports).step == 2
     reports.close()
@@ -362,16 +448,9 @@ def test_stopping_early_saves(tiny, tiny_images, tmp_path):
 
 
 def test_saves_every_so_often(tiny, tiny_images, tmp_path):
-    reports = train.train(
-        network(tiny),
-        tiny_images,
-        replace(SMALL, report_every=100, save_every=5),
-        tmp_path,
-        device="cpu",
-    )
-    steps = []
-    for _ in reports:
-        steps.append(checkpoint.load(tmp_path)[1]["step"])
+    config = replace(SMALL, report_every=100, save_every=5)
+    reports = training(network(tiny), tiny_images, config, out=tmp_path)
+    steps = [checkpoint.load(tmp_path)[1]["step"] for _ in reports]
     assert steps == [5, 10, 12]
 
 
@@ -393,17 +472,14 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(
 ):
     config = replace(SMALL, save_every=3, report_every=report_every)
     with pytest.raises(ValueError, match=r"nan at step 8.*last good checkpoint is kept"):
-        for _ in train.train(Spoiled(8), tiny_images, config, tmp_path, device="cpu"):
-            pass
+        list(training(Spoiled(8), tiny_images, config, out=tmp_path))
     tensors, configuration = checkpoint.load(tmp_path)
     assert configuration["step"] == 6
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
 class SteepCliff(nn.Module):
-    """A network whose loss is a number at its n-th call while its gradient is none: the root of
-    zero.
-    """
+    """A network whose n-th loss is a number while its gradient is none: the root of zero."""
 
     def __init__(self, n: int):
         super().__init__()
@@ -411,19 +487,16 @@ class SteepCliff(nn.Module):
 
     def forward(self, x, t):
         self.calls += 1
-        return (
-            x * self.weight + (0 * self.weight).sqrt() if self.calls == self.n else x * self.weight
-        )
+        steep = (0 * self.weight).sqrt() if self.calls == self.n else 0.0
+        return x * self.weight + steep
 
 
 @pytest.mark.parametrize("save_every", [1, 2, 4])
 def test_weights_that_are_not_numbers_are_never_saved(tiny_images, tmp_path, save_every):
     config = replace(SMALL, save_every=save_every)
-    with pytest.raises(
-        ValueError, match=r"(weights stopped being numbers at step 8|nan at step 9).*is kept"
-    ):
-        for _ in train.train(SteepCliff(8), tiny_images, config, tmp_path, device="cpu"):
-            pass
+    wrong = r"(weights stopped being numbers at step 8|nan at step 9).*is kept"
+    with pytest.raises(ValueError, match=wrong):
+        list(training(SteepCliff(8), tiny_images, config, out=tmp_path))
     tensors, configuration = checkpoint.load(tmp_path)
     assert configuration["step"] == 8 - save_every
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
@@ -431,30 +504,85 @@ def test_weights_that_are_not_numbers_are_never_saved(tiny_images, tmp_path, sav
 
 def test_a_loss_that_is_not_a_number_without_a_folder(tiny_images):
     with pytest.raises(ValueError, match="nan at step 1, so training stopped; try a lower lr"):
-        list(train.train(Spoiled(1), tiny_images, SMALL, device="cpu"))
+        list(training(Spoiled(1), tiny_images, SMALL))
+
+
+OF_ANY_RUN = {
+    **dict.fromkeys(("steps", "batch", "report_every", "save_every", "accumulation"), (0, -1)),
+    **dict.fromkeys(("lr", "lr_muon", "clip"), (0.0, -1.0)),
+    **dict.fromkeys(("ema", "momentum"), (1.0, -0.1)),
+    **dict.fromkeys(("warmup", "lr_end"), (-1,)),
+    **dict.fromkeys(("precision", "optimizer"), ("int4",)),
+}
+OF_DIFFUSION = {
+    "target": ("noise",),
+    "loss": ("l3",),
+    "schedule": ("cosinus",),
+    "T": (0,),
+    "t_sampling": ("middle",),
+}
+
+
+@pytest.mark.parametrize("field", OF_ANY_RUN | OF_DIFFUSION)
+def test_illegal_configurations(field):
+    kinds = [DiffusionConfig, TrainConfig] if field in OF_ANY_RUN else [DiffusionConfig]
+    for kind, value in product(kinds, (OF_ANY_RUN | OF_DIFFUSION)[field]):
+        with pytest.raises(ValueError, match=rf"\b{field}\b"):
+            kind(**{field: value})
+
+
+@pytest.mark.parametrize("kind", [DiffusionConfig, TrainConfig])
+def test_a_batch_that_cannot_be_cut(kind):
+    with pytest.raises(ValueError, match="batch 4 cannot be cut into 3 equal pieces"):
+        kind(batch=4, accumulation=3)
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    "change",
     [
-        ("steps", 0), ("steps", -1), ("batch", 0), ("lr", 0.0), ("lr", -1.0), ("clip", 0.0), ("accumulation", 0),
-        ("report_every", 0), ("save_every", 0), ("ema", 1.0), ("ema", -0.1), ("warmup", -1), ("lr_end", -1.0),
-        ("accumulation", 3), ("target", "noise"), ("loss", "l3"), ("precision", "int4"), ("momentum", 1.0),
-        ("schedule", "cosinus"), ("T", 0), ("t_sampling", "middle"),
+        {"lr": 0.5},
+        {"batch": 8},
+        {"seed": 1},
+        {"target": "eps"},
+        {"T": 60},
+        {"t_sampling": "uniform"},
+        {"self_conditioning": True},
     ],
-)  # fmt: skip
-def test_illegal_configurations(field, value):
-    with pytest.raises(ValueError, match=rf"\b{field}\b|cannot be cut into {value} equal pieces"):
-        replace(SMALL, **{field: value})
-
-
-@pytest.mark.parametrize(
-    "change", [{"lr": 0.5}, {"batch": 8}, {"seed": 1}, {"target": "eps"}, {"T": 60}]
 )
 def test_resuming_with_another_configuration(tiny, tiny_images, tmp_path, change):
     run(tiny, tiny_images, replace(SMALL, steps=1), out=tmp_path)
     with pytest.raises(ValueError, match=f"was trained with {next(iter(change))} = "):
         run(tiny, tiny_images, replace(SMALL, **change), out=tmp_path, resume=True)
+
+
+def forget(folder, *fields: str) -> None:
+    """Make a checkpoint look like one from before there were these fields."""
+    tensors, configuration = checkpoint.load(folder)
+    for field in fields:
+        del configuration["train"][field]
+    checkpoint.save(folder / train.FILE, tensors, configuration)
+
+
+def test_an_older_checkpoint_is_resumed_with_the_values_of_its_time(tiny, tiny_images, tmp_path):
+    """Momentum was 0.95, t uniform, and no network was self-conditioning."""
+    now = {"momentum": 0.9, "t_sampling": "logit-normal", "self_conditioning": True}
+    assert EARLIER.keys() == now.keys()
+    then = replace(SMALL, **EARLIER)
+    whole, *_ = run(tiny, tiny_images, then)
+    old = {"out": tmp_path, "about": {"model": asdict(tiny)}}
+    reports = training(network(tiny), tiny_images, then, **old)
+    for report in reports:
+        if report.step == 5:
+            reports.close()
+    forget(tmp_path, *EARLIER)
+    for field, value in now.items():
+        other = replace(then, **{field: value})
+        with pytest.raises(ValueError, match=f"{field} = {EARLIER[field]}, not {value}"):
+            run(tiny, tiny_images, other, out=tmp_path, resume=True)
+    resumed, last, _ = run(tiny, tiny_images, then, out=tmp_path, resume=True)
+    assert last.step == 12
+    same_parameters(resumed, whole)
+    assert checkpoint.load(tmp_path)[1]["train"] == asdict(then)
 
 
 def test_resuming_with_another_network(tiny, tiny_images, tmp_path):
@@ -472,13 +600,9 @@ def test_resuming_from_nothing(tiny, tiny_images, tmp_path):
 
 
 def test_minutes_choose_the_number_of_steps(tiny_images, tmp_path):
-    """With half a second a step, 1 minute is 120 steps."""
-    assert train._fit(SMALL, 20, 20, 10.0, 1.0).steps == 120
-    assert train._fit(SMALL, 120, 20, 10.0, 1.0).steps == 220  # resumed at 100
-    assert train._fit(SMALL, 20, 20, 10.0, 0.01).steps == 20  # too late already
     config = replace(SMALL, steps=10_000_000)
-    *_, last = train.train(Spoiled(0), tiny_images, config, tmp_path, device="cpu", minutes=1e-6)
-    assert last.step == last.config.steps == 20
+    *_, last = training(Spoiled(0), tiny_images, config, out=tmp_path, minutes=1e-6)
+    assert last.step == last.config.steps == 20  # the first 20 are timed
     assert checkpoint.load(tmp_path)[1]["train"]["steps"] == 20
 
 
@@ -497,7 +621,7 @@ def test_minutes_end_in_time_and_with_the_last_learning_rate(
     network.register_forward_pre_hook(tick)
     monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
     config = replace(SMALL, steps=10_000_000, report_every=report_every, save_every=10_000_000)
-    for last in train.train(network, tiny_images, config, device="cpu", minutes=3):
+    for last in training(network, tiny_images, config, minutes=3):
         now[0] += 0.25
     assert 170 < now[0] < 190  # not the 90 or 360 of a clock that starts anew at each report
     assert last.step == last.config.steps and last.lr < 0.01 * config.lr
@@ -520,11 +644,14 @@ from tutorial_lib.data import Images
 from tutorial_lib.nets.unet import UNet, UNetConfig
 out = Path(sys.argv[1])
 tiny = UNetConfig(image_size=8, widths=(8,), patch=2, blocks=1, heads=2, groups=4)
-pixels = torch.randint(0, 256, (10, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-config = train.TrainConfig(steps=6, batch=4, warmup=3, T=50, precision="no", report_every=2, lr=1e-3)
+generator = torch.Generator().manual_seed(0)
+pixels = torch.randint(0, 256, (10, 1, 8, 8), generator=generator, dtype=torch.uint8)
+images = Images(pixels, torch.arange(10), "")
+small = {"steps": 6, "batch": 4, "warmup": 3, "T": 50, "lr": 1e-3}
+config = train.DiffusionConfig(**small, precision="no", report_every=2)
 torch.manual_seed(3)
-losses = []
-for report in train.train(UNet(tiny), Images(pixels, torch.arange(10), ""), config, out, device="cpu"):
+losses, learning = [], train.algorithm_1(images, config)
+for report in train.train(UNet(tiny), *learning, config, out=out, device="cpu"):
     losses += report.losses
 rank = torch.distributed.get_rank()
 out.mkdir(exist_ok=True)
@@ -541,45 +668,23 @@ def free_port() -> str:
 
 @pytest.mark.parametrize("machines", [1, 2])
 def test_two_processes_do_what_one_does(tiny, tiny_images, tmp_path, machines):
-    """On one machine, and as on two: two launchers, each with one process, as notebook 05 starts
-    them.
-    """
+    """On one machine, and as on two: two launchers with one process each, as in notebook 05."""
     script, out = tmp_path / "two.py", tmp_path / "out"
     script.write_text(textwrap.dedent(PROCESS))
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    where = ["--standalone", "--nproc_per_node", "2"]
+    quiet = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    where = "--standalone --nproc_per_node 2"
     if machines == 2:
-        where = [
-            "--nnodes",
-            "2",
-            "--nproc_per_node",
-            "1",
-            "--master_addr",
-            "127.0.0.1",
-            "--master_port",
-            free_port(),
-        ]
+        where = "--nnodes 2 --nproc_per_node 1 --master_addr 127.0.0.1 --master_port " + free_port()
     launched = []
     for rank in range(machines):
-        which = ["--node_rank", str(rank)] if machines == 2 else []
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            *where,
-            *which,
-            str(script),
-            str(out),
-        ]
+        which = f"--node_rank {rank}" if machines == 2 else ""
+        options = [*where.split(), *which.split(), str(script), str(out)]
+        command = [sys.executable, "-m", "torch.distributed.run", *options]
         launched.append(
-            subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(command, env=os.environ | quiet, stderr=subprocess.PIPE, text=True)
         )
     results, patience = [out / f"{rank}.json" for rank in (0, 1)], time.monotonic() + 180
-    try:  # not until the launchers are gone: they sometimes wait five minutes for each other when all is done
+    try:  # not until the launchers are gone: sometimes they wait five minutes for each other
         while not all(path.exists() and path.stat().st_size for path in results):
             for process in launched:
                 assert process.poll() in (None, 0), process.communicate()[1]
@@ -600,17 +705,14 @@ def test_two_processes_do_what_one_does(tiny, tiny_images, tmp_path, machines):
 
 
 def test_linear_schedule_is_used_when_asked_for(tiny_images):
-    """A network that says zero has the loss mean(x_0^2): whatever the schedule; and eps costs about
-    1.
-    """
+    """A network that says zero costs mean(x_0^2), whatever the schedule; v's cost depends on it."""
     zero = Spoiled(0)
     config = replace(SMALL, steps=1, batch=10, target="x_0", schedule="linear", T=1000)
-    (report,) = train.train(zero, tiny_images, config, device="cpu")
-    assert_close(
-        report.loss, float(to_model(tiny_images.pixels).square().mean()), rtol=1e-5, atol=0
-    )
-    x_0, t, eps = train.draw(tiny_images, 1, config)
+    (report,) = training(zero, tiny_images, config)
+    mean_square = float(to_model(tiny_images.pixels).square().mean())
+    assert_close(report.loss, mean_square, rtol=1e-5, atol=0)
+    x_0, t, eps, *_ = train.draw(tiny_images, 1, config)
     ab = linear(1000).alpha_bar[t].view(-1, 1, 1, 1).float()
     v = ab.sqrt() * eps - (1 - ab).sqrt() * x_0
-    (report,) = train.train(Spoiled(0), tiny_images, replace(config, target="v"), device="cpu")
+    (report,) = training(Spoiled(0), tiny_images, replace(config, target="v"))
     assert_close(report.loss, float(v.square().mean()), rtol=1e-5, atol=0)

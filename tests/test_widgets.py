@@ -1,12 +1,12 @@
-"""Explorers: each control changes the picture at both of its ends, size and labels stay, and no
-network runs.
-"""
+"""Explorers: each control changes the picture at its ends, its size stays, and no network runs."""
 
 from collections.abc import Iterator
 
 import ipywidgets
 import pytest
 import torch
+from conftest import best
+from torch.testing import assert_close
 
 from tutorial_lib import schedule
 from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
@@ -14,21 +14,21 @@ from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
 COSINE = schedule.cosine(1000)
 
 
-def perfect(x_t, t):
-    """The best network for data N(0.2, 0.25), predicting eps."""
-    kept = COSINE.alpha_bar[t].view(-1, 1, 1, 1).to(x_t)
-    return (1 - kept).sqrt() * (x_t - kept.sqrt() * 0.2) / (kept * 0.25 + 1 - kept)
-
-
 @pytest.fixture(scope="module")
 def walks() -> n06.Recorded:
-    return list(n06.reverse_frames(perfect, COSINE, "eps", seeds=2, steps=(3, 8)))[-1]
+    network = best(COSINE, "eps", mean=0.2, std=0.5)
+    return list(n06.reverse_frames(network, COSINE, target="eps", seeds=2, steps=(3, 8)))[-1]
 
 
 EXPLORERS = {
-    "chain": n01.chain, "noising": n02.noising, "kl": n03.kl, "decoder": n03.decoder,
-    "network": n04.network, "replay": n05.replay, "reverse": n06.reverse,
-}  # fmt: skip
+    "chain": n01.chain,
+    "noising": n02.noising,
+    "kl": n03.kl,
+    "decoder": n03.decoder,
+    "network": n04.network,
+    "replay": n05.replay,
+    "reverse": n06.reverse,
+}
 
 
 @pytest.fixture(params=EXPLORERS)
@@ -89,13 +89,8 @@ def test_all_extremes_together_draw_a_picture(box):
 
 
 def test_controls_have_labels_and_take_the_keyboard(box):
-    known = (
-        ipywidgets.IntSlider,
-        ipywidgets.FloatSlider,
-        ipywidgets.SelectionSlider,
-        ipywidgets.Dropdown,
-        ipywidgets.Checkbox,
-    )
+    sliders = (ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.SelectionSlider)
+    known = (*sliders, ipywidgets.Dropdown, ipywidgets.Checkbox)
     labels = [control.description for control in controls(box)]
     assert all(labels)
     assert len(set(labels)) == len(labels)
@@ -171,6 +166,16 @@ def test_walks_of_one_seed_begin_alike_and_their_spread_is_that_of_the_raw_state
         assert spread.shape == (11, 2)
         assert abs(float(spread[0].mean()) - 1) < 0.05
     assert not torch.equal(walks[8, "beta", True][0][-1], walks[8, "beta_tilde", True][0][-1])
+
+
+@pytest.mark.parametrize("target", ["x_0", "v"])
+def test_walks_do_not_depend_on_what_the_network_predicts(walks, target):
+    network = best(COSINE, target, mean=0.2, std=0.5)
+    (*_, again) = n06.reverse_frames(network, COSINE, target=target, seeds=2, steps=(3,))
+    assert again.keys() == {walk for walk in walks if walk[0] == 3}
+    for walk, (pictures, spread) in again.items():
+        assert int((pictures.int() - walks[walk][0].int()).abs().max()) <= 1  # rounding
+        assert_close(spread, walks[walk][1], rtol=1e-3, atol=1e-4)
 
 
 def test_the_recorded_run_is_whole():

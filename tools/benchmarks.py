@@ -18,12 +18,22 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 from tutorial_lib import checkpoint, files
 from tutorial_lib.course import plot
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 OURS = "ours"
+KINDS = {  # what is measured: the first part of each name in the results
+    "machine", "front door", "speed", "calls", "other precision", "training", "quality",
+    "native time", "native", "ablation speed", "compiled", "ablation quality", "longer", "cost",
+}  # fmt: skip
+
+
+class NotMeasured(Exception):
+    """A table asks for a measurement that has not been made yet; says which."""
 
 
 def results(path: Path = files.ASSETS / "benchmarks.json") -> dict:
@@ -31,57 +41,86 @@ def results(path: Path = files.ASSETS / "benchmarks.json") -> dict:
     return json.loads(path.read_text())
 
 
+def of_kind(found: dict, kind: str) -> dict:
+    """What was measured of one kind, by what follows the kind in its name ("ours/5" of
+    "quality/ours/5"; "" of "machine").
+
+    Raises KeyError for a kind that nobody measures, which is a slip of this program.
+    """
+    if kind not in KINDS:
+        raise KeyError(f"nothing measures {kind!r}; known: {', '.join(sorted(KINDS))}")
+    parted = {name.partition("/"): value for name, value in found.items()}
+    return {rest: value for (first, _, rest), value in parted.items() if first == kind}
+
+
+def measured(found: dict, name: str):
+    """The measurement of that name.  Raises NotMeasured where it is missing."""
+    kind, _, rest = name.partition("/")
+    values = of_kind(found, kind)
+    if rest not in values:
+        raise NotMeasured(name)
+    return values[rest]
+
+
 def names(found: dict, kind: str) -> list[str]:
     """What was measured of one kind: the names between its slashes, ours and the recipe first."""
-    keys = {key.split("/")[1] for key in found if key.startswith(kind + "/")}
-    return sorted(keys, key=lambda name: (name not in (OURS, "the recipe"), name))
+    first = {rest.split("/")[0] for rest in of_kind(found, kind)}
+    return sorted(first, key=lambda name: (name not in (OURS, "the recipe"), name))
+
+
+def rounds(found: dict, kind: str, name: str, what: str) -> list[float]:
+    """One figure of one contestant in every round, rising.  Raises NotMeasured without a round."""
+    parts = [(rest.split("/")[0], value) for rest, value in of_kind(found, kind).items()]
+    values = sorted(value[what] for owner, value in parts if owner == name)
+    if not values:
+        raise NotMeasured(f"{kind}/{name}")
+    return values
 
 
 def median(found: dict, kind: str, name: str, what: str) -> float:
     """The median over all rounds of one contestant."""
-    values = sorted(
-        value[what] for key, value in found.items() if key.startswith(f"{kind}/{name}/")
-    )
-    if not values:
-        raise KeyError(f"{kind}/{name}")
+    values = rounds(found, kind, name, what)
     middle = len(values) // 2
     return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers.  Raises KeyError if there is nothing
-    to show.
+    """A Markdown table; all columns but the first are numbers.  Raises NotMeasured if there is
+    nothing to show.
     """
     if not rows:
-        raise KeyError(f"no rows for {head}")
+        raise NotMeasured(f"no rows for {head}")
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def front_door(found: dict) -> str:
-    measured = found["front door"].items()
-    return table(
-        ["", ""],
-        [[name.strip(), f"{v:,}" if isinstance(v, int) else f"{v:,.3g}"] for name, v in measured],
-    )
+    rows = []
+    for name, value in measured(found, "front door").items():
+        rows.append([name.strip(), f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"])
+    return table(["", ""], rows)
 
 
 def speed(found: dict) -> str:
-    rows, ours = [], median(found, "speed", OURS, "images_per_second")
+    rows = []
+    ours = median(found, "speed", OURS, "images_per_second")
     for name in names(found, "speed"):
-        rates = [
-            value["images_per_second"]
-            for key, value in found.items()
-            if key.startswith(f"speed/{name}/")
-        ]
-        rate, calls = median(found, "speed", name, "images_per_second"), found[f"calls/{name}"]
+        rates = rounds(found, "speed", name, "images_per_second")
+        rate = median(found, "speed", name, "images_per_second")
+        calls = measured(found, f"calls/{name}")
         rows.append([
-            name, f"{found[f'speed/{name}/0']['parameters']:,}", f"{calls['GFLOP_an_image']:.2f}",
-            f"{min(rates):.0f} to {max(rates):.0f}", f"{rate / ours:.2f}",
-            f"{median(found, 'speed', name, 'peak_MB'):,.0f}", f"{1000 * calls['seconds_a_call']:.0f}",
+            name,
+            f"{measured(found, f'speed/{name}/0')['parameters']:,}",
+            f"{calls['GFLOP_an_image']:.2f}",
+            f"{rates[0]:.0f} to {rates[-1]:.0f}",
+            f"{rate / ours:.2f}",
+            f"{median(found, 'speed', name, 'peak_MB'):,.0f}",
+            f"{1000 * calls['seconds_a_call']:.0f}",
         ])  # fmt: skip
-    head = ["", "parameters", "GFLOP an image and call", "training, images/s", "times ours", "peak memory, MB",
-            "one call on 64 images, ms"]  # fmt: skip
+    head = [
+        "", "parameters", "GFLOP an image and call", "training, images/s", "times ours",
+        "peak memory, MB", "one call on 64 images, ms",
+    ]  # fmt: skip
     return table(head, rows)
 
 
@@ -89,40 +128,39 @@ def precision(found: dict) -> str:
     """Images a second in both precisions, whatever a contestant's own is."""
     rows = []
     for name in names(found, "other precision"):
-        pair = [
-            median(found, "speed", name, "images_per_second"),
-            found[f"other precision/{name}"]["images_per_second"],
-        ]
-        float32, bfloat16 = pair[::-1] if name == OURS else pair
+        own = median(found, "speed", name, "images_per_second")
+        other = measured(found, f"other precision/{name}")["images_per_second"]
+        float32, bfloat16 = (other, own) if name == OURS else (own, other)
         rows.append([name, f"{float32:.0f}", f"{bfloat16:.0f}"])
     return table(["images/s in training", "float32", "bfloat16, channels last"], rows)
 
 
 def curve(found: dict, name: str) -> list[tuple[int, dict]]:
     """Minutes of training and the quality after them, of one contestant."""
-    keys = [key for key in found if key.startswith(f"quality/{name}/")]
-    return sorted((int(key.split("/")[2]), found[key]) for key in keys)
+    parts = [(*rest.split("/"), value) for rest, value in of_kind(found, "quality").items()]
+    points = [(int(minutes), value) for owner, minutes, value in parts if owner == name]
+    return sorted(points, key=lambda point: point[0])
 
 
 def quality(found: dict) -> str:
-    rows = []
+    rows, trained = [], of_kind(found, "training")
     for name in names(found, "quality"):
         for minutes, value in curve(found, name):
-            trained = found.get(
-                f"training/{name}/{minutes}"
-            )  # a constant rate passes 5 minutes on its way to 20
-            steps = f"{trained['steps']:,}" if trained else ""
-            rows.append(
-                [name, f"{minutes}", steps, f"{value['feature_distance']:.1f}", _interval(value)]
-            )
-    floor = next(
-        (value["floor"] for key, value in found.items() if key.startswith("quality/")), 0.0
-    )
-    head = ["", "minutes of training", "steps", f"distance (floor {floor:.2f})", "95 % interval"]
-    return (
-        table(head, rows)
-        + "\n\n![Lines of falling distance for each of the four](figures/quality.png)"
-    )
+            run = trained.get(f"{name}/{minutes}")  # a constant rate passes 5 minutes on its way
+            steps = f"{run['steps']:,}" if run else ""
+            distance = f"{value['feature_distance']:.1f}"
+            rows.append([name, f"{minutes}", steps, distance, _interval(value)])
+    head = [
+        "", "minutes of training", "steps", f"distance (floor {_floor(found, 'quality'):.2f})",
+        "95 % interval",
+    ]  # fmt: skip
+    picture = "![Lines of falling distance for each of the four](figures/quality.png)"
+    return table(head, rows) + "\n\n" + picture
+
+
+def _floor(found: dict, kind: str) -> float:
+    """The distance of real images from real images, the same beside every distance of a kind."""
+    return next((value["floor"] for value in of_kind(found, kind).values()), 0.0)
 
 
 def _interval(value: dict, digits: int = 1) -> str:
@@ -132,68 +170,70 @@ def _interval(value: dict, digits: int = 1) -> str:
 
 def native(found: dict) -> str:
     rows = []
-    for key in sorted(
-        (key for key in found if key.startswith("native/")), key=lambda key: (OURS not in key, key)
+    for name, minutes in sorted(
+        (rest.split("/") for rest in of_kind(found, "native")),
+        key=lambda run: (run[0] != OURS, run),
     ):
-        _, name, minutes = key.split("/")
-        value = found[key] | found[f"native time/{name}/{minutes}"]
+        value = measured(found, f"native/{name}/{minutes}")
+        value = value | measured(found, f"native time/{name}/{minutes}")
         rows.append([
-            name, minutes, value["native"], f"{value['seconds_for_64']:.2f}", f"{value['feature_distance']:.1f}",
-            _interval(value),
+            name, minutes, value["native"], f"{value['seconds_for_64']:.2f}",
+            f"{value['feature_distance']:.1f}", _interval(value),
         ])  # fmt: skip
-    floor = next((value["floor"] for key, value in found.items() if key.startswith("native/")), 0.0)
-    head = ["", "minutes of training", "its own sampler", "64 images, s", f"distance (floor {floor:.1f})",
-            "95 % interval"]  # fmt: skip
+    head = [
+        "", "minutes of training", "its own sampler", "64 images, s",
+        f"distance (floor {_floor(found, 'native'):.1f})", "95 % interval",
+    ]  # fmt: skip
     return table(head, rows)
 
 
 def summary(found: dict) -> str:
     """The figures that matter most, side by side."""
-    rate = {
-        name: median(found, "speed", name, "images_per_second") for name in names(found, "speed")
-    }
-    others = [name for name in rate if name != OURS]
-    rows = [
-        [f"training speed, as a multiple of {name}", f"{rate[OURS] / rate[name]:.1f}"]
-        for name in others
-    ]
-    ends = {name: curve(found, name)[-1] for name in others if curve(found, name)}
-    if others and len(ends) == len(others):
-        best = min(ends, key=lambda name: ends[name][1]["feature_distance"])
-        minutes, value = ends[best]
-        rows += [
-            [f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"]
-            for m, v in curve(found, OURS)
-        ]
-        reached = f"distance after {minutes} min, the best of the others ({best})"
-        rows.append([reached, f"{value['feature_distance']:.1f}"])
-        for name, (late, value) in ends.items():
-            soon = (
-                str(m) for m, v in curve(found, OURS) if v["interval"][1] <= value["interval"][0]
-            )
-            said = f"minutes of ours until better than {name} after {late}, intervals apart"
-            rows.append([said, next(soon, "not reached")])
+    ours = median(found, "speed", OURS, "images_per_second")
+    others = [name for name in names(found, "speed") if name != OURS]
+    rows = []
+    for name in others:
+        times = ours / median(found, "speed", name, "images_per_second")
+        rows.append([f"training speed, as a multiple of {name}", f"{times:.1f}"])
+    if others and all(curve(found, name) for name in others):
+        rows += _soonest(found, {name: curve(found, name)[-1] for name in others})
+    return table(["", ""], rows + _own_samplers(found))
+
+
+def _soonest(found: dict, ends: dict[str, tuple[int, dict]]) -> list[list[str]]:
+    """Our distances, the best of the others, and when ours are better than where each one ends."""
+    mine = curve(found, OURS)
+    rows = [[f"distance after {m} min, ours", f"{v['feature_distance']:.1f}"] for m, v in mine]
+    best = min(ends, key=lambda name: ends[name][1]["feature_distance"])
+    minutes, value = ends[best]
+    said = f"distance after {minutes} min, the best of the others ({best})"
+    rows.append([said, f"{value['feature_distance']:.1f}"])
+    for name, (late, value) in ends.items():
+        soon = (str(m) for m, v in mine if v["interval"][1] <= value["interval"][0])
+        said = f"minutes of ours until better than {name} after {late}, intervals apart"
+        rows.append([said, next(soon, "not reached")])
+    return rows
+
+
+def _own_samplers(found: dict) -> list[list[str]]:
+    """How long each one's own sampler takes after 20 minutes of training, beside ours."""
+    rows, took = [], of_kind(found, "native time")
     for name in names(found, "native time"):
-        value, ours = (found.get(f"native time/{which}/20") for which in (name, OURS))
+        value, ours = took.get(f"{name}/20"), took.get(f"{OURS}/20")
         if value and ours:
             said = f"64 images, {name} by {value['native']}, s (times ours)"
-            rows.append(
-                [
-                    said,
-                    f"{value['seconds_for_64']:.1f} ({value['seconds_for_64'] / ours['seconds_for_64']:.0f})",
-                ]
-            )
-    return table(["", ""], rows)
+            times = value["seconds_for_64"] / ours["seconds_for_64"]
+            rows.append([said, f"{value['seconds_for_64']:.1f} ({times:.0f})"])
+    return rows
 
 
 def ablation_speed(found: dict) -> str:
-    spent = found["ablation speed"]
+    spent = measured(found, "ablation speed")
     first = sorted(spent.items(), key=lambda item: (item[0] != "the recipe", item[1]))
     rows = [
         [name, f"{seconds:.3f}", f"{seconds / spent['the recipe']:.2f}"] for name, seconds in first
     ]
-    if "compiled" in found:
-        value = found["compiled"]
+    for value in of_kind(found, "compiled").values():
         name = f"torch.compile (after {value['first_step']:.0f} s of compiling)"
         faster = value["seconds_a_step"] / value["seconds_a_step_without"]
         rows.append([name, f"{faster * spent['the recipe']:.3f}", f"{faster:.2f}"])
@@ -201,10 +241,8 @@ def ablation_speed(found: dict) -> str:
 
 
 def ablation_quality(found: dict) -> str:
-    rows = [
-        [name, *_taught(found[f"ablation quality/{name}"])]
-        for name in names(found, "ablation quality")
-    ]
+    kind = "ablation quality"
+    rows = [[name, *_taught(measured(found, f"{kind}/{name}"))] for name in names(found, kind)]
     filled = table(["", *TAUGHT], rows)
     return filled + "\n\n![A bar of distance for each row, with its interval](figures/ablation.png)"
 
@@ -212,11 +250,10 @@ def ablation_quality(found: dict) -> str:
 def longer(found: dict) -> str:
     """A row for each run, with what its network would pay for a test image."""
     rows = []
-    runs = [key for key in found if key.startswith("longer/")]
-    for key in sorted(runs, key=lambda key: (key.split("/")[2], "recipe" not in key)):
-        value = found[key]
+    runs = [(*rest.split("/"), value) for rest, value in of_kind(found, "longer").items()]
+    for name, _, value in sorted(runs, key=lambda run: (run[1], "recipe" not in run[0])):
         bits = f"{value['bpd']:.2f} ± {2 * value['error']:.2f}"
-        rows.append([key.split("/")[1], *_taught(value), bits])
+        rows.append([name, *_taught(value), bits])
     return table(["", *TAUGHT, "bits per dimension"], rows)
 
 
@@ -229,10 +266,11 @@ def _taught(value: dict) -> list[str]:
 
 def cost(found: dict) -> str:
     rows = []
-    for c in found["cost"]["table"]:
+    for c in measured(found, "cost")["table"]:
         rows.append([
-            c["name"], f"{c['parameters'] / 1e6:.1f}", f"{c['flops'] / 1e9:.2f}", f"{c['bytes'] / 1e6:.0f}",
-            f"{1000 * c['seconds']:.2f}", f"{1000 * c['model_seconds']:.2f}",
+            c["name"], f"{c['parameters'] / 1e6:.1f}", f"{c['flops'] / 1e9:.2f}",
+            f"{c['bytes'] / 1e6:.0f}", f"{1000 * c['seconds']:.2f}",
+            f"{1000 * c['model_seconds']:.2f}",
         ])  # fmt: skip
     head = [
         "",
@@ -246,7 +284,8 @@ def cost(found: dict) -> str:
 
 
 def limits(found: dict) -> str:
-    return table(["", ""], [[k, f"{v:,.3g}"] for k, v in found["cost"].items() if k != "table"])
+    found = measured(found, "cost")
+    return table(["", ""], [[k, f"{v:,.3g}"] for k, v in found.items() if k != "table"])
 
 
 def shipped(found: dict) -> str:
@@ -261,29 +300,25 @@ def _plain(value) -> str:
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     if isinstance(value, list):
         return " to ".join(map(_plain, value))
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.3g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def machine(found: dict) -> str:
-    return found["machine"]
+    return measured(found, "machine")
 
 
 BLOCKS: dict[str, Callable[[dict], str]] = {
     "machine": machine, "summary": summary, "front door": front_door, "speed": speed,
     "precision": precision, "quality": quality, "native": native,
-    "ablation speed": ablation_speed, "ablation quality": ablation_quality, "longer": longer, "cost": cost,
-    "limits": limits, "shipped": shipped,
+    "ablation speed": ablation_speed, "ablation quality": ablation_quality, "longer": longer,
+    "cost": cost, "limits": limits, "shipped": shipped,
 }  # fmt: skip
 
 
 def page(found: dict) -> str:
-    """The page with its blocks filled in; where figures are missing it says so."""
+    """The page with its blocks filled in; where a measurement is missing it says so."""
     text = PAGE.read_text(encoding="utf-8")
     for name, write in BLOCKS.items():
         begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
@@ -291,7 +326,7 @@ def page(found: dict) -> str:
         _, _, after = rest.partition(end)
         try:
             filled = write(found)
-        except KeyError:
+        except NotMeasured:
             filled = "(not measured yet)"
         text = before + begin + filled + end + after
     return text
@@ -305,12 +340,12 @@ def draw(found: dict, folder: Path) -> None:
         ("ablation", "ablation quality", _bars),
     ):
         if names(found, kind):
-            figure, axes = plot.plt.subplots(figsize=(7, 3.5))
+            figure, axes = plt.subplots(figsize=(7, 3.5))
             fill(found, axes)
             axes.spines[["top", "right"]].set_visible(False)
             figure.tight_layout()
             figure.savefig(folder / f"{name}.png", dpi=110)
-            plot.plt.close(figure)
+            plt.close(figure)
 
 
 def _lines(found: dict, axes) -> None:
@@ -333,7 +368,8 @@ def _lines(found: dict, axes) -> None:
 
 def _bars(found: dict, axes) -> None:
     """Distance with one thing changed, and its interval."""
-    rows = {name: found[f"ablation quality/{name}"] for name in names(found, "ablation quality")}
+    kind = "ablation quality"
+    rows = {name: measured(found, f"{kind}/{name}") for name in names(found, kind)}
     rows = dict(sorted(rows.items(), key=lambda item: -item[1]["feature_distance"]))
     distances = [value["feature_distance"] for value in rows.values()]
     below = [value["feature_distance"] - value["interval"][0] for value in rows.values()]

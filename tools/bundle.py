@@ -1,5 +1,4 @@
-"""Put the course and every package it needs into one folder, for a room without internet: `make
-bundle`.
+"""`make bundle`: the course and every package it needs in one folder, for a room without internet.
 
 build/bundle/ is the repository as git knows it, with `wheels/` and two scripts that install from
 there alone.  Wheels are for machines of the same kind as this one: operating system, processor,
@@ -16,12 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "build" / "bundle"
 VERSION = "{}.{}".format(*sys.version_info)
 INSTALL_SH = f"""#!/bin/sh
-# Set up .venv from wheels/, without a network; then `make run`, `make lab` and `make test` work as the README says.
+# Set up .venv from wheels/, without a network; then `make run`, `make lab` and `make test` work
+# as the README says.
 set -e
 cd "$(dirname "$0")"
 python="${{PYTHON:-python3}}"
 "$python" -c 'import sys; sys.exit("{{}}.{{}}".format(*sys.version_info) != "{VERSION}")' || {{
-    echo "These wheels are for Python {VERSION}. Name one: PYTHON=python{VERSION} sh install.sh"; exit 1; }}
+    echo "These wheels are for Python {VERSION}. Name one: PYTHON=python{VERSION} sh install.sh"
+    exit 1; }}
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels
 "$python" tools/make_venv.py
 .venv/bin/python -m pip install --quiet -c constraints.txt -e ".[grading]"
@@ -47,23 +48,14 @@ def tracked() -> list[str]:
 
 
 def requirements() -> list[str]:
-    """Everything that setting up and grading install, PyTorch first, and what building the package
-    itself needs.
-    """
+    """All that setting up and grading install, PyTorch first, and what building a wheel needs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = project["project"]["optional-dependencies"]
-    needed = [
-        *project["project"]["dependencies"],
-        *extras["notebooks"],
-        *extras["tests"],
-        *extras["grading"],
-    ]
+    needed = list(project["project"]["dependencies"])
+    for extra in ("notebooks", "tests", "grading"):
+        needed += project["project"]["optional-dependencies"][extra]
     torch = next(line for line in needed if line.startswith("torch>"))
-    return [
-        torch,
-        *(line for line in needed if line != torch),
-        *project["build-system"]["requires"],
-    ]
+    others = [line for line in needed if line != torch]
+    return [torch, *others, *project["build-system"]["requires"]]
 
 
 def main() -> None:
@@ -80,34 +72,18 @@ def main() -> None:
         (BUNDLE / name).write_text(text, encoding="utf-8", newline=end)
     (BUNDLE / "install.sh").chmod(0o755)
     wheels = str(BUNDLE / "wheels")
-    download = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--only-binary",
-        ":all:",
-        "-c",
-        "constraints.txt",
-    ]
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"]
+    download += ["-c", "constraints.txt", "-d", wheels, "--find-links", wheels]
+    # PyTorch first and alone, so that nothing pulls another build
     torch, *others = requirements()
-    for wanted in (
-        [torch],
-        [torch, *others],
-    ):  # PyTorch first and alone, so that nothing pulls another build
-        print(
-            f"Fetching {wanted[0]} and what it needs ..."
-            if wanted == [torch]
-            else "Fetching all others ...",
-            flush=True,
-        )
-        subprocess.run(
-            [*download, "-d", wheels, "--find-links", wheels, *wanted], cwd=ROOT, check=True
-        )
+    print(f"Fetching {torch} and what it needs ...", flush=True)
+    subprocess.run([*download, torch], cwd=ROOT, check=True)
+    print("Fetching all others ...", flush=True)
+    subprocess.run([*download, torch, *others], cwd=ROOT, check=True)
     size = sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file())
     print(
-        f"{BUNDLE}: {size / 1e6:,.0f} MB. In the room, inside a copy of it: sh install.sh (Windows: install.bat)"
+        f"{BUNDLE}: {size / 1e6:,.0f} MB. "
+        "In the room, inside a copy of it: sh install.sh (Windows: install.bat)"
     )
 
 

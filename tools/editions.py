@@ -2,10 +2,10 @@
 
     python tools/editions.py [--out build/editions]
 
-students/   the notebooks, with stubs to fill in, and the pages they link to; no solution anywhere
-in it teachers/   the same with the solutions in their places, the solutions by themselves, and all
-pages nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises,
-with nbgrader's marks
+students/   the notebooks, with stubs to fill in, and the pages they link to; no solution in it
+teachers/   the same with the solutions in their places, the solutions by themselves, and all pages
+nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises,
+            with nbgrader's marks
 
 Statement and stub stand once, in the notebook; the solution once, in `solutions/`; here they only
 come together.
@@ -24,11 +24,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 SOLUTIONS = HERE / "solutions"
-PAGES = (
-    "notation.md",
-    "equations.md",
-    "errata.md",
-)  # what notebooks link to, and what those link to
+# what notebooks link to, and what those link to
+PAGES = ("notation.md", "equations.md", "errata.md")
 LICENCES = ("LICENSE", "LICENSE-text")
 TAG = "exercise-"
 CONFIGURATION = '''"""How nbgrader runs this course.
@@ -60,16 +57,13 @@ def answers_to(path: Path) -> NotebookNode:
     """The solutions of the notebook at `path`.  Raises FileNotFoundError where there are none."""
     own = SOLUTIONS / path.name
     if not own.exists():
-        raise FileNotFoundError(
-            f"{path.name} has no solutions: they belong into {own.relative_to(ROOT)}"
-        )
+        place = own.relative_to(ROOT)
+        raise FileNotFoundError(f"{path.name} has no solutions: they belong into {place}")
     return nbformat.read(own, as_version=4)
 
 
 def solved(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
-    """The notebook with each stub replaced by its solution, and with what that prints.  Changes it
-    in place.
-    """
+    """The notebook with each stub replaced by its solution and what that prints; done in place."""
     found = exercises(answers)
     for number, cell in exercises(notebook).items():
         cell.source, cell.outputs = found[number].source, found[number].outputs
@@ -77,16 +71,15 @@ def solved(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
 
 
 def assignment(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
-    """The exercises alone, as nbgrader wants them: stub and solution in one cell, marks in a locked
-    one below it.
+    """The exercises alone, as nbgrader wants them.
+
+    Stub and solution stand in one cell, marks in a locked one below it.
     """
     title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
-    opening = f"# Exercises: {title}\n\nPut your work where the dots are. `check` says how far you have come."
+    task = "Put your work where the dots are. `check` says how far you have come."
+    opening = new_markdown_cell(f"# Exercises: {title}\n\n{task}")
     imports = next(cell for cell in answers.cells if cell.cell_type == "code")
-    cells = [
-        new_markdown_cell(opening),
-        _marked(new_code_cell(imports.source), "imports", locked=True),
-    ]
+    cells = [opening, _marked(new_code_cell(imports.source), "imports", locked=True)]
     found, statement = exercises(answers), ""
     for cell in notebook.cells:
         number = next((n for n, own in exercises(notebook).items() if own is cell), None)
@@ -96,19 +89,16 @@ def assignment(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
         name = number.replace(".", "-")
         if f"**{number}" not in statement:
             raise ValueError(
-                f"the cell above exercise {number} of {title!r} should state it, beginning with **{number}"
+                f"the cell above exercise {number} of {title!r} should state it, "
+                f"beginning with **{number}"
             )
         said = statement[statement.index(f"**{number}") :]
-        cells.append(new_markdown_cell(said))
-        cells.append(
-            _marked(new_code_cell(together(cell.source, found[number].source)), name, solution=True)
-        )
+        both = new_code_cell(together(cell.source, found[number].source))
         answer = re.search(r'^check\("[\d.]+", (.*)\)$', cell.source, re.M)[1]
-        marks = _marked(
-            new_code_cell(MARKS.format(number=number, answer=answer)), f"{name}-marks", locked=True
-        )
+        marks = new_code_cell(MARKS.format(number=number, answer=answer))
+        marks = _marked(marks, f"{name}-marks", locked=True)
         marks.metadata.nbgrader |= {"grade": True, "points": points(said)}
-        cells.append(marks)
+        cells += [new_markdown_cell(said), _marked(both, name, solution=True), marks]
     made = new_notebook(cells=cells, metadata={"kernelspec": notebook.metadata.kernelspec})
     for i, cell in enumerate(made.cells):
         cell.id = f"cell-{i}"
@@ -128,25 +118,21 @@ tutorial_lib.course.exercises.mark("{number}", {answer})"""
 def together(stub: str, solution: str) -> str:
     """One cell that is the solution to teachers and the stub to students.
 
-    Where the stub is dots, the marks stand around the body; where it is code with a bug, around the
-    mended function.
+    Where the stub is dots, the marks stand around the body; where it is code with a bug, around
+    the mended function.
     """
+    begin, end = "### BEGIN SOLUTION", "### END SOLUTION"
     lines, answers = [], {node.name: node for node in _functions(solution)}
     for node in _functions(stub):
         answer, own = answers[node.name], solution.splitlines()
         written = own[answer.lineno - 1 : answer.end_lineno]
         first = answer.body[1].lineno - answer.lineno  # behind the docstring
         if isinstance(node.body[-1], ast.Expr) and node.body[-1].value.value is ...:
-            indent = "    "
-            lines += [
-                *written[:first],
-                f"{indent}### BEGIN SOLUTION",
-                *written[first:],
-                f"{indent}### END SOLUTION",
-            ]
+            head, body = written[:first], written[first:]
+            lines += [*head, f"    {begin}", *body, f"    {end}"]
         else:
             shown = stub.splitlines()[node.lineno - 1 : node.end_lineno]
-            lines += [*shown, "", "", "### BEGIN SOLUTION", *written, "### END SOLUTION"]
+            lines += [*shown, "", "", begin, *written, end]
         lines += ["", ""]
     return "\n".join([*lines, stub.splitlines()[-1]])
 
@@ -175,19 +161,16 @@ def assemble(out: Path) -> None:
     Raises SystemExit, before anything is touched, where the course folder holds submissions or
     marks.
     """
-    if any(
-        (out / "nbgrader" / kept).exists() for kept in ("gradebook.db", "submitted", "autograded")
-    ):
+    students, teachers, course = out / "students", out / "teachers", out / "nbgrader"
+    if any((course / kept).exists() for kept in ("gradebook.db", "submitted", "autograded")):
         sys.exit(
-            f"{out / 'nbgrader'} holds submissions or marks: move that folder away, or choose another with --out"
+            f"{course} holds submissions or marks: "
+            "move that folder away, or choose another with --out"
         )
-    for edition in ("students", "teachers", "nbgrader"):
-        shutil.rmtree(out / edition, ignore_errors=True)
-    students, teachers, source = out / "students", out / "teachers", out / "nbgrader" / "source"
-    for folder in (
-        students,
-        teachers,
-    ):  # laid out like the project, so that links between pages hold
+    for edition in (students, teachers, course):
+        shutil.rmtree(edition, ignore_errors=True)
+    # laid out like the project, so that links between pages hold
+    for folder in (students, teachers):
         copy_of_notebooks(folder / "notebooks")
         for name in LICENCES:
             shutil.copy(ROOT / name, folder)
@@ -195,30 +178,27 @@ def assemble(out: Path) -> None:
     (students / "docs").mkdir()
     for name in PAGES:
         shutil.copy(ROOT / "docs" / name, students / "docs")
-    shutil.copytree(
-        ROOT / "docs", teachers / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__")
-    )
+    programs = shutil.ignore_patterns("*.py", "__pycache__")
+    shutil.copytree(ROOT / "docs", teachers / "docs", ignore=programs)
     for name in ("README.md", "CITATION.cff", "environment.yml"):
         shutil.copy(ROOT / name, teachers)
     for path in notebooks(part=1):
         answers = answers_to(path)
-        nbformat.write(
-            solved(nbformat.read(path, as_version=4), answers), teachers / "notebooks" / path.name
-        )
-        folder = source / path.name[:2]
+        made = solved(nbformat.read(path, as_version=4), answers)
+        nbformat.write(made, teachers / "notebooks" / path.name)
+        made = assignment(nbformat.read(path, as_version=4), answers)
+        folder = course / "source" / path.name[:2]
         folder.mkdir(parents=True)
-        nbformat.write(assignment(nbformat.read(path, as_version=4), answers), folder / path.name)
-    (out / "nbgrader" / "nbgrader_config.py").write_text(CONFIGURATION)
-    print(f"Wrote {students}, {teachers} and {out / 'nbgrader'}")
+        nbformat.write(made, folder / path.name)
+    (course / "nbgrader_config.py").write_text(CONFIGURATION)
+    print(f"Wrote {students}, {teachers} and {course}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("build/editions"), help="folder that takes the editions"
-    )
+    plain, default = argparse.RawDescriptionHelpFormatter, Path("build/editions")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    what = "folder that takes the editions"
+    parser.add_argument("--out", type=Path, default=default, help=what)
     assemble(parser.parse_args().out)
 
 

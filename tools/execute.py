@@ -35,9 +35,7 @@ SECONDS = 600  # the longest that one cell may take
 
 
 def notebooks(part: int | None = None, names: list[str] | None = None) -> list[Path]:
-    """The notebooks of one part (or all), in reading order; or those whose name begins with one of
-    `names`.
-    """
+    """The notebooks of one part (or all), in reading order; or those that begin as `names` say."""
     found = sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
     if part is not None:
         found = [path for path in found if int(path.name[:2]) in PARTS[part]]
@@ -46,32 +44,32 @@ def notebooks(part: int | None = None, names: list[str] | None = None) -> list[P
 
 def solutions(names: list[str] | None = None) -> list[Path]:
     """The notebooks with the answers to the exercises, chosen in the same way."""
-    return [
-        path
-        for path in sorted((HERE / "solutions").glob("*.ipynb"))
-        if not names or path.name.startswith(tuple(names))
-    ]
+    found = sorted((HERE / "solutions").glob("*.ipynb"))
+    return [path for path in found if not names or path.name.startswith(tuple(names))]
 
 
 def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
-    """Run one notebook from top to bottom in `folder`; return it, normalised, and the seconds it
-    took.
-    """
+    """Run a notebook from top to bottom in `folder`; return it, normalised, and the seconds."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}}, extra_arguments=["--IPKernelApp.log_level=ERROR"],
-    )  # fmt: skip
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+    )
+    figures_in_cells = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     began = time.perf_counter()
-    client.execute(
-        env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    )  # figures in cells
+    client.execute(env=os.environ | figures_in_cells)
     return normalise(notebook), time.perf_counter() - began
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
-    """Keep only what belongs in git: sources, outputs, counts 1..n, cell tags, alt text, and a hash
-    of the sources.
+    """Keep only what belongs in git.
+
+    That is: sources, outputs, counts 1..n, cell tags, alt text, and a hash of the sources.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -85,29 +83,23 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
                 output.execution_count = count
             if "image/png" in output.get("data", {}):
                 output.metadata = {"image/png": {"alt": cell.metadata.get("alt", "")}}
-            output.get("data", {}).pop(
-                WIDGET, None
-            )  # without a kernel it would only be an error message
+            # without a kernel it would only be an error message
+            output.get("data", {}).pop(WIDGET, None)
     for cell in notebook.cells:
         cell.metadata = {key: cell.metadata[key] for key in ("alt", "tags") if key in cell.metadata}
     return notebook
 
 
 def sources_hash(notebook: NotebookNode) -> str:
-    """A hash of everything that was executed: it differs when a source was edited after its outputs
-    were made.
-    """
+    """A hash of all that was executed: it differs when a source was edited after its last run."""
     sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(sources.encode()).hexdigest()
 
 
 def copy_of_notebooks(target: Path) -> Path:
     """A fresh copy of this folder, without what earlier runs left behind."""
-    shutil.copytree(
-        HERE,
-        target,
-        ignore=shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "*.py", "__pycache__"),
-    )
+    left = shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "*.py", "__pycache__")
+    shutil.copytree(HERE, target, ignore=left)
     return target
 
 
@@ -122,17 +114,16 @@ def page(notebook: NotebookNode, folder: Path, name: str) -> str:
     resources = {"metadata": {"path": str(folder), "name": name}}
     text, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    nothing = 'alt="No description has been provided for this image"'
     for output in outputs:
         if "image/png" in output.get("data", {}):
             words = html.escape(output.metadata["image/png"]["alt"])
-            text = text.replace(
-                'alt="No description has been provided for this image"', f'alt="{words}"', 1
-            )
+            text = text.replace(nothing, f'alt="{words}"', 1)
     return text
 
 
 def run(out: Path, part: int | None) -> None:
-    """Execute the notebooks into `out`; write HTML beside them and the GIF of notebook 06 on top."""
+    """Execute the notebooks into `out`; write HTML beside them, the GIF of notebook 06 on top."""
     began, lines = time.perf_counter(), []
     shutil.rmtree(out / "notebooks", ignore_errors=True)
     folder = copy_of_notebooks(out / "notebooks")
@@ -145,11 +136,8 @@ def run(out: Path, part: int | None) -> None:
     gif = folder / "outputs" / "denoising.gif"
     if gif.exists():
         shutil.copy(gif, out / "denoising.gif")
-    print(
-        f"\nExecuted {len(lines)} notebooks in {time.perf_counter() - began:.0f} s:",
-        *lines,
-        sep="\n",
-    )
+    took = time.perf_counter() - began
+    print(f"\nExecuted {len(lines)} notebooks in {took:.0f} s:", *lines, sep="\n")
     print(f"Pages to read:      {out}/*.html")
     print(f"Executed notebooks: {folder}")
     print(f"Garments out of noise: {out / 'denoising.gif'}")
@@ -157,9 +145,7 @@ def run(out: Path, part: int | None) -> None:
 
 
 def refresh(names: list[str]) -> None:
-    """Execute and normalise the committed notebooks and solutions, in place, and the pictures they
-    make for others.
-    """
+    """Execute and normalise committed notebooks and solutions, in place, with their pictures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_notebooks(Path(temporary) / "notebooks")
         for path in [*notebooks(names=names), *solutions(names)]:
@@ -171,8 +157,7 @@ def refresh(names: list[str]) -> None:
 
 
 def working_copy(source: Path, target: Path) -> list[str]:
-    """Bring the notebooks into `target`, never over a file that was edited there; return the names
-    kept back.
+    """Bring the notebooks into `target`, never over a file edited there; return the names kept.
 
     A pristine copy in `target/.origin` tells an edited file from one that is merely old.
     """
@@ -194,24 +179,23 @@ def lab(arguments: list[str]) -> int:
     target = ROOT / "work"
     kept = working_copy(HERE, target)
     print(
-        f"Your copy of the notebooks is in {target}; edit it as you like, the originals stay as they are."
+        f"Your copy of the notebooks is in {target}; "
+        "edit it as you like, the originals stay as they are."
     )
     if kept:
         print(
-            f"Kept as you left them: {', '.join(kept)}. To start one afresh, delete it and run this again."
+            f"Kept as you left them: {', '.join(kept)}. "
+            "To start one afresh, delete it and run this again."
         )
-    here = [
-        f"--ServerApp.root_dir={ROOT}",
-        "--LabApp.default_url=/lab/tree/work",
-    ]  # so that links to docs/ hold
+    # the root, so that links to docs/ hold
+    here = [f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/work"]
     return subprocess.call([sys.executable, "-m", "jupyterlab", *here, *arguments])
 
 
 def main() -> int:
     """Parse the command line and do what it says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     verbs = parser.add_subparsers(dest="verb", required=True)
     run_parser = verbs.add_parser("run")
     run_parser.add_argument("--part", type=int, choices=PARTS)

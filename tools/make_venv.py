@@ -1,9 +1,9 @@
-"""Make or refresh .venv, in which everything else runs: `python tools/make_venv.py`, or any verb of the
-Makefile.
+"""Make or refresh .venv, in which everything else runs: `python tools/make_venv.py`.
 
-The steps are the three commands of the README: make the environment, install PyTorch alone (so that
-nothing after it pulls another build), install the rest.  A PyTorch built for a GPU that is already
-there is kept: one inside .venv stays, one of the Python that runs this file is shared with .venv.
+Any verb of the Makefile does so, too.  The steps are the three commands of the README: make the
+environment, install PyTorch alone (so that nothing after it pulls another build), install the rest.
+A PyTorch built for a GPU that is already there is kept: one inside .venv stays, one of the Python
+that runs this file is shared with .venv.
 """
 
 import os
@@ -29,11 +29,21 @@ except ImportError:
 """
 
 
+ON_LINUX = (
+    "On Linux pip takes PyTorch's build for NVIDIA GPUs unless told otherwise, "
+    "and that is several GB.\n"
+    "No such GPU? Ctrl-C, set PIP_EXTRA_INDEX_URL to the CPU address that "
+    "https://pytorch.org/get-started/locally/\n"
+    "shows, and start again."
+)
+
+
 def main():
     """Do it, from whatever folder this is called."""
     if sys.version_info < OLDEST:
         sys.exit(
-            "This is Python {}.{}, but the course needs {}.{} or newer. Name a newer one, for example: "
+            "This is Python {}.{}, but the course needs {}.{} or newer. "
+            "Name a newer one, for example: "
             "make PYTHON=python3.12 run".format(*sys.version_info[:2], *OLDEST)
         )
     os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -47,9 +57,7 @@ def main():
     if not os.path.exists(PYTHON):
         shared = ["--system-site-packages"] if choice == "share" else []
         run([sys.executable, *ENVIRONMENT, "--clear", *shared])
-    elif subprocess.call(
-        [PYTHON, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ):
+    elif not has_pip(PYTHON):
         run([PYTHON, "-m", "ensurepip"])
     if choice == "install":
         run([PYTHON, *TORCH])
@@ -63,24 +71,27 @@ def main():
     run([PYTHON, *[limits if word == "constraints.txt" else word for word in quiet(REST)]])
 
 
+def has_pip(python):
+    """Whether an interpreter can run pip."""
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.call([python, "-m", "pip", "--version"], **silent) == 0
+
+
 def look(python):
-    """The PyTorch that an interpreter imports: (version, built for a GPU?, what it requires), or
-    None.
-    """
+    """The PyTorch that an interpreter imports: (version, built for a GPU?, its needs), or None."""
     import json
 
-    output = subprocess.run(
-        [python, "-c", LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
-    ).stdout
-    return json.loads(
-        (output.decode().splitlines() or ["null"])[-1]
-    )  # importing may have printed something before
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    done = subprocess.run([python, "-c", LOOK], check=False, **streams)
+    lines = done.stdout.decode().splitlines() or ["null"]
+    return json.loads(lines[-1])  # importing may have printed something before
 
 
 def choose(inside, base):
     """What to do about PyTorch, and which one that concerns.
 
     inside, base: what `look` found in .venv and in the Python it is made from.
+
     "keep" the one in .venv, "share" the base's, or "install" one.  Only builds for a GPU are worth
     a detour.
     """
@@ -91,9 +102,7 @@ def choose(inside, base):
 
 
 def limited(constraints, found):
-    """The constraints, but for PyTorch the version found, and nothing for the packages that it pins
-    itself.
-    """
+    """The constraints, but for PyTorch the version found, and nothing for packages that it pins."""
     own = {canonical(re.split(r"[^\w.-]", need)[0]) for need in found[2]}
     kept = [line for line in constraints if canonical(line.split("==")[0]) not in own | {"torch"}]
     return [*kept, f"torch=={found[0]}\n"]
@@ -104,22 +113,16 @@ def announcement(choice, found, platform):
     if choice == "keep":
         return f"Refreshing .venv around its PyTorch {found[0]}: at most 250 MB to download."
     if choice == "share":
-        return f"Setting up .venv around the PyTorch {found[0]} of this Python: about 250 MB to download."
+        what = f"Setting up .venv around the PyTorch {found[0]} of this Python"
+        return f"{what}: about 250 MB to download."
     if found:
-        return (
-            f"Refreshing .venv, which has PyTorch {found[0]}: only what has changed is downloaded."
-        )
-    lines = [
-        "Setting up .venv: about 250 MB to download, and PyTorch, which is about 200 MB for the CPU.",
-        "pip is silent during the second part, a minute or so.",
-    ]
-    if platform == "linux":
-        lines[1:1] = [
-            "On Linux pip takes PyTorch's build for NVIDIA GPUs unless told otherwise, and that is several GB.",
-            "No such GPU? Ctrl-C, set PIP_EXTRA_INDEX_URL to the CPU address that https://pytorch.org/get-started/locally/",
-            "shows, and start again.",
-        ]
-    return "\n".join(lines)
+        what = f"Refreshing .venv, which has PyTorch {found[0]}"
+        return f"{what}: only what has changed is downloaded."
+    size = "about 250 MB to download, and PyTorch, which is about 200 MB for the CPU."
+    silence = "pip is silent during the second part, a minute or so."
+    if platform != "linux":
+        return f"Setting up .venv: {size}\n{silence}"
+    return f"Setting up .venv: {size}\n{ON_LINUX}\n{silence}"
 
 
 def run(command):
@@ -127,9 +130,8 @@ def run(command):
     print("+ " + " ".join(command), flush=True)
     code = subprocess.call(command)
     if code and command[1:4] == ENVIRONMENT:
-        sys.exit(
-            "Python could not make an environment. On Debian and Ubuntu: sudo apt install python3-venv"
-        )
+        cure = "On Debian and Ubuntu: sudo apt install python3-venv"
+        sys.exit("Python could not make an environment. " + cure)
     if code:
         sys.exit(code)
 

@@ -1,3 +1,17 @@
-"""Diffusion models from first principles: the tested code behind the notebooks."""
+"""Diffusion models from first principles: the tested code behind the notebooks.
+
+In reading order; nothing imports what stands below it.
+
+    markov, gaussian, toys          chains, Gaussians, data known exactly            01 to 03
+    schedule, diffusion             the forward process, targets, the bound          02, 03
+    nets/                           blocks, the U-Net, published networks            04
+    files, data, checkpoint         what goes in, what stays                         05
+    denoise                         any network, as (x_t, t) -> x_0_hat              06
+    config, engine/, train          one training loop for every model                05
+    sample, evaluate                walking back from noise, and judging samples     06
+    beyond/                         fast solvers, likelihood                         Part II
+    course/                         pictures, explorers, exercises of the notebooks
+    recipes, cli                    how the shipped weights were made; the command line
+"""
 
 __version__ = "0.1.0"

@@ -1,14 +1,14 @@
 """Named tensors and their configuration, in one safetensors file.
 
-The configuration travels as JSON in the file's own header.  Reading parses numbers and JSON and
-never executes anything; writing goes to a temporary file that replaces the old one only when it is
-complete.
+The configuration is kept as JSON in the file's header.  Reading parses numbers and JSON, and never
+executes anything; writing goes to a temporary file that replaces the old one only when it is whole.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -16,15 +16,19 @@ from torch import Tensor
 from tutorial_lib import files
 from tutorial_lib.files import ASSETS
 
-HEADER = "tutorial_lib"
+FILE = "checkpoint.safetensors"  # what training writes into its folder
+HEADER = "tutorial_lib"  # where in a file's header our configuration is
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], configuration: dict[str, Any]) -> None:
-    """Write the file; an earlier one at the same place survives any failure.  configuration:
-    anything JSON holds.
+    """Write the file; an earlier one at the same place survives any failure.
+
+    tensors: may share memory, as tied weights do; each is written.
+    configuration: anything that JSON can hold.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    files.write(path, serialize(plain, metadata={HEADER: json.dumps(configuration)}))
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    header = {HEADER: json.dumps(configuration)}
+    files.write(path, serialize(plain, metadata=header))
 
 
 def load(name: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -36,50 +40,58 @@ def load(name: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = find(name)
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(HEADER)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            metadata = file.metadata() or {}
+            keys = file.keys()
+            tensors = {key: file.get_tensor(key) for key in keys}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is {_what_it_is(path)}; give a .safetensors file written by this package"
         ) from error
-    if header is None:
+    if HEADER not in metadata:
         raise ValueError(
-            f"{path} holds tensors but no {HEADER} configuration; it was not written by this package"
+            f"{path} holds tensors but no {HEADER} configuration; "
+            "it was not written by this package"
         )
-    return tensors, json.loads(header)
+    return tensors, json.loads(metadata[HEADER])
 
 
 def find(name: Path | str) -> Path:
-    """The file behind a shipped name, a file or a training folder.  Raises FileNotFoundError,
-    naming what ships.
+    """The file that is meant by a shipped name, a file's own path, or a folder that `train` wrote.
+
+    Raises FileNotFoundError, which lists the shipped names.
     """
     path = shipped().get(str(name), Path(name))
     if path.is_dir():
-        path = path / "checkpoint.safetensors"
+        path = path / FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"no weights at {path}; give a file, a folder that `train` wrote, or one of: {', '.join(shipped())}"
+            f"no weights at {path}; "
+            f"give a file, a folder that `train` wrote, or one of: {', '.join(shipped())}"
         )
     return path
 
 
 def shipped() -> dict[str, Path]:
-    """What comes with the package: trained weights, and what was measured with them.  Name -> file."""
-    return {path.stem: path for path in sorted(ASSETS.glob("*.safetensors"))}
+    """What comes with the package, name -> file: trained weights, and measurements made of them."""
+    paths = sorted(ASSETS.glob("*.safetensors"))
+    return {path.stem: path for path in paths}
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those tensors whose name begins with `prefix.`, without it, as float32: a state dict."""
-    chosen = {
-        name.removeprefix(prefix + "."): t.float()
-        for name, t in tensors.items()
-        if name.startswith(prefix + ".")
-    }
+    """The state dict of one part: the tensors named `prefix.` ..., without the prefix.
+
+    What was stored in 16 bits comes as float32, all else as it is.
+    Raises ValueError when there are none, naming the parts that there are.
+    """
+    chosen = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{prefix}."):
+            short = tensor.dtype in (torch.float16, torch.bfloat16)
+            chosen[name.removeprefix(f"{prefix}.")] = tensor.float() if short else tensor
     if not chosen:
         parts = sorted({name.split(".")[0] for name in tensors})
-        raise ValueError(
-            f"no tensors named {prefix}.* in these weights; they hold {', '.join(parts) or 'nothing'}"
-        )
+        held = ", ".join(parts) or "nothing"
+        raise ValueError(f"no tensors named {prefix}.* in these weights; they hold {held}")
     return chosen
 
 

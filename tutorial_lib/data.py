@@ -1,40 +1,48 @@
-"""Fashion-MNIST, or a folder of one's own images, as uint8 tensors; and the only way into [-1, 1]
-and back.
+"""Fashion-MNIST, or a folder of one's own images, as uint8 tensors.
+
+Also the only way from pixels into [-1, 1], where diffusion happens, and back.  (Notebook 05)
 """
 
-import gzip
 import hashlib
 import io
 import json
-import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from tutorial_lib.files import ASSETS
+from tutorial_lib.readers import read_folder, read_idx, read_parquet
 
 IDX_FOLDERS = (
     Path("data/fashion-mnist"),
-    Path("/usr/share/datasets/fashion-mnist"),
-)  # the second is Debian's
-HUB, HUB_REVISION = "zalando-datasets/fashion_mnist", "531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2"
+    Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
+)
+HUB = "zalando-datasets/fashion_mnist"
+HUB_REVISION = "531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2"
 CLASSES = (
-    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)  # fmt: skip
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 SPLITS = {"train": "train", "test": "t10k"}  # ours -> the prefix of the IDX files
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures in memory.  pixels: (N, C, H, W) uint8.  labels: (N,) int64.  source: where from, in
-    one line.
+    """Pictures in memory.
+
+    pixels: (N, C, H, W) uint8.  labels: (N,) int64.  source: where they come from, in one line.
     """
 
     pixels: Tensor
@@ -56,23 +64,29 @@ def to_model(pixels: Tensor) -> Tensor:
 
 def to_pixels(x: Tensor) -> Tensor:
     """[-1, 1] back to pixels 0..255 (uint8): clamp, then round; the inverse of `to_model`."""
-    return x.detach().float().clamp(-1, 1).add(1).mul_(127.5).round_().to(torch.uint8)
+    x = x.detach().float().clamp(-1, 1)
+    pixels = (x + 1) * 127.5
+    return pixels.round().to(torch.uint8)
 
 
 def batch(images: Images, indices: Tensor, flip: Tensor | None = None) -> Tensor:
-    """The chosen images in [-1, 1], (B, C, H, W) float32.  flip: (B,) bool, which ones to mirror
-    left to right.
+    """The chosen images in [-1, 1], (B, C, H, W) float32.
+
+    indices: (B,) integers.  flip: (B,) bool, which of them to mirror left to right (default: none).
     """
     x_0 = to_model(images.pixels[indices])
-    return x_0 if flip is None else torch.where(flip[:, None, None, None], x_0.flip(-1), x_0)
+    if flip is None:
+        return x_0
+    mirrored = x_0.flip(-1)
+    return torch.where(flip[:, None, None, None], mirrored, x_0)
 
 
 def load(source: str | Path = "auto", split: str = "train", size: int | None = None) -> Images:
     """Load one split of a source.
 
-    source: "auto" (local IDX files, else a cached hub copy, else embedded; never the network),
-    "embedded", "hub" (downloads if need be), a folder of IDX files, or a folder of images with any
-    subfolders as classes.
+    source: "embedded" (in the package), "hub" (downloads if need be), a folder of IDX files, a
+    folder of images with any subfolders as classes, or "auto" (local IDX files, else a cached hub
+    copy, else embedded; never the network).
     size: only for a folder of images: resize each to size x size; without it they must all agree.
     Raises FileNotFoundError or ValueError with what was found and what is legal.
     """
@@ -89,28 +103,33 @@ def load(source: str | Path = "auto", split: str = "train", size: int | None = N
         raise FileNotFoundError(
             f"no data source {str(source)!r}; choose auto, embedded, hub or an existing folder"
         )
-    return (
-        _idx(folder, split) if _idx_file(folder, split, "images") else _image_folder(folder, size)
-    )
+    if _idx_file(folder, split, "images"):
+        return _idx(folder, split)
+    return _image_folder(folder, size)
 
 
 def available() -> list[tuple[str, str]]:
-    """The sources of Fashion-MNIST that this machine has, best first: (name, description).  No
-    network.
+    """The sources of Fashion-MNIST that this machine has, best first: (name, description).
+
+    Asks no network.
     """
-    found = [
-        (str(folder), "IDX files") for folder in IDX_FOLDERS if _idx_file(folder, "train", "images")
-    ]
+    found = []
+    for folder in IDX_FOLDERS:
+        if _idx_file(folder, "train", "images"):
+            found.append((str(folder), "IDX files"))
     if _cached_hub("train"):
         found.append(("hub", f"cached copy of {HUB}"))
-    return [*found, ("embedded", "10,000 + 2,000 images inside the package")]
+    found.append(("embedded", "10,000 + 2,000 images inside the package"))
+    return found
 
 
 def _auto(split: str) -> Images:
     for folder in IDX_FOLDERS:
         if _idx_file(folder, split, "images"):
             return _idx(folder, split)
-    return _hub(split) if _cached_hub(split) else _embedded(split)
+    if _cached_hub(split):
+        return _hub(split)
+    return _embedded(split)
 
 
 def verify_embedded() -> str:
@@ -126,41 +145,19 @@ def verify_embedded() -> str:
 
 
 def _embedded(split: str) -> Images:
-    pixels, labels = _parquet(ASSETS / f"fashion_mnist_{split}.parquet")
-    return Images(
-        pixels,
-        labels,
-        f"embedded: {len(pixels):,} {split} images of Fashion-MNIST, balanced by class",
-    )
+    pixels, labels = read_parquet(ASSETS / f"fashion_mnist_{split}.parquet")
+    source = f"embedded: {len(pixels):,} {split} images of Fashion-MNIST, balanced by class"
+    return Images(pixels, labels, source)
 
 
-def _parquet(path: Path) -> tuple[Tensor, Tensor]:
-    """Columns image (784 bytes each) and label.  `datasets` reads the file too, but needs 0.8 s to
-    be imported.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path).read()
-        pixels = np.frombuffer(b"".join(table.column("image").to_pylist()), np.uint8).reshape(
-            table.num_rows, 1, 28, 28
-        )
-        labels = table.column("label").to_numpy().astype(np.int64)
-    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a readable Parquet file of images and labels: {error}"
-        ) from error
-    return torch.from_numpy(pixels.copy()), torch.from_numpy(labels)
-
-
-def _decode(
-    dataset,
-) -> tuple[Tensor, Tensor]:  # a datasets.Dataset with columns image (encoded) and label
-    encoded = dataset.data.column("image").combine_chunks().field("bytes").to_pylist()
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in encoded])  # (N, 28, 28)
-    labels = dataset.data.column("label").to_numpy()
-    return torch.from_numpy(pixels)[:, None], torch.from_numpy(labels.astype(np.int64))
+def _decode(dataset) -> tuple[Tensor, Tensor]:
+    """Pixels and labels of a `datasets.Dataset` with the columns image (encoded) and label."""
+    column = dataset.data.column("image").combine_chunks()
+    encoded = column.field("bytes").to_pylist()
+    decoded = [np.asarray(Image.open(io.BytesIO(file))) for file in encoded]
+    pixels = np.stack(decoded)[:, None]  # (N, 1, 28, 28)
+    labels = dataset.data.column("label").to_numpy().astype(np.int64)
+    return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
 def _cached_hub(split: str) -> list[Path]:
@@ -173,100 +170,52 @@ def _cached_hub(split: str) -> list[Path]:
 def _hub(split: str) -> Images:
     import datasets
 
-    if cached := _cached_hub(split):
+    cached = _cached_hub(split)
+    if cached:
         dataset = datasets.Dataset.from_file(str(cached[0]))
     else:
         try:
             dataset = datasets.load_dataset(HUB, revision=HUB_REVISION, split=split)
         except (ConnectionError, OSError) as error:
             raise FileNotFoundError(
-                f"could not fetch {HUB} ({error}); without network use embedded, or a folder of IDX files"
+                f"could not fetch {HUB} ({error}); "
+                "without network use embedded, or a folder of IDX files"
             ) from error
     pixels, labels = _decode(dataset)
     return Images(pixels, labels, f"hub: {len(pixels):,} {split} images of {HUB}")
 
 
 def _idx_file(folder: Path, split: str, kind: str) -> Path | None:
-    stem = f"{SPLITS[split]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
-    return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
+    """The file with a split's "images" or "labels", plain or gzipped; None where there is none."""
+    dimensions = 3 if kind == "images" else 1
+    name = f"{SPLITS[split]}-{kind}-idx{dimensions}-ubyte"
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
 
 
 def _idx(folder: Path, split: str) -> Images:
-    images, labels = _idx_file(folder, split, "images"), _idx_file(folder, split, "labels")
+    images = _idx_file(folder, split, "images")
+    labels = _idx_file(folder, split, "labels")
     if labels is None:
         raise FileNotFoundError(
             f"{folder} holds {images.name} but no {SPLITS[split]}-labels-idx1-ubyte[.gz] beside it"
         )
-    pixels, targets = read_idx(images), read_idx(labels)
+    pixels = read_idx(images)  # (N, H, W)
+    targets = read_idx(labels)  # (N,)
     if pixels.ndim != 3 or targets.shape != pixels.shape[:1]:
         raise ValueError(
-            f"{folder}: images of shape {tuple(pixels.shape)} and labels of shape {tuple(targets.shape)} do not match"
+            f"{folder}: images of shape {tuple(pixels.shape)} "
+            f"and labels of shape {tuple(targets.shape)} do not match"
         )
     if len(pixels) == 0:
         raise ValueError(f"there are no images in {images}")
-    return Images(
-        pixels[:, None], targets.long(), f"{folder}: {len(pixels):,} {split} images (IDX)"
-    )
-
-
-def read_idx(path: Path) -> Tensor:
-    """One IDX file of unsigned bytes, plain or gzipped, as a uint8 tensor.  Raises ValueError if it
-    is damaged.
-    """
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a complete gzip file: {error}") from error
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(
-            f"{path} is not an IDX file of unsigned bytes: it begins with {raw[:4].hex() or 'nothing'}"
-        )
-    shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
-    body = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    if body.size != np.prod(shape):
-        raise ValueError(
-            f"{path} is damaged: its header promises {shape}, but {body.size:,} bytes follow"
-        )
-    return torch.from_numpy(body.reshape(shape).copy())
+    source = f"{folder}: {len(pixels):,} {split} images (IDX)"
+    return Images(pixels[:, None], targets.long(), source)
 
 
 def _image_folder(folder: Path, size: int | None) -> Images:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"no IDX files and no images ({', '.join(SUFFIXES)}) in {folder}")
-    pictures = list(_opened(paths, size))
-    sizes = sorted({picture.size for picture in pictures})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the {len(paths)} images in {folder} have {len(sizes)} different sizes, from {sizes[0]} to {sizes[-1]}; "
-            "give one size to bring them all to (size=28, or --size 28)"
-        )
-    mode = "L" if all(picture.mode in ("1", "L", "LA") for picture in pictures) else "RGB"
-    pixels = np.stack(
-        [np.asarray(picture.convert(mode)) for picture in pictures]
-    )  # (N, H, W) or (N, H, W, 3)
-    pixels = pixels[:, None] if mode == "L" else pixels.transpose(0, 3, 1, 2)  # (N, C, H, W)
-    classes = sorted({path.parent for path in paths})
-    labels = torch.tensor([classes.index(path.parent) for path in paths])
-    kind = "grey" if mode == "L" else "colour"
-    return Images(
-        torch.from_numpy(pixels.copy()), labels, f"{folder}: {len(paths):,} {kind} images"
-    )
-
-
-def _opened(paths: list[Path], size: int | None) -> Iterator[Image.Image]:
-    if size is not None and size < 1:
-        raise ValueError(f"size must be a positive number of pixels, got {size}")
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                picture.load()
-                if picture.mode.startswith("I;16"):  # 16-bit grey: keep the upper 8
-                    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-                yield (
-                    picture.copy()
-                    if size is None
-                    else picture.resize((size, size), Image.Resampling.LANCZOS)
-                )
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path} is not a readable image: {error}") from error
+    pixels, labels = read_folder(folder, size)
+    kind = "grey" if pixels.shape[1] == 1 else "colour"
+    return Images(pixels, labels, f"{folder}: {len(pixels):,} {kind} images")

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutorial_lib import gaussian
-from tutorial_lib.schedule import NoiseSchedule, same_t
+from tutorial_lib.schedule import NoiseSchedule, check_name, same_t
 
 TARGETS = ("eps", "x_0", "v", "mu")
 LOSSES = ("l2", "l1", "huber")
-VARIANCES = ("beta", "beta_tilde")
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -32,7 +31,7 @@ def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> T
     )
 
 
-def q_walk(schedule: NoiseSchedule, x_0: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+def q_walk(schedule: NoiseSchedule, x_0: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
     r"""The whole forward process, one step at a time: yields $x_1, \dots, x_T$ (Eq. 2).
 
     `q_sample` reaches any one of them in a single step; this is the long way, for proofs and
@@ -40,9 +39,8 @@ def q_walk(schedule: NoiseSchedule, x_0: Tensor, generator: torch.Generator) -> 
     """
     x = x_0
     for t in range(1, schedule.T + 1):
-        x = q_step(
-            schedule, x, same_t(t, len(x)), torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        )
+        eps_t = gaussian.noise_like(x, generator)
+        x = q_step(schedule, x, same_t(t, len(x)), eps_t)
         yield x
 
 
@@ -62,74 +60,76 @@ def q_sample(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Te
 def q_posterior(
     schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""Mean and variance of $q(x_{t-1} | x_t, x_0)$: where x_t came from, if we knew x_0 (Eq. 6,
-    7).
+    r"""Mean and variance of $q(x_{t-1} | x_t, x_0)$: where x_t came from, given x_0 (Eq. 6, 7).
 
     $\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}} \beta_t}{1 - \bar\alpha_t} x_0
-    + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}
-    x_t$, variance $\tilde\beta_t$.
+    + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} x_t$, with variance
+    $\tilde\beta_t$.
 
     Returns mu_tilde (B, ...) and beta_tilde (B, 1, ...); at t = 1 they are x_0 and 0.
     """
     _same_shape("x_0", x_0, "x_t", x_t)
-    of_x_0, of_x_t = _posterior_weights(schedule)
+    of_x_0, of_x_t = schedule.mu_tilde_weights
     mu_tilde = schedule.at(of_x_0, t, x_t) * x_0 + schedule.at(of_x_t, t, x_t) * x_t
     return mu_tilde, schedule.at(schedule.beta_tilde, t, x_t)
 
 
-def _posterior_weights(schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
-    """The weights of x_0 and of x_t in mu_tilde (Eq. 7), each (T + 1,)."""
-    of_x_0, of_x_t = torch.ones_like(schedule.beta), torch.zeros_like(schedule.beta)
-    before, now = schedule.alpha_bar[:-1], schedule.alpha_bar[1:]
-    of_x_0[1:] = before.sqrt() * schedule.beta[1:] / (1 - now)
-    of_x_t[1:] = schedule.alpha[1:].sqrt() * (1 - before) / (1 - now)
-    return of_x_0, of_x_t
+def target_weights(schedule: NoiseSchedule, target: str) -> tuple[Tensor, Tensor]:
+    r"""The tables a and b, (T + 1,) each, with which a target is made: a x_0 + b eps.
+
+    eps: 0 and 1.  x_0: 1 and 0.
+    v: $-\sqrt{1 - \bar\alpha_t}$ and $\sqrt{\bar\alpha_t}$ (Salimans & Ho 2022).
+    mu: the posterior mean (Eq. 7) with $\sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$
+    in place of x_t.
+    Raises ValueError for any other target.
+    """
+    signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    of_x_0, of_x_t = schedule.mu_tilde_weights
+    if target == "eps":
+        return torch.zeros_like(signal), torch.ones_like(signal)
+    if target == "x_0":
+        return torch.ones_like(signal), torch.zeros_like(signal)
+    if target == "v":
+        return -noise, signal
+    check_name("target", target, TARGETS)
+    return of_x_0 + of_x_t * signal, of_x_t * noise  # mu
 
 
 def target_from(
     schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, t: Tensor
 ) -> Tensor:
-    r"""What a network that predicts `target` should say about the x_t that `q_sample` makes of x_0
-    and eps.
+    r"""What a network that predicts `target` should say about the x_t that `q_sample` makes.
 
-    target: "eps"; "x_0"; "v", which is $\sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$
-    (Salimans & Ho 2022); or "mu", the posterior mean (Eq. 7).  Returns a tensor like x_0.
+    target: one of TARGETS; each is a x_0 + b eps with the two weights of `target_weights`.
+    x_0, eps: (B, ...).  t: (B,) in 1..T.  Returns a tensor like x_0.
     """
-    _known("target", target, TARGETS)
-    if target == "eps":
-        return eps
-    if target == "x_0":
-        return x_0
-    if target == "v":
-        signal, noise = schedule.signal_and_noise(t, like=x_0)
-        return signal * eps - noise * x_0
-    return q_posterior(schedule, x_0, q_sample(schedule, x_0, t, eps), t)[0]
+    a, b = target_weights(schedule, target)
+    return schedule.at(a, t, x_0) * x_0 + schedule.at(b, t, x_0) * eps
 
 
 def x_0_from(
     schedule: NoiseSchedule, target: str, output: Tensor, x_t: Tensor, t: Tensor
 ) -> Tensor:
-    r"""The estimate of x_0 that a network's output implies, whichever target it predicts (Eq. 15
-    for eps).
+    r"""The estimate of x_0 that a network's output implies, whichever target it predicts.
 
-    From eps: $(x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}$.
-    From v: $\sqrt{\bar\alpha_t} x_t - \sqrt{1 - \bar\alpha_t} v$.  From mu: Eq. 7, solved for x_0.
+    Two equations, output = a x_0 + b eps and
+    $x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$, solved for x_0.
+    From eps: $(x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}$ (Eq. 15).
+    From v: $\sqrt{\bar\alpha_t} x_t - \sqrt{1 - \bar\alpha_t} v$.
+    output, x_t: (B, ...).  t: (B,) in 1..T.  Returns a tensor like x_t.
     Raises ValueError where eps says nothing about x_0, at $\bar\alpha_t = 0$.
     """
-    _known("target", target, TARGETS)
     if target == "x_0":
         return output
-    if target == "mu":
-        of_x_0, of_x_t = _posterior_weights(schedule)
-        return (output - schedule.at(of_x_t, t, x_t) * x_t) / schedule.at(of_x_0, t, x_t)
-    signal, noise = schedule.signal_and_noise(t, like=x_t)
-    if target == "v":
-        return signal * x_t - noise * output
-    if not signal.all():
+    signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    a, b = target_weights(schedule, target)
+    determinant = schedule.at(a * noise - b * signal, t, x_t)  # (B, 1, ...)
+    if not determinant.all():
         raise ValueError(
-            "alpha_bar is 0 at this step: x_t is pure noise and eps says nothing of x_0; predict v or x_0"
+            "alpha_bar is 0 at this step: x_t is pure noise and eps says nothing of x_0; "
+            "predict v or x_0"
         )
-    return (x_t - noise * output) / signal
+    return (schedule.at(noise, t, x_t) * output - schedule.at(b, t, x_t) * x_t) / determinant
 
 
 def eps_from(
@@ -137,17 +137,16 @@ def eps_from(
 ) -> Tensor:
     r"""The estimate of the noise that a network's output implies, whichever target it predicts.
 
+    The same two equations as in `x_0_from`, solved for eps.
     From v: $\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} v$.
-    From the others, by way of x_0:
-    $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
+    From x_0: $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
     """
-    _known("target", target, TARGETS)
     if target == "eps":
         return output
-    signal, noise = schedule.signal_and_noise(t, like=x_t)
-    if target == "v":
-        return noise * x_t + signal * output
-    return (x_t - signal * x_0_from(schedule, target, output, x_t, t)) / noise
+    signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    a, b = target_weights(schedule, target)
+    determinant = schedule.at(a * noise - b * signal, t, x_t)  # (B, 1, ...)
+    return (schedule.at(a, t, x_t) * x_t - schedule.at(signal, t, x_t) * output) / determinant
 
 
 def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -169,21 +168,10 @@ def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
 
     output, target: (B, ...).  Returns (B,).
     """
-    _known("loss", kind, LOSSES)
+    check_name("loss", kind, LOSSES)
     _same_shape("output", output, "target", target)
     pixelwise = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.smooth_l1_loss}[kind]
     return pixelwise(output, target, reduction="none").flatten(1).mean(1)
-
-
-def reverse_variance(schedule: NoiseSchedule, kind: str = "beta") -> Tensor:
-    r"""The table of $\sigma_t^2$, (T + 1,), the variance of each reverse step (Eq. 1; section 3.2):
-    beta or beta_tilde.
-
-    `beta_tilde[1]` is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1
-    there.
-    """
-    _known("variance", kind, VARIANCES)
-    return schedule.beta if kind == "beta" else schedule.beta_tilde
 
 
 def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
@@ -205,6 +193,7 @@ def L_t_minus_1(
     x_t: Tensor,
     t: Tensor,
     x_0_hat: Tensor,
+    *,
     variance: str = "beta",
 ) -> Tensor:
     r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8),
@@ -221,7 +210,7 @@ def L_t_minus_1(
         )
     mean_q, variance_q = q_posterior(schedule, x_0, x_t, t)
     mean_p, _ = q_posterior(schedule, x_0_hat, x_t, t)
-    variance_p = schedule.at(reverse_variance(schedule, variance), t, x_t)
+    variance_p = schedule.at(schedule.reverse_variance(variance), t, x_t)
     return gaussian.kl(mean_q, variance_q, mean_p, variance_p).flatten(1).sum(1)
 
 
@@ -241,7 +230,7 @@ def L_0(schedule: NoiseSchedule, x_0: Tensor, x_0_hat: Tensor) -> Tensor:
 
 
 def _log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
-    """log of the standard normal's mass between lower and upper, without cancellation in the tails."""
+    """Log of the standard normal's mass from lower to upper, without cancellation in the tails."""
     lower, upper = torch.where(lower > 0, -upper, lower), torch.where(lower > 0, -lower, upper)
     log_upper, log_lower = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
     return log_upper + torch.log1p(-(log_lower - log_upper).exp())
@@ -250,10 +239,6 @@ def _log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
 def _same_shape(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
     if a.shape != b.shape:
         raise ValueError(
-            f"{name_a} and {name_b} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}"
+            f"{name_a} and {name_b} must have the same shape, "
+            f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-
-
-def _known(what: str, got: str, legal: tuple[str, ...]) -> None:
-    if got not in legal:
-        raise ValueError(f"unknown {what} {got!r}; choose one of {', '.join(legal)}")

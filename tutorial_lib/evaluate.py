@@ -1,24 +1,18 @@
-"""How good are the samples, are they new, and how likely are real images?  A small classifier, the
-Frechet distance
-between clouds of its features, the images nearest to a sample, and the variational bound in bits
-per dimension.
+"""How good are the samples, and are they new?
+
+A small classifier, the Frechet distance between clouds of its features, and the images nearest to a
+sample.  How likely real images are is asked in `beyond.likelihood`.
 
 The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception
 network, and so its numbers compare only with each other: it is never called FID.
 """
-
-import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from tutorial_lib import checkpoint
 from tutorial_lib.data import CLASSES, load, to_model
-from tutorial_lib.diffusion import L_0, L_T, L_t_minus_1, q_sample
 from tutorial_lib.nets.classifier import Classifier
-from tutorial_lib.sample import Network, estimate
-from tutorial_lib.schedule import NoiseSchedule, same_t
 
 
 def load_classifier() -> Classifier:
@@ -36,7 +30,8 @@ def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Ten
     """
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (1, 28, 28):
         raise ValueError(
-            f"the classifier takes uint8 images of shape (N, 1, 28, 28), got {pixels.dtype} {tuple(pixels.shape)}"
+            "the classifier takes uint8 images of shape (N, 1, 28, 28), "
+            f"got {pixels.dtype} {tuple(pixels.shape)}"
         )
     device = next(model.parameters()).device
     features = torch.cat([model.features(to_model(part).to(device)) for part in pixels.split(size)])
@@ -116,79 +111,6 @@ def nearest(
     )  # the best of each piece
     distances, best = distances.topk(count, largest=False)
     return indices.gather(1, best), distances
-
-
-def bits_per_dimension(
-    network: Network,
-    schedule: NoiseSchedule,
-    pixels: Tensor,
-    generator: torch.Generator,
-    target: str = "eps",
-    variance: str = "beta",
-    draws: int = 4,
-    device: str = "cpu",
-) -> dict[str, float]:
-    """The variational bound on -log p of uint8 images (N, C, H, W), in bits per pixel and channel
-    (Eq. 3, 5, 13).
-
-    network, target: as for `sample.ddpm`; device: where the network is.  variance: of the reverse
-    steps; at t = 1 it is beta_1 either way.
-    L_T and L_0 are computed for each image, L_0 with one draw of x_1.  The sum of the L_{t-1} is
-    estimated from `draws` steps t an image, drawn with chances that fall like 1 / t as the terms
-    themselves do, and divided by these chances; over all images they fall one into each of N x
-    draws equally likely parts of 2..T.
-    Returns the bound and its standard error over the images, and the shares of L_T, of all L_{t-1}
-    and of L_0.
-    Raises ValueError for anything but two uint8 images or more, for draws below 1 and for T = 1.
-    """
-    count = len(pixels)
-    if pixels.dtype != torch.uint8 or count < 2 or draws < 1 or schedule.T < 2:
-        got = f"{count} images of {pixels.dtype}, draws = {draws}, T = {schedule.T}"
-        raise ValueError(f"the bound needs at least 2 uint8 images, 1 draw and T = 2, got {got}")
-    chance = 1 / torch.arange(2, schedule.T + 1, dtype=torch.float64)  # of each t = 2..T
-    chance /= chance.sum()
-    place = torch.randperm(count * draws, generator=generator) + torch.rand(
-        count * draws, generator=generator
-    )
-    drawn = torch.searchsorted(chance.cumsum(0), place.double() / (count * draws)).clamp(
-        max=schedule.T - 2
-    )
-    guess, nats = partial(_guess, network, schedule, target, device), []
-    for x, k in zip(pixels.split(250), drawn.view(count, draws).T.split(250, dim=1), strict=True):
-        nats.append(_bound(guess, schedule, to_model(x), k + 2, 1 / chance[k], generator, variance))
-    bits = torch.cat(nats, dim=1).double() / (pixels[0].numel() * math.log(2))  # (3, N)
-    parts = dict(zip(("L_T", "L_t", "L_0"), bits.mean(1).tolist(), strict=True))
-    return {
-        "bpd": sum(parts.values()),
-        "error": float(bits.sum(0).std() / count**0.5),
-        "count": count,
-    } | parts
-
-
-def _guess(
-    network: Network, schedule: NoiseSchedule, target: str, device: str, x: Tensor, t: Tensor
-) -> Tensor:
-    return estimate(network, schedule, x.to(device), t, target, clip=True).cpu()
-
-
-def _bound(
-    guess, schedule, x_0: Tensor, t: Tensor, weight: Tensor, generator, variance: str
-) -> Tensor:
-    """Of each image (B, ...) in nats: L_T, the sum of all L_{t-1} estimated from the steps t
-    (draws, B), and L_0.
-    """
-
-    def ask(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x_t = q_sample(schedule, x_0, t, torch.randn(x_0.shape, generator=generator))
-        return x_t, t, guess(x_t, t)
-
-    terms = torch.stack(
-        [L_t_minus_1(schedule, x_0, *ask(t_k), variance) for t_k in t]
-    )  # (draws, B)
-    *_, x_0_hat = ask(same_t(1, len(x_0)))
-    return torch.stack(
-        [L_T(schedule, x_0), (weight.to(terms) * terms).mean(0), L_0(schedule, x_0, x_0_hat)]
-    )
 
 
 def report(samples: Tensor) -> dict:

@@ -7,9 +7,9 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 def write(path: Path | str, content: bytes) -> Path:
-    """Write to a temporary file that then takes the place of `path`; an earlier file survives any
-    failure.
+    """Write a file whole: an earlier one at the same place survives any failure.
 
+    The content goes into a temporary file, which then takes the place of `path`.
     Raises OSError, naming the file, when the folder cannot be written or the disk is full.
     """
     path = Path(path)
@@ -33,4 +33,6 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give a file")
-    write(path.with_name(f".{path.name}.{os.getpid()}.try"), b"").unlink()
+    trial = path.with_name(f".{path.name}.{os.getpid()}.try")
+    write(trial, b"")
+    trial.unlink()

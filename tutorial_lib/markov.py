@@ -1,5 +1,4 @@
-r"""Markov chains: finite ones with their long run and their reversal, and chains built to reach a
-law one chooses.
+r"""Markov chains: finite ones, their long run and their reversal, and chains for a given law.
 
 A finite chain on S states is its transition matrix P, (S, S): row i holds the probabilities
 $P_{ij}$ of going from state i to state j, so a law $\pi$ (a row of S probabilities) becomes $\pi P$
@@ -26,14 +25,13 @@ def transition_matrix(rows: list[list[float]] | Tensor) -> Tensor:
         raise ValueError(f"probabilities cannot be negative, got {float(P.min()):g}")
     sums = P.sum(1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-6):
-        raise ValueError(
-            f"each row of a transition matrix must sum to 1, got {[round(s, 6) for s in sums.tolist()]}"
-        )
+        got = [round(total, 6) for total in sums.tolist()]
+        raise ValueError(f"each row of a transition matrix must sum to 1, got {got}")
     return P
 
 
 def laws(P: Tensor, start: Tensor | list[float], steps: int) -> Tensor:
-    r"""The laws $\pi_0, \pi_0 P, \dots, \pi_0 P^{steps}$ of the state, one a row: (steps + 1, S)."""
+    r"""The laws $\pi_0, \pi_0 P, \dots, \pi_0 P^{steps}$, one a row: (steps + 1, S)."""
     rows = [torch.as_tensor(start, dtype=torch.float64)]
     for _ in range(steps):
         rows.append(rows[-1] @ P)
@@ -46,23 +44,26 @@ def simulate(P: Tensor, start: int, steps: int, generator: torch.Generator) -> T
     uniform = torch.rand(steps, dtype=torch.float64, generator=generator)
     states = [start]
     for u in uniform:
-        states.append(min(int((cumulative[states[-1]] <= u).sum()), len(P) - 1))
+        here = states[-1]
+        below = int((cumulative[here] <= u).sum())  # the first state whose cumulative sum exceeds u
+        states.append(min(below, len(P) - 1))  # rounding may leave the last sum a little under 1
     return torch.tensor(states)
 
 
 def stationary(P: Tensor) -> Tensor:
     r"""The law with $\pi = \pi P$, (S,): the left eigenvector of P for the eigenvalue 1.
 
-    Raises ValueError when there are several, which is when the chain has more than one recurrent
-    class.
+    Raises ValueError when there are several: when the chain has more than one recurrent class.
     """
     recurrent = [states for states, closed in classes(P) if closed]
     if len(recurrent) > 1:
         raise ValueError(
-            f"this chain has {len(recurrent)} recurrent classes, {recurrent}, and so no single limit"
+            f"this chain has {len(recurrent)} recurrent classes, {recurrent}, "
+            "and so no single limit"
         )
     values, vectors = torch.linalg.eig(P.T)
-    vector = vectors[:, (values - 1).abs().argmin()].real
+    nearest_to_1 = (values - 1).abs().argmin()
+    vector = vectors[:, nearest_to_1].real
     return vector / vector.sum()
 
 
@@ -73,33 +74,38 @@ def eigenvalues(P: Tensor) -> Tensor:
     $\lambda_2$ is not positive.
     """
     values = torch.linalg.eigvals(P)
-    return values[values.abs().argsort(descending=True)]
+    largest_first = values.abs().argsort(descending=True)
+    return values[largest_first]
 
 
 def classes(P: Tensor) -> list[tuple[list[int], bool]]:
-    """The communicating classes: sets of states that can reach each other, each with whether it is
-    recurrent.
+    """The communicating classes of the chain: for each, its states, and whether it is recurrent.
 
-    In a finite chain a class is recurrent exactly when it is closed: no way leads out of it.
+    A communicating class is a set of states that can all reach each other.  In a finite chain it is
+    recurrent exactly when it is closed: no way leads out of it.
     """
     size = len(P)
-    reach = (torch.eye(size, dtype=torch.float64) + (P > 0)).matrix_power(
-        size
-    ) > 0  # (S, S): i can reach j
-    together = reach & reach.T
+    at_most_one_step = torch.eye(size, dtype=torch.float64) + (P > 0)
+    reach = at_most_one_step.matrix_power(size) > 0  # (S, S): i can reach j
+    together = reach & reach.T  # (S, S): and j can reach i
     found = []
     for state in range(size):
         members = together[state].nonzero().flatten().tolist()
-        if members[0] == state:
-            found.append((members, not bool(reach[state][~together[state]].any())))
+        if members[0] < state:
+            continue  # this class was found at its first state
+        leaves = reach[state][~together[state]].any()
+        found.append((members, not bool(leaves)))
     return found
 
 
 def period(P: Tensor, state: int) -> int:
-    """The greatest common divisor of all times at which the chain can return to `state`; 1 means
-    aperiodic, 0 never.
+    """The greatest common divisor of all times at which the chain can return to `state`.
+
+    1 means that the state is aperiodic; 0 means that the chain never returns.
     """
-    step, ways, divisor = (P > 0).double(), torch.eye(len(P), dtype=torch.float64), 0
+    step = (P > 0).double()  # (S, S): 1 where one step can lead from i to j
+    ways = torch.eye(len(P), dtype=torch.float64)  # the same for n steps
+    divisor = 0
     for n in range(1, 2 * len(P) ** 2 + 1):  # enough to see every cycle and its combinations
         ways = ((ways @ step) > 0).double()
         if ways[state, state]:
@@ -108,8 +114,9 @@ def period(P: Tensor, state: int) -> int:
 
 
 def converges(P: Tensor) -> bool:
-    """Whether the law tends to one limit from every start: exactly one recurrent class, and that
-    aperiodic.
+    """Whether the law tends to one limit from every start.
+
+    It does exactly when there is a single recurrent class, and that class is aperiodic.
     """
     recurrent = [states for states, closed in classes(P) if closed]
     return len(recurrent) == 1 and period(P, recurrent[0][0]) == 1
@@ -124,17 +131,17 @@ def reverse(P: Tensor, law: Tensor) -> Tensor:
     joint = law.to(P)[:, None] * P  # (S, S): before, after
     after = joint.sum(0)
     if (after == 0).any():
-        raise ValueError(
-            f"state {int((after == 0).nonzero()[0])} cannot be reached from this law: no way back"
-        )
+        state = int((after == 0).nonzero()[0])
+        raise ValueError(f"state {state} cannot be reached from this law: no way back")
     return (joint / after).T
 
 
 def flow(P: Tensor) -> Tensor:
-    r"""Net probability flow $\pi_i P_{ij} - \pi_j P_{ji}$ in the long run, (S, S); all zero under
-    detailed balance.
+    r"""Net flow of probability in the long run, $\pi_i P_{ij} - \pi_j P_{ji}$, (S, S).
+
+    It is zero everywhere exactly when the chain is in detailed balance.
     """
-    joint = stationary(P)[:, None] * P
+    joint = stationary(P)[:, None] * P  # (S, S): before, after
     return joint - joint.T
 
 
@@ -153,18 +160,17 @@ def autoregression(phi: Tensor, eps: Tensor) -> Tensor:
 def metropolis(
     log_density: Callable[[Tensor], Tensor], x: Tensor, scale: float, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Many chains whose stationary law has this density, known up to a factor; yields their states,
-    for ever.
+    """Many chains whose stationary law has this density; yields their states, for ever.
 
     Propose a step from N(0, scale^2); accept it with probability min(1, p(new) / p(old)), else
-    stay.
+    stay.  The density p need be known only up to a factor, which cancels in p(new) / p(old).
     x: (N,) the starts.  log_density: elementwise.  (Metropolis et al. 1953)
     """
     while True:
         new = x + scale * torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        accept = torch.rand(x.shape, generator=generator, dtype=x.dtype).log() < log_density(
-            new
-        ) - log_density(x)
+        u = torch.rand(x.shape, generator=generator, dtype=x.dtype)
+        log_ratio = log_density(new) - log_density(x)
+        accept = u.log() < log_ratio
         x = torch.where(accept, new, x)
         yield x
 
@@ -172,16 +178,15 @@ def metropolis(
 def langevin(
     score: Callable[[Tensor], Tensor], x: Tensor, step: float, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    r"""Walk uphill on the log-density and add noise:
-    $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$.
+    r"""Walk uphill on the log-density and add noise; yields the states of many chains, for ever.
 
-    Many chains at once, x: (N,); yields their states, for ever.  The stationary law is p only as
-    the step h goes to 0, or with a Metropolis correction.
+    $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$, where h is the step.
+
+    x: (N,) the starts.  score: elementwise, the derivative of the log-density.  The stationary law
+    is p only as h goes to 0, or with a Metropolis correction.
     """
     while True:
-        x = (
-            x
-            + step / 2 * score(x)
-            + step**0.5 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        )
+        uphill = step / 2 * score(x)
+        z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + uphill + step**0.5 * z
         yield x

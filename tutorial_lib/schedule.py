@@ -7,12 +7,20 @@ stands for clean data, so that `alpha_bar[0] == 1`.  (Ho, Jain & Abbeel 2020, se
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+VARIANCES = ("beta", "beta_tilde")
+
+
+def check_name(what: str, got: str, legal: Sequence[str]) -> None:
+    """Raise ValueError, naming what is legal, unless got is one of these."""
+    if got not in legal:
+        raise ValueError(f"unknown {what} {got!r}; choose one of {', '.join(legal)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +40,8 @@ class NoiseSchedule:
         object.__setattr__(self, "beta", beta)
         if beta.ndim != 1 or len(beta) < 2 or beta[0] != 0:
             raise ValueError(
-                f"beta must be a table of length T + 1 that begins with beta[0] = 0, got shape {tuple(beta.shape)}; "
+                "beta must be a table of length T + 1 that begins with beta[0] = 0, "
+                f"got shape {tuple(beta.shape)}; "
                 "build one with schedule.from_betas([beta_1, ..., beta_T])"
             )
         legal = (beta[1:] > 0) & (beta[1:] < 1)
@@ -41,13 +50,14 @@ class NoiseSchedule:
             t = int(legal.logical_not().nonzero()[0]) + 1
             raise ValueError(
                 f"beta_{t} = {float(beta[t]):g}, but every beta must lie strictly between 0 and 1 "
-                f"(beta = 1 is legal at the last step, T = {self.T}, only); choose smaller betas or more steps"
+                f"(beta = 1 is legal at the last step, T = {self.T}, only); "
+                "choose smaller betas or more steps"
             )
         if self.alpha_bar[-1] > 1e-3:
             warnings.warn(
-                f"alpha_bar_T = {float(self.alpha_bar[-1]):.3g}: after T = {self.T} steps a part of the data is still "
-                "there, so samples that start from pure noise start in the wrong place; use more steps, larger betas "
-                "or rescaled=True",
+                f"alpha_bar_T = {float(self.alpha_bar[-1]):.3g}: after T = {self.T} steps a part "
+                "of the data is still there, so samples that start from pure noise start in the "
+                "wrong place; use more steps, larger betas or rescaled=True",
                 stacklevel=3,
             )
 
@@ -78,6 +88,29 @@ class NoiseSchedule:
         beta_tilde = torch.zeros_like(self.beta)
         beta_tilde[1:] = (1 - self.alpha_bar[:-1]) / (1 - self.alpha_bar[1:]) * self.beta[1:]
         return beta_tilde
+
+    @cached_property
+    def mu_tilde_weights(self) -> tuple[Tensor, Tensor]:
+        r"""The weights of x_0 and x_t in the posterior mean $\tilde\mu_t$ (Eq. 7), (T + 1,) each.
+
+        At t = 0 and t = 1 they are 1 and 0: the step from x_1 back leads to x_0 itself.
+        """
+        prev, now = self.alpha_bar[:-1], self.alpha_bar[1:]
+        of_x_0 = torch.ones_like(self.beta)
+        of_x_t = torch.zeros_like(self.beta)
+        of_x_0[1:] = prev.sqrt() * self.beta[1:] / (1 - now)
+        of_x_t[1:] = self.alpha[1:].sqrt() * (1 - prev) / (1 - now)
+        return of_x_0, of_x_t
+
+    def reverse_variance(self, kind: str = "beta") -> Tensor:
+        r"""The table of $\sigma_t^2$, the variance of each reverse step (Eq. 1; section 3.2).
+
+        kind: "beta" or "beta_tilde", the two extremes for data of unit variance.  `beta_tilde[1]`
+        is 0, which a sampler wants and a likelihood cannot bear; the bound takes beta_1 there.
+        Returns (T + 1,).  Raises ValueError for any other kind.
+        """
+        check_name("variance", kind, VARIANCES)
+        return self.beta if kind == "beta" else self.beta_tilde
 
     @cached_property
     def snr(self) -> Tensor:
@@ -112,7 +145,8 @@ class NoiseSchedule:
         ):
             got = t.dtype if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(
-                f"t must be a tensor of integers, got {got}; use torch.tensor([...]) or same_t(t, batch)"
+                f"t must be a tensor of integers, got {got}; "
+                "use torch.tensor([...]) or same_t(t, batch)"
             )
         if t.shape != (batch,):
             raise ValueError(
@@ -121,7 +155,7 @@ class NoiseSchedule:
         if batch and not 1 <= int(t.min()) <= int(t.max()) <= self.T:
             raise ValueError(f"t must lie in 1..{self.T}, got {int(t.min())}..{int(t.max())}")
 
-    def strided(self, tau: Tensor) -> "NoiseSchedule":
+    def strided(self, tau: Tensor | Sequence[int]) -> "NoiseSchedule":
         r"""The schedule that visits only the steps tau of this one.
 
         tau: (S + 1,) increasing integers from 0 to T; or to an earlier step, for a chain that
@@ -162,25 +196,6 @@ def even_tau(T: int, S: int | None = None) -> Tensor:
     return torch.linspace(0, T, S + 1, dtype=torch.float64).round().long()
 
 
-def karras_tau(schedule: NoiseSchedule, S: int | None = None) -> Tensor:
-    r"""S of the steps 1..T at which the seventh root of noise / signal is as evenly spaced as whole
-    steps allow.
-
-    noise / signal $= \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$; the largest is the one nearest to
-    80, or what the schedule reaches, unless S leaves no choice.  An int64 tensor of length S + 1
-    with 0 in front; all steps by default.
-    (Karras et al. 2022, Eq. 5; arXiv 2206.00364.)  Raises ValueError unless 1 <= S <= T.
-    """
-    S = len(even_tau(schedule.T, S)) - 1  # raises
-    ratio = schedule.snr[1:] ** -0.5  # (T,), rising
-    ends = [float(ratio[k].clamp(max=80)) ** (1 / 7) for k in (-1, 0)]
-    wanted = torch.linspace(*ends, S, dtype=torch.float64).flip(0) ** 7  # (S,), rising
-    middle = (ratio[1:] * ratio[:-1]).sqrt()  # a ratio below it is nearer to the earlier step
-    i = torch.arange(1, S + 1)
-    apart = (torch.searchsorted(middle, wanted) + 1 - i).cummax(0).values + i  # no step twice
-    return torch.cat([i.new_zeros(1), apart.minimum(schedule.T - S + i)])
-
-
 def constant(T: int, beta: float = 0.01) -> NoiseSchedule:
     """The same variance at every step."""
     return from_betas(torch.full((_count(T),), beta, dtype=torch.float64))
@@ -198,8 +213,8 @@ def linear(
     factor = 1000 / T if rescaled else 1.0
     if rescaled and beta_T * factor >= 1:
         raise ValueError(
-            f"rescaling to T = {T} would make beta_T = {beta_T * factor:g}, which must stay below 1; "
-            f"use more than {math.floor(beta_T * 1000)} steps"
+            f"rescaling to T = {T} would make beta_T = {beta_T * factor:g}, "
+            f"which must stay below 1; use more than {math.floor(beta_T * 1000)} steps"
         )
     return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64) * factor)
 
@@ -257,8 +272,7 @@ def named(name: str, T: int) -> NoiseSchedule:
     """The schedule of that name with its usual constants.  Raises ValueError for an unknown name or
     T < 1.
     """
-    if name not in NAMED:
-        raise ValueError(f"unknown schedule {name!r}; choose one of {', '.join(NAMED)}")
+    check_name("schedule", name, tuple(NAMED))
     return NAMED[name](T)
 
 

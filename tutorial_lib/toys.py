@@ -1,7 +1,6 @@
-r"""Data simple enough for everything about them to be known exactly: mixtures of Gaussians, and a
-Swiss roll.
+r"""Data of which everything can be known exactly: mixtures of Gaussians; and a Swiss roll.
 
-For them the best possible network, $E[x_0 | x_t]$, is a formula, and samplers can be checked
+For a mixture the best possible network, $E[x_0 | x_t]$, is a formula, so samplers can be checked
 against the truth.
 """
 
@@ -28,35 +27,44 @@ class Mixture:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` points, (count, D)."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
-        return self.means[chosen] + self.variance**0.5 * noise
+        means = self.means[chosen]  # (count, D)
+        noise = torch.randn(means.shape, generator=generator, dtype=means.dtype)
+        return means + self.variance**0.5 * noise
 
     def log_density(self, x: Tensor) -> Tensor:
         """The logarithm of the density at the points x, (N, D) -> (N,), in nats."""
-        return torch.logsumexp(self._joint(x, self.means, self.variance), dim=1)
+        log_joint = self._log_joint(x, self.means, self.variance)  # (N, K)
+        return log_joint.logsumexp(dim=1)
 
     def x_0_hat(self, x_t: Tensor, alpha_bar: float) -> Tensor:
-        r"""$E[x_0 | x_t]$ for points x_t, (N, D), that `q_sample` has noised to $\bar\alpha_t$: the
-        perfect network.
+        r"""The best possible network: $E[x_0 | x_t]$ for points x_t that `q_sample` has noised.
 
-        Each component answers for itself, as for a single Gaussian; Bayes says how likely each one
-        is.
+        x_t: (N, D).  alpha_bar: $\bar\alpha_t$ of their step.  Returns (N, D).
+        For a single Gaussian of mean $\mu$ the answer is $\mu + g (x_t - \sqrt{\bar\alpha_t} \mu)$,
+        with one gain g for all of them.  Here each component gives that answer, and Bayes' rule
+        says how much each of them counts.
         """
-        signal, spread = math.sqrt(alpha_bar), alpha_bar * self.variance + 1 - alpha_bar
-        share = self._joint(x_t, signal * self.means, spread).softmax(dim=1)  # (N, K)
-        gain = signal * self.variance / spread
-        return share @ self.means * (1 - gain * signal) + gain * x_t
+        signal = math.sqrt(alpha_bar)
+        variance_t = alpha_bar * self.variance + 1 - alpha_bar  # of a component, once noised
+        log_joint = self._log_joint(x_t, signal * self.means, variance_t)
+        posterior = log_joint.softmax(dim=1)  # (N, K): the probability of each component
+        mean = posterior @ self.means  # (N, D)
+        gain = signal * self.variance / variance_t
+        return mean * (1 - gain * signal) + gain * x_t
 
-    def _joint(self, x: Tensor, means: Tensor, variance: float) -> Tensor:
-        """log of weight times density, of each point and component, (N, K)."""
+    def _log_joint(self, x: Tensor, means: Tensor, variance: float) -> Tensor:
+        """The logarithm of weight times density, of each point and component, (N, K)."""
         distances = torch.cdist(x, means, compute_mode="donot_use_mm_for_euclid_dist")
-        normal = gaussian.log_density(distances, 0.0, variance)
-        others = (means.shape[1] - 1) * 0.5 * math.log(2 * math.pi * variance)
-        return self.weights.log() + normal - others
+        along = gaussian.log_density(distances, 0.0, variance)  # in the direction of the mean
+        log_norm = 0.5 * math.log(2 * math.pi * variance)
+        across = (means.shape[1] - 1) * log_norm  # the other D - 1 directions, where x is at 0
+        return self.weights.log() + along - across
 
 
 def swiss_roll(count: int, generator: torch.Generator) -> Tensor:
     """Points along a spiral in the plane, (count, 2), of about unit variance."""
-    angle = 1.5 * math.pi * (1 + 2 * torch.rand(count, generator=generator).sort().values)
-    points = torch.stack([angle * angle.cos(), angle * angle.sin()], dim=1)
-    return points / 7.2
+    position = torch.rand(count, generator=generator).sort().values  # (count,) along the spiral
+    angle = 1.5 * math.pi * (1 + 2 * position)  # from 3/4 of a turn to 9/4 turns
+    x = angle * angle.cos()  # the radius is the angle
+    y = angle * angle.sin()
+    return torch.stack([x, y], dim=1) / 7.2

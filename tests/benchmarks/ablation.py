@@ -1,9 +1,11 @@
 """What does each ingredient of the training bring?  Leave one out, keep all others, measure again.
 
-    python tests/benchmarks/ablation.py speed           seconds a step, all rows in turns
-    python tests/benchmarks/ablation.py compiled        the same with torch.compile, and how long
-    that takes first python tests/benchmarks/ablation.py quality NAME    distance after equal time
-    of training; [SECONDS SEED]
+    python tests/benchmarks/ablation.py speed
+        seconds a step, all rows in turns
+    python tests/benchmarks/ablation.py compiled
+        the same with torch.compile, and how long that takes first
+    python tests/benchmarks/ablation.py quality NAME [SECONDS SEED]
+        distance after equal time of training
 
 The first row of each table is the recipe as it stands; every other row changes one thing in it.
 """
@@ -21,6 +23,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from tutorial_lib import data, evaluate, train
+from tutorial_lib.beyond.likelihood import bits_per_dimension
+from tutorial_lib.config import DiffusionConfig
+from tutorial_lib.denoise import denoiser
+from tutorial_lib.engine.optimisers import optimisers
+from tutorial_lib.engine.rates import update_ema
 from tutorial_lib.nets import blocks
 from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import named
@@ -67,9 +74,14 @@ class _Fused(blocks.Attention):
 
 
 def training_step(
-    bf16: bool = BFLOAT16, layout: torch.memory_format = torch.channels_last, fused_attention: bool = False,
-    patch: int = 2, optimizer: str = "muon", fused: bool = True, compile: bool = False,
-) -> Callable[[], None]:  # fmt: skip
+    bf16: bool = BFLOAT16,
+    layout: torch.memory_format = torch.channels_last,
+    fused_attention: bool = False,
+    patch: int = 2,
+    optimizer: str = "muon",
+    fused: bool = True,
+    compile: bool = False,
+) -> Callable[[], None]:
     """A training step on a batch of random images, written out so that each part can be changed."""
     torch.manual_seed(0)
     model = UNet(UNetConfig(patch=patch))
@@ -77,10 +89,20 @@ def training_step(
         model.attention.__class__ = _Fused
     model = model.to(memory_format=layout).train()
     averaged = copy.deepcopy(model).requires_grad_(False)
-    config = train.TrainConfig(optimizer=optimizer)
-    optimizers = train._optimizers(model, config, "bf16" if bf16 else "no").values()
-    for group in (group for one in optimizers for group in one.param_groups if "fused" in group):
-        group["fused"] = group["foreach"] = fused
+    config = DiffusionConfig()
+    made = optimisers(
+        model,
+        muon=optimizer == "muon",
+        lr=config.lr,
+        lr_muon=config.lr_muon,
+        momentum=config.momentum,
+        dtype=torch.bfloat16 if bf16 else torch.float32,
+    )
+    optimizers = list(made.values())
+    for one in optimizers:
+        for group in one.param_groups:
+            if "fused" in group:
+                group["fused"] = group["foreach"] = fused
     network = torch.compile(model) if compile else model
     x, t = torch.randn(config.batch, 1, 28, 28), torch.randint(1, 1001, (config.batch,))
 
@@ -92,30 +114,30 @@ def training_step(
         for one in optimizers:
             one.step()
             one.zero_grad()
-        train.update_ema(averaged, model, 1000, 0.998)
+        update_ema(averaged, model, 1000, 0.998)
 
     return step
 
 
 def speed() -> dict[str, float]:
-    """Seconds a step of all rows, each in a process of its own, in turns: a row's median ratio to
-    the recipe of its
-    round, so that slow minutes of the machine do not count, times the recipe's median."""
+    """Seconds a step of all rows, each in a process of its own, in turns.
+
+    A row's median ratio to the recipe of its round, so that slow minutes of the machine do not
+    count, times the recipe's median.
+    """
     rounds = [{name: process("ablation.py", "step", name) for name in SPEED} for _ in range(ROUNDS)]
     recipe = statistics.median(times[RECIPE] for times in rounds)
-    return {
-        name: recipe * statistics.median(times[name] / times[RECIPE] for times in rounds)
-        for name in SPEED
-    }
+    found = {}
+    for name in SPEED:
+        ratio = statistics.median(times[name] / times[RECIPE] for times in rounds)
+        found[name] = recipe * ratio
+    return found
 
 
 def compiled() -> dict[str, float]:
-    """Seconds a step with torch.compile and without, in turns, and those of the first step, which
-    compiles.
-    """
-    torch.compiler.config.force_disable_caches = (
-        True  # or else the first step is that of an earlier run
-    )
+    """Seconds a step with torch.compile and without, in turns; and of the first, which compiles."""
+    # or else the first step is that of an earlier run
+    torch.compiler.config.force_disable_caches = True
     plain, quick = training_step(), training_step(compile=True)
     first = median_seconds(quick, 1, uncounted=0)
     pairs = [[median_seconds(step, 3) for step in (plain, quick)] for _ in range(ROUNDS)]
@@ -124,56 +146,57 @@ def compiled() -> dict[str, float]:
 
 
 def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, float]:
-    """Distance and bits per dimension after a training of that many seconds; weights and draws
-    begin with the seed.
+    """Distance and bits per dimension after a training of that many seconds.
+
+    Weights and draws begin with the seed.
     """
-    row, plain = dict(row), train.training_step
-    patch = row.pop("patch", 2)
-    averaged, constant, gamma = (
-        row.pop("averaged", True),
-        row.pop("constant", False),
-        row.pop("min_snr", None),
-    )
-    config = train.TrainConfig(**row, seed=seed)
+    row = dict(row)
+    patch, averaged = row.pop("patch", 2), row.pop("averaged", True)
+    constant, gamma = row.pop("constant", False), row.pop("min_snr", None)
+    config = DiffusionConfig(**row, seed=seed)
     if constant:
         config = replace(config, lr_end=config.lr)
 
-    def weighted(network, schedule, x_0, t, eps, config):
+    schedule = named(config.schedule, config.T)
+    draw, plain = train.algorithm_1(data.load("auto", "train"), config)
+
+    def weighted(network, x_0, t, *others):
         """Hang et al. 2023 for v: min(SNR, gamma) / (SNR + 1), scaled to a mean of 1 over all t."""
         snr = schedule.snr[1:]
         weight = snr.clamp(max=gamma) / (snr + 1)
-        return (
-            plain(network, schedule, x_0, t, eps, config) * (weight / weight.mean())[t - 1].float()
-        )
+        weight = (weight / weight.mean())[t - 1].float()
+        return plain(network, x_0, t, *others) * weight
 
     torch.manual_seed(seed)
-    model = UNet(UNetConfig(patch=patch))
-    train.training_step = weighted if gamma else plain
-    try:
-        for last in train.train(
-            model, data.load("auto", "train"), config, minutes=seconds / 60, device="cpu"
-        ):
-            pass
-    finally:
-        train.training_step = plain
+    model, loss = UNet(UNetConfig(patch=patch)), weighted if gamma else plain
+    for last in train.train(model, draw, loss, config, minutes=seconds / 60, device="cpu"):
+        pass
     judged = last.ema_model if averaged else model.eval()
-    tables, generator = named(config.schedule, config.T), torch.Generator().manual_seed(0)
-    found = evaluate.report(ddim(judged, tables, config.target, COUNT))
-    with torch.no_grad():
-        pixels = data.load("auto", "test").pixels[:COUNT]
-        found |= evaluate.bits_per_dimension(judged, tables, pixels, generator, config.target)
+    found = evaluate.report(ddim(judged, schedule, config.target, COUNT))
+    denoise = denoiser(judged, schedule, target=config.target, clip=True)
+    generator = torch.Generator().manual_seed(0)
+    pixels = data.load("auto", "test").pixels[:COUNT]
+    found |= bits_per_dimension(denoise, schedule, pixels, generator=generator)
     said = ("feature_distance", "interval", "floor", "bpd", "error")
     return {"steps": last.step, **{key: found[key] for key in said}}
 
 
+def _step(name: str) -> float:
+    return median_seconds(training_step(**SPEED[name]), 8, uncounted=2)
+
+
+def _quality(name: str, seconds: str | float = SECONDS, seed: str | int = 0) -> dict[str, float]:
+    return quality(QUALITY[name], float(seconds), int(seed))
+
+
+WORK: dict[str, Callable] = {
+    "speed": speed,
+    "step": _step,
+    "compiled": compiled,
+    "quality": _quality,
+}
+
+
 if __name__ == "__main__":
     what, *names = sys.argv[1:]
-    work: dict[str, Callable] = {
-        "speed": speed,
-        "step": lambda name: median_seconds(training_step(**SPEED[name]), 8, uncounted=2),
-        "compiled": compiled,
-        "quality": lambda name, seconds=SECONDS, seed=0: quality(
-            QUALITY[name], float(seconds), int(seed)
-        ),
-    }
-    print(json.dumps(work[what](*names)))
+    print(json.dumps(WORK[what](*names)))

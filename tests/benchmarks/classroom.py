@@ -1,8 +1,11 @@
 """How quick are explorers and grading?
 
-python tests/benchmarks/classroom.py redraw     milliseconds from a moved slider to the new picture,
-median python tests/benchmarks/classroom.py grade      seconds for 30 submissions of notebook 02,
-nbgrader's own work included
+    python tests/benchmarks/classroom.py redraw
+        milliseconds from a moved slider to the new picture, median
+    python tests/benchmarks/classroom.py grade
+        seconds for 30 submissions of notebook 02, nbgrader's own work included
+
+Both print the machine and what they measured, in JSON.
 """
 
 import json
@@ -18,9 +21,10 @@ import nbformat
 import torch
 from common import machine, median_seconds
 
-from tutorial_lib import checkpoint, schedule
+from tutorial_lib import checkpoint
 from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
 from tutorial_lib.nets.unet import restore
+from tutorial_lib.schedule import cosine
 
 ROOT = Path(__file__).parents[2]
 STUDENTS = 30
@@ -28,21 +32,14 @@ STUDENTS = 30
 
 def redraw() -> dict[str, float]:
     """Of each explorer, in milliseconds: the median over the two ends of its slowest control."""
-    model, tables = restore(*checkpoint.load("fashion_mnist")), schedule.cosine(1000)
-    walks = list(n06.reverse_frames(model, tables, "v", seeds=2, steps=(5, 20)))[-1]
-    explorers = (
-        n01.chain,
-        n02.noising,
-        n03.kl,
-        n03.decoder,
-        n04.network,
-        n05.replay,
-    )
-    boxes = {one.__name__: one() for one in explorers} | {"reverse": n06.reverse(walks, tables)}
-    return {
-        f"redraw of {name}, ms": 1000 * max(map(_moved, _controls(box)))
-        for name, box in boxes.items()
-    }
+    model, schedule = restore(*checkpoint.load("fashion_mnist")), cosine(1000)
+    walks = list(n06.reverse_frames(model, schedule, target="v", seeds=2, steps=(5, 20)))[-1]
+    explorers = (n01.chain, n02.noising, n03.kl, n03.decoder, n04.network, n05.replay)
+    boxes = {one.__name__: one() for one in explorers} | {"reverse": n06.reverse(walks, schedule)}
+    found = {}
+    for name, box in boxes.items():
+        found[f"redraw of {name}, ms"] = 1000 * max(map(_moved, _controls(box)))
+    return found
 
 
 def _controls(box) -> list:
@@ -69,9 +66,7 @@ def _moved(control) -> float:
 
 
 def grade() -> dict[str, float]:
-    """Seconds to grade; half of the students are right everywhere, the others left everything
-    empty.
-    """
+    """Seconds to grade; half of the students are right everywhere, the others left all empty."""
     sys.path.append(str(ROOT / "tools"))
     import editions
 
@@ -85,9 +80,8 @@ def grade() -> dict[str, float]:
             "check": True,
             "stdout": subprocess.DEVNULL,
         }
-        subprocess.run(
-            [sys.executable, "-m", "nbgrader", "generate_assignment", "02", "--create"], **run
-        )
+        nbgrader = [sys.executable, "-m", "nbgrader"]
+        subprocess.run([*nbgrader, "generate_assignment", "02", "--create"], **run)
         (released,) = (course / "release" / "02").glob("*.ipynb")
         (original,) = [path for path in editions.notebooks(part=1) if path.name == released.name]
         answers = editions.exercises(editions.answers_to(original))
@@ -101,7 +95,7 @@ def grade() -> dict[str, float]:
             folder.mkdir(parents=True)
             nbformat.write(notebook, folder / released.name)
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "nbgrader", "autograde", "02", "--create"], **run)
+        subprocess.run([*nbgrader, "autograde", "02", "--create"], **run)
         return {f"grading {STUDENTS} submissions, s": time.perf_counter() - began}
 
 

@@ -1,6 +1,4 @@
-"""What the benchmarks share: the machine in words, the clock, and how samples are drawn for
-judging.
-"""
+"""What the benchmarks share: the machine in words, the clock, how samples are drawn for judging."""
 
 import json
 import os
@@ -17,8 +15,9 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import data, sample
+from tutorial_lib.config import TrainConfig
+from tutorial_lib.denoise import denoiser
 from tutorial_lib.schedule import NoiseSchedule
-from tutorial_lib.train import TrainConfig
 
 BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # whether this CPU computes with it
 BATCH = TrainConfig().batch  # images a step of ours
@@ -32,8 +31,8 @@ def machine() -> str:
     name = cpu.get("model name", platform.processor())
     if "cpu family" in cpu:
         name += f" (family {cpu['cpu family']}, model {cpu['model']})"
-    threads = torch.get_num_threads()
-    return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {platform.system()}"
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{name}, {cores}, torch {torch.__version__}, {platform.system()}"
 
 
 def process(script: str, *arguments: str, threads: int | None = None) -> Any:
@@ -59,9 +58,14 @@ def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int
 
 @torch.no_grad()
 def ddim(
-    predict: Callable, schedule: NoiseSchedule, target: str, count: int, steps: int = STEPS
+    predict: Callable,
+    schedule: NoiseSchedule,
+    target: str,
+    count: int,
+    steps: int = STEPS,
 ) -> Tensor:
-    """`count` images by deterministic DDIM, uint8, always from the same noise, in float32 for all."""
-    noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(0))
-    runs = (sample.ddim(predict, schedule, x_T, None, target, steps) for x_T in noise.split(32))
+    """`count` images by deterministic DDIM, uint8, always from the same noise, all in float32."""
+    denoise = denoiser(predict, schedule, target=target, clip=True)
+    noise = sample.start(count, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    runs = (sample.ddim(denoise, schedule, x_T, steps=steps) for x_T in noise.split(32))
     return torch.cat([data.to_pixels(sample.final(run)) for run in runs])

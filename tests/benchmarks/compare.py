@@ -1,17 +1,20 @@
 """Ours against what a reader would use instead, side by side on one machine.
 
-    python tests/benchmarks/compare.py speed     speed and memory, what each ingredient brings,
-    costs: minutes python tests/benchmarks/compare.py full      quality after equal time of training
-    as well: hours, resumable python tests/benchmarks/compare.py more      then what each ingredient
-    brings to quality: another hour python tests/benchmarks/compare.py publish   make these results
-    the ones that ship with the package
+    python tests/benchmarks/compare.py speed
+        speed and memory, what each ingredient brings, costs: minutes
+    python tests/benchmarks/compare.py full
+        quality after equal time of training as well: hours, resumable
+    python tests/benchmarks/compare.py more
+        then what each ingredient brings to quality: another hour
+    python tests/benchmarks/compare.py publish
+        make these results the ones that ship with the package
 
 Every measurement is a process of its own.  Whatever a clock decides has the machine to itself, and
 speed is measured in turns (A B C D A B C D); what no clock decides runs side by side, each process
-with a thread of its own.  `full` and
-`more` measure nothing again that build/benchmarks holds of this machine, so that an interrupted run
-goes on where it was; `speed` begins afresh.  After a change to a contestant, delete its results.
-docs/benchmarks.md and notebook 05 are made from the results that ship.
+with a thread of its own.  `full` and `more` measure nothing again that build/benchmarks holds of
+this machine, so that an interrupted run goes on where it was; `speed` begins afresh.  After a
+change to a contestant, delete its results.  docs/benchmarks.md and notebook 05 are made from the
+results that ship.
 """
 
 import argparse
@@ -58,9 +61,7 @@ def measure(key: str, *command: str, threads: int | None = None) -> None:
 
 
 def side_by_side(works: list[tuple[str, ...]]) -> None:
-    """Measure what no clock decides: as many processes at a time as there are threads, each with
-    one of its own.
-    """
+    """Measure what no clock decides: as many processes at a time as threads, one thread each."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(lambda work: measure(*work, threads=1), works))
 
@@ -91,31 +92,24 @@ def speed() -> None:
 def full() -> None:
     """Everything: quality at equal time, too."""
     speed()
+    made_of_weights = ("training", "quality", "native", "native time")
     for name in CONTESTANTS:
-        for minutes in _budgets(name):
-            if not _weights(
-                name, 60 * minutes
-            ).exists():  # perhaps cleaned away: then what was made of them goes, too
-                gone = {
-                    f"{kind}/{name}/{minutes}"
-                    for kind in ("training", "quality", "native", "native time")
-                }
+        for m in _budgets(name):
+            # perhaps cleaned away: then what was made of them goes, too
+            if not _weights(name, 60 * m).exists():
+                gone = {f"{kind}/{name}/{m}" for kind in made_of_weights}
                 save({key: value for key, value in load().items() if key not in gone})
-            measure(f"training/{name}/{minutes}", "compare.py", "train", name, str(60 * minutes))
-    drawing = [
-        (name, minutes)
-        for name in CONTESTANTS
-        for minutes in (MINUTES if name == "ours" else MINUTES[-1:])
-    ]
-    for name, minutes in drawing:
-        measure(
-            f"native time/{name}/{minutes}", "compare.py", "native-time", name, str(60 * minutes)
-        )
+            measure(f"training/{name}/{m}", "compare.py", "train", name, str(60 * m))
+    drawing = []
+    for name in CONTESTANTS:
+        drawing += [(name, m) for m in (MINUTES if name == "ours" else MINUTES[-1:])]
+    for name, m in drawing:
+        measure(f"native time/{name}/{m}", "compare.py", "native-time", name, str(60 * m))
     for name in CONTESTANTS:
         measure(f"other precision/{name}", "compare.py", "train-speed", name, "other")
-    works = [
-        (f"native/{name}/{m}", "compare.py", "native", name, str(60 * m)) for name, m in drawing
-    ]
+    works = []
+    for name, m in drawing:
+        works.append((f"native/{name}/{m}", "compare.py", "native", name, str(60 * m)))
     for name in CONTESTANTS:
         for m in (*OURS_TOO, *MINUTES) if name == "ours" else MINUTES:
             works.append((f"quality/{name}/{m}", "compare.py", "judge", name, str(60 * m)))
@@ -130,20 +124,12 @@ def more() -> None:
         measure(f"ablation quality/{name}", "ablation.py", "quality", name)
     for seed in ablation.SEEDS:
         for name in ablation.STEPS:
-            measure(
-                f"longer/{name}/{seed}",
-                "ablation.py",
-                "quality",
-                name,
-                str(ablation.LONGER),
-                str(seed),
-            )
+            command = ("ablation.py", "quality", name, str(ablation.LONGER), str(seed))
+            measure(f"longer/{name}/{seed}", *command)
 
 
 def _budgets(name: str) -> tuple[int, ...]:
-    """How long to train, in minutes: a constant learning rate passes 5 minutes on its way to 20,
-    others start anew.
-    """
+    """Minutes to train; a constant learning rate passes 5 on its way to 20, others start anew."""
     return {"ours": (*OURS_TOO, *MINUTES), "b: diffusers": MINUTES}.get(name, MINUTES[-1:])
 
 
@@ -154,8 +140,9 @@ def train_speed(name: str, precision: str = "its own") -> dict:
     """Images a second over some steps after the first two, and the largest memory of the process.
 
     Ours in the batches that they learn from, the others in batches of 128.
+
     precision: "other" is float32 for ours, and for the others bfloat16 with channels last, as ours
-    has it.
+        has it.
     """
     other, mine = precision == "other", name == "ours"
     options = {"precision": "no"} if other and mine else {}
@@ -180,9 +167,7 @@ def train_speed(name: str, precision: str = "its own") -> dict:
 
 
 def call_speed(name: str) -> dict:
-    """Seconds of one call of the network on 64 images, and of as many calls as the contestant's own
-    sampler makes.
-    """
+    """Seconds of one call of the network on 64 images, and of all calls of the native sampler."""
     contestant = CONTESTANTS[name](data.load("embedded", "train"))
     next(contestant.steps)
     contestant.sampled.eval()
@@ -200,16 +185,11 @@ def call_speed(name: str) -> dict:
 
 
 def train(name: str, seconds: str) -> dict:
-    """Train for that long; store the weights then, and, at a constant rate, after each of `MINUTES`
-    on the way.
-    """
+    """Train for that long, store the weights; at a constant rate after each of `MINUTES`, too."""
     contestant = CONTESTANTS[name](data.load("auto", "train"), float(seconds))
-    on_the_way = (
-        ()
-        if contestant.decays
-        else (60.0 * minutes for minutes in MINUTES if 60 * minutes < float(seconds))
-    )
-    stops = {float(seconds), *on_the_way}
+    stops = {float(seconds)}
+    if not contestant.decays:
+        stops |= {60.0 * minutes for minutes in MINUTES if 60 * minutes < float(seconds)}
     began, steps, left = time.perf_counter(), 0, sorted(stops)
     for _ in contestant.steps:
         steps += 1
@@ -224,9 +204,8 @@ def train(name: str, seconds: str) -> dict:
 
 def _store(name: str, contestant: Contestant, seconds: float) -> None:
     contestant.refresh()
-    checkpoint.save(
-        _weights(name, seconds), checkpoint.prefixed("net", contestant.sampled.state_dict()), {}
-    )
+    tensors = checkpoint.prefixed("net", contestant.sampled.state_dict())
+    checkpoint.save(_weights(name, seconds), tensors, {})
 
 
 def _weights(name: str, seconds: float) -> Path:
@@ -242,9 +221,7 @@ def _restored(name: str, seconds: str) -> Contestant:
 
 
 def _unhurried(name: str, seconds: str) -> Contestant:
-    """The same where no clock decides: with channels last, which draws the same pictures in less
-    time.
-    """
+    """The same where no clock decides: channels last, the same pictures in less time."""
     contestant = _restored(name, seconds)
     contestant.sampled.to(memory_format=torch.channels_last)
     return contestant
@@ -287,9 +264,8 @@ def _judged(images: Tensor) -> dict:
 
 def _peak() -> float:
     """The largest memory of this process so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1024 if platform.system() == "Linux" else 1024**2
-    )
+    units = 1024 if platform.system() == "Linux" else 1024**2  # in a MB: kB or bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units
 
 
 WORK: dict[str, Callable[..., dict]] = {
@@ -308,9 +284,8 @@ def publish() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("what", choices=["speed", "full", "more", "publish", *WORK])
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()

@@ -1,12 +1,10 @@
-"""What a reader would use instead: three other ways to train a diffusion model on Fashion-MNIST,
-beside ours.
+"""What a reader would use instead: three other ways to learn Fashion-MNIST, beside ours.
 
 Each begins with what its own documentation shows, which is meant for days on a GPU, and gets
-kindnesses for minutes on
-a CPU: a learning rate of 1e-3, averages over the last tenth or so of the steps where the package
-offers averages, no mirror images, which harm shoes (but for the recipe that has them in its text),
-and all data in memory.  Weights are float32, as the packages have them; ours computes in bfloat16
-where the CPU has it, and that is measured apart, too.
+kindnesses for minutes on a CPU: a learning rate of 1e-3, averages over the last tenth or so of the
+steps where the package offers averages, no mirror images, which harm shoes (but for the recipe that
+has them in its text), and all data in memory.  Weights are float32, as the packages have them; ours
+computes in bfloat16 where the CPU has it, and that is measured apart, too.
 """
 
 import copy
@@ -26,28 +24,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutorial_lib import data, sample, train
+from tutorial_lib.beyond.solvers import dpm_solver
+from tutorial_lib.config import DiffusionConfig
+from tutorial_lib.denoise import denoiser
 from tutorial_lib.nets import published
 from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, linear
 
-PEERS = Path(
-    "build/peers"
-)  # where `make bench` installs what must not stand in the project's own environment
+# where `make bench` installs what must not stand in the project's own environment
+PEERS = Path("build/peers")
 
 
 @dataclass
 class Contestant:
     """A way to train and to sample.
 
-    about: one line.  network: what is trained.  sampled: whose weights samples come from (averaged,
-    if any are).
-    steps: an endless run of training steps; each `next` takes a batch of images, its data work
-    included.
-    schedule, target: what `predict` means in our terms.  predict: (x_t, t in 1..T) to the
-    prediction.
-    native: (count, seed) to uint8 images (N, 1, 28, 28), by the sampler that the package itself
-    comes with.
-    native_about: that sampler in words.  native_calls: how often it asks the network.
+    about: one line.
+    network: what is trained.
+    sampled: whose weights samples come from (averaged, if any are).
+    steps: an endless run of training steps; each `next` takes a batch, its data work included.
+    schedule, target: what `predict` means in our terms.
+    predict: (x_t, t in 1..T) to the prediction.
+    native: (count, seed) to uint8 images (N, 1, 28, 28), by the package's own sampler.
+    native_about: that sampler in words.
+    native_calls: how often it asks the network.
     """
 
     about: str
@@ -64,10 +64,6 @@ class Contestant:
     decays: bool = False  # whether the learning rate depends on how long training will take
 
 
-def _pixels(parts: Iterator[Tensor]) -> Tensor:
-    return torch.cat([data.to_pixels(part) for part in parts])
-
-
 def _batches(images: data.Images, size: int) -> Iterator[Tensor]:
     """Endless batches in [-1, 1], in a new order each epoch."""
     generator = torch.Generator().manual_seed(0)
@@ -78,7 +74,12 @@ def _batches(images: data.Images, size: int) -> Iterator[Tensor]:
 
 
 def _train(
-    network: nn.Module, optimizer, loss, batches, after=lambda: None, clip: float | None = None
+    network: nn.Module,
+    optimizer,
+    loss,
+    batches,
+    after=lambda: None,
+    clip: float | None = None,
 ):
     """The loop that the three others share."""
     network.train()
@@ -97,67 +98,82 @@ def ours(
 ) -> Contestant:
     """This project, with its defaults; `seconds` decides how fast the learning rate falls."""
     torch.manual_seed(0)
-    config = train.TrainConfig(report_every=1, batch=batch, precision=precision)
-    network = UNet(UNetConfig())
-    run = train.train(network, images, config, minutes=0.99 * seconds / 60, device="cpu")
+    config = DiffusionConfig(report_every=1, batch=batch, precision=precision)
+    network, minutes = UNet(UNetConfig()), 0.99 * seconds / 60
+    learning = train.algorithm_1(images, config)
+    run = train.train(network, *learning, config, minutes=minutes, device="cpu")
     first = next(run)  # the averaged network exists from here on
     averaged, schedule = first.ema_model, cosine(config.T)
 
     def native(count: int, seed: int) -> Tensor:
-        noise = sample.start(count, (1, 28, 28), torch.Generator().manual_seed(seed))
-        return _pixels(
-            [sample.final(sample.dpm_solver(averaged, schedule, noise, config.target, 10))]
-        )
+        noise = sample.start(count, (1, 28, 28), generator=torch.Generator().manual_seed(seed))
+        denoise = denoiser(averaged, schedule, target=config.target, clip=True)
+        run = dpm_solver(denoise, schedule, noise, steps=10)
+        return data.to_pixels(sample.final(run))
 
     def steps() -> Iterator[None]:
         yield
         yield from (None for _ in run)
 
-    about = "tutorial_lib, its defaults"
     return Contestant(
-        about, network, averaged, steps(), schedule, config.target, averaged, native, "DPM-Solver++(2M), 10 steps", 10,
+        about="tutorial_lib, its defaults",
+        network=network,
+        sampled=averaged,
+        steps=steps(),
+        schedule=schedule,
+        target=config.target,
+        predict=averaged,
+        native=native,
+        native_about="DPM-Solver++(2M), 10 steps",
+        native_calls=10,
         decays=True,
-    )  # fmt: skip
+    )
 
 
 def annotated(images: data.Images, seconds: float = 0, batch: int = 128) -> Contestant:
-    """The popular annotated recipe: T = 300 linear, Huber, Adam 1e-3, mirror images, each batch
-    decoded from PNG.
-    """
+    """The popular annotated recipe: T = 300 linear, Huber, Adam 1e-3, mirror images, out of PNG."""
     torch.manual_seed(0)
     network, schedule = published.annotated_unet(), linear(300)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     noises = torch.Generator().manual_seed(1)
 
     def loss(x_0: Tensor) -> Tensor:
-        t, noise = (
-            torch.randint(0, 300, (batch,), generator=noises),
-            torch.randn(x_0.shape, generator=noises),
-        )
-        kept = schedule.alpha_bar[1:][t].float().view(-1, 1, 1, 1)
-        return F.smooth_l1_loss(network(kept.sqrt() * x_0 + (1 - kept).sqrt() * noise, t), noise)
+        t = torch.randint(0, 300, (batch,), generator=noises)
+        noise = torch.randn(x_0.shape, generator=noises)
+        alpha_bar = schedule.alpha_bar[1:][t].float().view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+        x_t = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
+        return F.smooth_l1_loss(network(x_t, t), noise)
 
     def native(count: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        noise = sample.start(count, (1, 28, 28), generator)
-        return _pixels(
-            [sample.final(sample.ddpm(predict, schedule, noise, generator, "eps", clip=False))]
-        )
+        noise = sample.start(count, (1, 28, 28), generator=generator)
+        denoise = denoiser(predict, schedule, target="eps", clip=False)
+        run = sample.ddpm(denoise, schedule, noise, generator=generator)
+        return data.to_pixels(sample.final(run))
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
         return network(x, t - 1)
 
-    about = "the annotated recipe: its U-Net (28; 1, 2, 4), T = 300 linear, eps, Huber, Adam 1e-3, no EMA"
-    run = _train(network, optimizer, loss, _decoded(images, batch))
+    about = (
+        "the annotated recipe: its U-Net (28; 1, 2, 4), "
+        "T = 300 linear, eps, Huber, Adam 1e-3, no EMA"
+    )
     return Contestant(
-        about, network, network, run, schedule, "eps", predict, native, "DDPM, all 300 steps", 300
+        about=about,
+        network=network,
+        sampled=network,
+        steps=_train(network, optimizer, loss, _decoded(images, batch)),
+        schedule=schedule,
+        target="eps",
+        predict=predict,
+        native=native,
+        native_about="DDPM, all 300 steps",
+        native_calls=300,
     )
 
 
 def _decoded(images: data.Images, size: int) -> Iterator[Tensor]:
-    """Batches as `datasets` and torchvision's transforms make them: PNG to PIL, mirrored, to a
-    tensor, one by one.
-    """
+    """Batches as `datasets` and torchvision make them: PNG, PIL, mirrored, a tensor, one by one."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -178,18 +194,14 @@ def _decoded(images: data.Images, size: int) -> Iterator[Tensor]:
             for chosen in torch.randperm(len(files), generator=generator).split(size):
                 if len(chosen) == size:
                     flips = (torch.rand(size, generator=generator) < 0.5).tolist()
-                    yield torch.stack(
-                        [transformed(files[i], flip) for i, flip in zip(chosen, flips, strict=True)]
-                    )
+                    pairs = zip(chosen, flips, strict=True)
+                    yield torch.stack([transformed(files[i], flip) for i, flip in pairs])
 
     return batches()
 
 
 def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32) -> Contestant:
-    """denoising_diffusion_pytorch: Unet(dim=28, dim_mults=(1, 2, 4), channels=1),
-    GaussianDiffusion's defaults, and the
-    batch of its example.
-    """
+    """denoising_diffusion_pytorch: a Unet, GaussianDiffusion's defaults, its example's batch."""
     _without_torchvision()
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
@@ -197,8 +209,7 @@ def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32
     torch.manual_seed(0)
     network = Unet(dim=28, dim_mults=(1, 2, 4), channels=1)
     diffusion = GaussianDiffusion(network, image_size=28, sampling_timesteps=250)
-    # its Trainer averages every tenth step and not before the 100th; in a run this short that would
-    # stay far behind
+    # its Trainer averages every tenth step and not before the 100th, too far behind in a short run
     averaged = EMA(diffusion, beta=0.995, update_every=1, update_after_step=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
 
@@ -209,33 +220,30 @@ def denoising_diffusion(images: data.Images, seconds: float = 0, batch: int = 32
         torch.manual_seed(seed)
         return data.to_pixels(averaged.ema_model.sample(batch_size=count) * 2 - 1)
 
-    about = "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
-    run = _train(
-        network,
-        optimizer,
-        lambda x_0: diffusion((x_0 + 1) / 2),
-        _batches(images, batch),
-        averaged.update,
-        1.0,
+    def loss(x_0: Tensor) -> Tensor:
+        return diffusion((x_0 + 1) / 2)
+
+    about = (
+        "denoising_diffusion_pytorch: Unet(28, (1, 2, 4)), "
+        "T = 1000 sigmoid, v, EMA 0.995, Adam 1e-3"
     )
+    batches = _batches(images, batch)
     return Contestant(
-        about,
-        network,
-        averaged.ema_model,
-        run,
-        from_betas(diffusion.betas),
-        "v",
-        predict,
-        native,
-        "DDIM, 250 steps",
-        250,
+        about=about,
+        network=network,
+        sampled=averaged.ema_model,
+        steps=_train(network, optimizer, loss, batches, after=averaged.update, clip=1.0),
+        schedule=from_betas(diffusion.betas),
+        target="v",
+        predict=predict,
+        native=native,
+        native_about="DDIM, 250 steps",
+        native_calls=250,
     )
 
 
 def _without_torchvision() -> None:
-    """Let denoising_diffusion_pytorch be imported: stand-ins for what it imports and does not use
-    here.
-    """
+    """Let denoising_diffusion_pytorch be imported: stand-ins for what it does not use here."""
     sys.path.append(str(PEERS))
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):
         if name not in sys.modules:
@@ -246,45 +254,44 @@ def _without_torchvision() -> None:
 
 
 def diffusers(images: data.Images, seconds: float = 300, batch: int = 32) -> Contestant:
-    """diffusers: a UNet2DModel of like size (our choice of widths), with DDPMScheduler, AdamW, EMA,
-    warm-up and cosine
-    as in its example of unconditional training.
+    """diffusers: a UNet2DModel of like size (our choice of widths), trained as its example does.
+
+    That is the one of unconditional training: DDPMScheduler, AdamW, EMA, warm-up and cosine.
     """
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(0)
     network = UNet2DModel(
-        sample_size=28, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(32, 64, 96),
+        sample_size=28,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(32, 64, 96),
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=8,
-    )  # fmt: skip
-    scheduler = DDPMScheduler(1000)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
     )
+    scheduler = DDPMScheduler(1000)
+    weights = network.parameters()
+    optimizer = torch.optim.AdamW(weights, lr=1e-5, betas=(0.95, 0.999), weight_decay=1e-6)
     averaged = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
     shadow = copy.deepcopy(network)
     noises, total = torch.Generator().manual_seed(1), max(1.0, seconds)
     began: list[float] = []
 
     def loss(x_0: Tensor) -> Tensor:
-        t, noise = (
-            torch.randint(0, 1000, (batch,), generator=noises),
-            torch.randn(x_0.shape, generator=noises),
-        )
+        t = torch.randint(0, 1000, (batch,), generator=noises)
+        noise = torch.randn(x_0.shape, generator=noises)
         return F.mse_loss(network(scheduler.add_noise(x_0, noise, t), t).sample, noise)
 
     def after() -> None:
-        """Warm-up and half a cosine, by the clock in place of a number of steps that nobody knows
-        beforehand.
-        """
+        """Warm-up and half a cosine, by the clock: nobody knows the number of steps beforehand."""
         began.append(time.perf_counter())
         done = min(1.0, (began[-1] - began[0]) / total)
+        warmth = min(1.0, (1 + len(began)) / 100)
         for group in optimizer.param_groups:
-            group["lr"] = (
-                1e-3 * min(1.0, (1 + len(began)) / 100) * 0.5 * (1 + math.cos(math.pi * done))
-            )
+            group["lr"] = 1e-3 * warmth * 0.5 * (1 + math.cos(math.pi * done))
         averaged.step(network.parameters())
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -298,12 +305,20 @@ def diffusers(images: data.Images, seconds: float = 300, batch: int = 32) -> Con
             x = scheduler.step(shadow(x, t).sample, t, x, generator=generator).prev_sample
         return data.to_pixels(x)
 
-    about = "diffusers: UNet2DModel(32, 64, 96), T = 1000 linear, eps, AdamW 1e-3, EMA"
-    run = _train(network, optimizer, loss, _batches(images, batch), after, clip=1.0)
     return Contestant(
-        about, network, shadow, run, linear(1000), "eps", predict, native, "DDPM, all 1,000 steps", 1000,
-        lambda: averaged.copy_to(shadow.parameters()), decays=True,
-    )  # fmt: skip
+        about="diffusers: UNet2DModel(32, 64, 96), T = 1000 linear, eps, AdamW 1e-3, EMA",
+        network=network,
+        sampled=shadow,
+        steps=_train(network, optimizer, loss, _batches(images, batch), after, clip=1.0),
+        schedule=linear(1000),
+        target="eps",
+        predict=predict,
+        native=native,
+        native_about="DDPM, all 1,000 steps",
+        native_calls=1000,
+        refresh=lambda: averaged.copy_to(shadow.parameters()),
+        decays=True,
+    )
 
 
 CONTESTANTS = {

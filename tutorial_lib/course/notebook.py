@@ -1,6 +1,4 @@
-"""What every notebook needs: the environment check of the first cell, sources shown, pictures
-embedded, progress.
-"""
+"""What every notebook needs: a check of the environment, sources shown, GIFs embedded, progress."""
 
 import base64
 import html
@@ -26,37 +24,45 @@ def check_environment(written_for: str) -> None:
     """
     problems = []
     if sys.version_info < (3, 11):
-        problems.append(f"Python {sys.version.split()[0]} is too old; install 3.11 or newer")
-    if written_for.split(".")[:2] != __version__.split(".")[:2]:
+        python = sys.version.split()[0]
+        problems.append(f"Python {python} is too old; install 3.11 or newer")
+    if _numbers(written_for) != _numbers(__version__):
         problems.append(
             f"this notebook belongs to tutorial_lib {written_for}, but {__version__} is installed; "
-            "run `pip install -e .` in the folder that the notebook came with, then restart the kernel"
+            "run `pip install -e .` in the folder that the notebook came with, "
+            "then restart the kernel"
         )
     for package, least in NEEDS.items():
-        try:
-            found = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            problems.append(f"{package} is missing; run `pip install {package}`")
-            continue
-        if _numbers(found) < _numbers(least):
-            problems.append(
-                f"{package} {found} is too old; run `pip install -U {package}` ({least} or newer)"
-            )
+        problems += _problem(package, least)
     if problems:
         raise RuntimeError("This notebook cannot run here yet:\n- " + "\n- ".join(problems))
     print(f"tutorial_lib {__version__}: everything this notebook needs is here.")
 
 
+def _problem(package: str, least: str) -> list[str]:
+    """What is wrong with a package that is needed in at least this version: one line, or none."""
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return [f"{package} is missing; run `pip install {package}`"]
+    if _numbers(found) < _numbers(least):
+        return [f"{package} {found} is too old; run `pip install -U {package}` ({least} or newer)"]
+    return []
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor number of a version, to be compared."""
+    numbers = re.findall(r"\d+", version)
+    return tuple(int(number) for number in numbers[:2])
+
+
 def show_source(item: Callable) -> None:
-    """Print the source of a function or class of the library, the only version that the series
-    uses.
-    """
+    """Print the source of a function or class of the library."""
     print(inspect.getsource(item).rstrip())
 
 
 def show_gif(path: Path | str, alt: str, width: int = 360):
-    """Show a GIF file inside the notebook, as HTML that GitHub, JupyterLab and exported pages all
-    display.
+    """Show a GIF file in a notebook, as HTML that GitHub, JupyterLab and exported pages display.
 
     alt: what the picture shows, in words.  width: on the screen, in pixels.
     """
@@ -70,19 +76,13 @@ def show_gif(path: Path | str, alt: str, width: int = 360):
 
 
 def progress(items: Iterable, total: int | None = None, unit: str = "step") -> Iterable:
-    """A progress bar with rate and time left, in a terminal or a live notebook; silent when nobody
-    watches.
+    """A progress bar with rate and time left, where somebody watches; else the items alone.
 
-    Nobody watches when the output is redirected, under CI, or when a notebook is executed by a
-    program
-    (which sets TUTORIAL_LIB_QUIET).
+    Nobody watches when the output is redirected, under CI, or when a program executes a notebook
+    (it sets TUTORIAL_LIB_QUIET).
     """
     from tqdm import tqdm
 
     quiet = bool(os.environ.get("CI") or os.environ.get("TUTORIAL_LIB_QUIET"))
     live = "ipykernel" in sys.modules or sys.stderr.isatty()
     return tqdm(items, total=total, unit=unit, disable=quiet or not live, dynamic_ncols=True)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

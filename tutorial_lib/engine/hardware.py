@@ -1,11 +1,12 @@
-"""The one place that chooses where to compute."""
+"""The one place that chooses where to compute, and how precisely."""
 
 import torch
 
 
 def get_device(name: str | None = None) -> str:
-    """ "cuda", "mps" or "cpu": the one asked for, or the best there is.  Raises ValueError for one
-    that is not here.
+    """ "cuda", "mps" or "cpu": the one asked for, or the best there is.
+
+    Raises ValueError for one that is not here.
     """
     here = ["cpu"]
     if torch.backends.mps.is_available():
@@ -15,3 +16,29 @@ def get_device(name: str | None = None) -> str:
     if name is not None and name not in here:
         raise ValueError(f"unknown device {name!r}; this machine has {', '.join(here)}")
     return name or here[0]
+
+
+def accelerator(precision: str, *, accumulation: int, device: str | None):
+    """Accelerate's `Accelerator`: devices, processes and mixed precision behind one handle.
+
+    precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
+    accumulation: pieces a batch is cut into.  device: "cpu" keeps off an accelerator.
+    """
+    from accelerate import Accelerator  # over half a second to import, so only when somebody trains
+    from accelerate.state import AcceleratorState
+
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)  # a notebook trains more than once
+    return Accelerator(
+        mixed_precision=best_precision(device) if precision == "auto" else precision,
+        gradient_accumulation_steps=accumulation,
+        cpu=device == "cpu",
+    )
+
+
+def best_precision(device: str | None) -> str:
+    """What "auto" means here: "bf16" or "fp16" where the hardware multiplies in it, else "no"."""
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    on_cpu = device == "cpu" or not torch.backends.mps.is_available()
+    return "bf16" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "no"

@@ -1,7 +1,7 @@
 """The bricks of a U-Net: time embedding, residual blocks, attentions, and the ways down and up.
 
-All of them take and return images of shape (B, C, H, W); notebook 04 builds three networks from
-them.
+All but the first take and return images of shape (B, C, H, W).  Notebook 04 builds three networks
+from them.
 """
 
 import torch
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 
 def time_embedding(t: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
-    r"""Sines and cosines of t at `width / 2` frequencies, falling geometrically from 1 to 1 /
-    longest.
+    """Sines and cosines of t, at frequencies that fall geometrically from 1 to 1 / longest.
 
-    t: (B,), any real dtype.  width: even, at least 2.  Returns (B, width) float32 in [-1, 1].
+    t: (B,), any real dtype.  width: even, at least 2: a sine and a cosine for each frequency.
+    Returns (B, width) float32 in [-1, 1].
     (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B; notebook 04)
     """
     if width < 2 or width % 2:
@@ -22,23 +22,23 @@ def time_embedding(t: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
     if t.ndim != 1:
         raise ValueError(f"t must have shape (B,), got {tuple(t.shape)}")
     half = width // 2
-    exponent = torch.arange(half, device=t.device, dtype=torch.float32) / max(
-        half - 1, 1
-    )  # width 2: only 0
-    angle = t[:, None].float() * longest**-exponent  # (B, half)
+    count = torch.arange(half, device=t.device, dtype=torch.float32)  # 0, 1, ..., half - 1
+    exponent = count / max(half - 1, 1)  # (half,) from 0 to 1; for width 2 it is 0
+    frequency = longest**-exponent  # (half,) from 1 to 1 / longest
+    angle = t[:, None].float() * frequency  # (B, half)
     return torch.cat([angle.sin(), angle.cos()], dim=1)  # (B, width)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each behind group norm and SiLU, around a skip connection (pre-norm).
+    """Two 3x3 convolutions, each behind group norm and SiLU, and a skip connection around both.
 
-    The time embedding enters between them.  By default as a scale and a shift of every channel
-    behind the norm
-    (Nichol & Dhariwal 2021); with `add`, it is added to every channel before the norm (Ho et al.
-    2020). The second convolution starts at zero, so a new block starts as its skip.  dropout:
-    before that convolution.
-    x: (B, channels_in, H, W).  embedding: (B, width_t), behind its activation.  Returns (B,
-    channels_out, H, W).
+    The time embedding enters between them.  By default it scales and shifts every channel behind
+    the norm (Nichol & Dhariwal 2021); with `add`, it is added to every channel before the norm
+    (Ho et al. 2020).  The second convolution starts at zero, so a new block starts as its skip.
+    dropout: before the second convolution.
+
+    x: (B, channels_in, H, W).  embedding: (B, width_t), behind its activation.
+    Returns (B, channels_out, H, W).
     """
 
     def __init__(
@@ -58,49 +58,47 @@ class ResidualBlock(nn.Module):
         self.norm_2 = nn.GroupNorm(groups, channels_out)
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        self.skip = (
-            nn.Identity()
-            if channels_in == channels_out
-            else nn.Conv2d(channels_in, channels_out, 1)
-        )
+        if channels_in == channels_out:
+            self.skip = nn.Identity()
+        else:
+            self.skip = nn.Conv2d(channels_in, channels_out, 1)
         nn.init.zeros_(self.conv_2.weight)
         nn.init.zeros_(self.conv_2.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv_1(F.silu(self.norm_1(x)))  # (B, channels_out, H, W)
-        time = self.scale_shift(embedding)[
-            :, :, None, None
-        ]  # (B, channels_out or twice that, 1, 1)
+        time = self.scale_shift(embedding)  # (B, 2 channels_out); with add, half of that
+        time = time[:, :, None, None]  # (B, ..., 1, 1): one number a channel, for all pixels
         if self.add:
             h = self.norm_2(h + time)
         else:
             scale, shift = time.chunk(2, dim=1)  # (B, channels_out, 1, 1) each
             h = self.norm_2(h) * (1 + scale) + shift
-        return self.skip(x) + self.conv_2(self.dropout(F.silu(h)))
+        h = self.conv_2(self.dropout(F.silu(h)))  # (B, channels_out, H, W)
+        return self.skip(x) + h
 
 
 class StandardizedConv2d(nn.Conv2d):
-    """A convolution whose filters are brought to mean 0 and variance 1, each by itself, before they
-    are used.
+    """A convolution that first brings each of its filters to mean 0 and variance 1.
 
-    (Qiao et al. 2019, arXiv 1903.10520.)  x: (B, channels_in, H, W).  Returns what `nn.Conv2d`
-    would.
+    x: (B, channels_in, H, W).  Returns (B, channels_out, H, W), as `nn.Conv2d` does.
+    (Qiao et al. 2019, arXiv 1903.10520)
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(
-            self.weight, dim=(1, 2, 3), keepdim=True, correction=0
-        )  # (out, 1, 1, 1)
-        return self._conv_forward(x, (self.weight - mean) * (variance + 1e-5).rsqrt(), self.bias)
+        # Of each filter; (channels_out, 1, 1, 1) each.
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        weight = (self.weight - mean) * (variance + 1e-5).rsqrt()
+        return self._conv_forward(x, weight, self.bias)
 
 
 class StandardizedBlock(nn.Module):
-    """The other popular order: convolution (weight-standardised) first, then group norm and SiLU,
-    twice, and a skip.
+    """The other popular order: twice a convolution, group norm and SiLU, and a skip around them.
 
-    The time embedding scales and shifts every channel behind the first norm.
-    x: (B, channels_in, H, W).  embedding: (B, width_t), before its activation.  Returns (B,
-    channels_out, H, W).
+    The convolutions are weight-standardised.  The time embedding scales and shifts every channel
+    behind the first norm.
+    x: (B, channels_in, H, W).  embedding: (B, width_t), before its activation.
+    Returns (B, channels_out, H, W).
     """
 
     def __init__(self, channels_in: int, channels_out: int, width_t: int, groups: int = 4) -> None:
@@ -110,28 +108,31 @@ class StandardizedBlock(nn.Module):
         self.norm_1 = nn.GroupNorm(groups, channels_out)
         self.conv_2 = StandardizedConv2d(channels_out, channels_out, 3, padding=1)
         self.norm_2 = nn.GroupNorm(groups, channels_out)
-        self.skip = (
-            nn.Identity()
-            if channels_in == channels_out
-            else nn.Conv2d(channels_in, channels_out, 1)
-        )
+        if channels_in == channels_out:
+            self.skip = nn.Identity()
+        else:
+            self.skip = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(
-            2, dim=1
-        )  # (B, channels_out, 1, 1)
-        h = F.silu(self.norm_1(self.conv_1(x)) * (1 + scale) + shift)  # (B, channels_out, H, W)
-        return self.skip(x) + F.silu(self.norm_2(self.conv_2(h)))
+        time = self.scale_shift(F.silu(embedding))[:, :, None, None]  # (B, 2 channels_out, 1, 1)
+        scale, shift = time.chunk(2, dim=1)  # (B, channels_out, 1, 1) each
+        h = self.norm_1(self.conv_1(x))  # (B, channels_out, H, W)
+        h = F.silu(h * (1 + scale) + shift)
+        h = F.silu(self.norm_2(self.conv_2(h)))
+        return self.skip(x) + h
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention between all H x W positions, behind a group norm and with a skip
-    around it.
+    """Multi-head self-attention between all H x W positions, behind a group norm; and a skip.
 
-    width: of a head; by default the channels are shared out among the heads.  bias: of the queries,
-    keys and values.
-    Written out instead of fused: on a CPU, for a few dozen positions, that is the faster way back.
+    Each position asks a question (its query), which is compared with what every position offers
+    (its key); the better the two fit, the more of that position's value is taken over.
+    width: of a head; by default the channels are shared out among the heads.  bias: whether
+    queries, keys and values have one.
+
     x: (B, C, H, W).  Returns the same shape.  Time and memory grow with the square of H x W.
+    PyTorch has all of this as one function, `F.scaled_dot_product_attention`; its backward pass is
+    slower than that of the steps below on a CPU, where the positions are a few dozen.
     """
 
     def __init__(
@@ -147,7 +148,8 @@ class Attention(nn.Module):
             raise ValueError(
                 f"{channels} channels cannot be shared by {heads} heads; use a multiple of {heads}"
             )
-        self.heads, inner = heads, heads * (width or channels // heads)
+        self.heads = heads
+        inner = heads * (width or channels // heads)
         self.norm = nn.GroupNorm(groups, channels)
         self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=bias)
         self.out = nn.Conv2d(inner, channels, 1)
@@ -155,23 +157,22 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = _heads(self.to_qkv(self.norm(x)), self.heads)  # (B, h, H W, c) each
-        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(
-            dim=-1
-        )  # (B, h, H W, H W)
-        attended = rearrange(
-            weights @ v, "b h (y x) c -> b (h c) y x", y=x.shape[2]
-        )  # (B, h c, H, W)
-        return x + self.out(attended)
+        qkv = self.to_qkv(self.norm(x))  # (B, 3 h c, H, W)
+        queries, keys, values = _heads(qkv, self.heads)  # (B, h, H W, c) each
+        scale = queries.shape[-1] ** -0.5  # 1 / sqrt(c)
+        scores = queries @ keys.transpose(-1, -2) * scale  # (B, h, H W, H W)
+        weights = scores.softmax(dim=-1)  # (B, h, H W, H W), each row sums to 1
+        context = weights @ values  # (B, h, H W, c)
+        context = rearrange(context, "b h (y x) c -> b (h c) y x", y=x.shape[2])  # (B, h c, H, W)
+        return x + self.out(context)  # (B, C, H, W)
 
 
 class LinearAttention(nn.Module):
-    """Attention without the table of all pairs: keys and values are first gathered into a small (c,
-    c) summary.
+    """Attention without the table of all pairs of positions; its cost grows with H x W alone.
 
-    (Shen et al. 2018, arXiv 1812.01243.)  One norm of all channels together before it, one behind,
-    and a skip around.
-    x: (B, C, H, W).  Returns the same shape.  Time and memory grow with H x W.
+    Keys and values are first gathered into a small summary, from which each query then reads.
+    There is a norm of all channels together before it and another behind it, and a skip around.
+    x: (B, C, H, W).  Returns the same shape.  (Shen et al. 2018, arXiv 1812.01243)
     """
 
     def __init__(self, channels: int, heads: int = 4, width: int = 32) -> None:
@@ -182,10 +183,15 @@ class LinearAttention(nn.Module):
         self.out = nn.Sequential(nn.Conv2d(heads * width, channels, 1), nn.GroupNorm(1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = _heads(self.to_qkv(self.norm(x)), self.heads)  # (B, h, H W, c) each
-        q = q.softmax(dim=-1) * q.shape[-1] ** -0.5  # over the channels of each position
-        summary = k.softmax(dim=-2).transpose(-1, -2) @ v  # over the positions; (B, h, c, c)
-        return x + self.out(rearrange(q @ summary, "b h (y x) c -> b (h c) y x", y=x.shape[2]))
+        qkv = self.to_qkv(self.norm(x))  # (B, 3 h c, H, W)
+        queries, keys, values = _heads(qkv, self.heads)  # (B, h, H W, c) each
+        scale = queries.shape[-1] ** -0.5  # 1 / sqrt(c)
+        queries = queries.softmax(dim=-1) * scale  # softmax over the channels of each position
+        keys = keys.softmax(dim=-2)  # over the positions
+        summary = keys.transpose(-1, -2) @ values  # (B, h, c, c)
+        context = queries @ summary  # (B, h, H W, c)
+        context = rearrange(context, "b h (y x) c -> b (h c) y x", y=x.shape[2])  # (B, h c, H, W)
+        return x + self.out(context)  # (B, C, H, W)
 
 
 def _heads(qkv: Tensor, heads: int) -> Tensor:
@@ -194,9 +200,9 @@ def _heads(qkv: Tensor, heads: int) -> Tensor:
 
 
 class Down(nn.Module):
-    """Halve height and width by moving each 2 x 2 patch into the channels, then mix: no pixel is
-    thrown away.
+    """Halve height and width: move each 2 x 2 patch into the channels, then mix these.
 
+    No pixel is thrown away.
     x: (B, channels_in, H, W) with H and W even.  Returns (B, channels_out, H / 2, W / 2).
     """
 
@@ -205,13 +211,14 @@ class Down(nn.Module):
         self.mix = nn.Conv2d(4 * channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(rearrange(x, "b c (y p) (x q) -> b (c p q) y x", p=2, q=2))
+        patches = rearrange(x, "b c (y p) (x q) -> b (c p q) y x", p=2, q=2)  # (B, 4 C, H/2, W/2)
+        return self.mix(patches)
 
 
 class Up(nn.Module):
-    """Double height and width by repeating pixels, then smooth with a 3x3 convolution (no
-    checkerboard).
+    """Double height and width: repeat each pixel, then smooth with a 3x3 convolution.
 
+    Unlike a transposed convolution this leaves no checkerboard.
     x: (B, channels_in, H, W).  Returns (B, channels_out, 2 H, 2 W).
     """
 
@@ -220,4 +227,5 @@ class Up(nn.Module):
         self.smooth = nn.Conv2d(channels_in, channels_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.smooth(F.interpolate(x, scale_factor=2, mode="nearest"))
+        repeated = F.interpolate(x, scale_factor=2, mode="nearest")  # (B, channels_in, 2 H, 2 W)
+        return self.smooth(repeated)

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class Classifier(nn.Module):
     """A small convolutional network for 28 x 28 grey images.
 
-    forward: x (B, 1, 28, 28) in [-1, 1] to logits (B, 10).  features: the same x to (B, 128),
-    before the last layer.
+    forward: x (B, 1, 28, 28) in [-1, 1] to logits (B, 10).
+    features: the same x to (B, 128), before the last layer.
     """
 
     def __init__(self) -> None:
@@ -18,11 +18,17 @@ class Classifier(nn.Module):
             return [conv, nn.BatchNorm2d(channels_out), nn.ReLU()]
 
         self.body = nn.Sequential(
-            *stage(1, 32), nn.MaxPool2d(2),
-            *stage(32, 64), *stage(64, 64), nn.MaxPool2d(2),
-            *stage(64, 128), nn.MaxPool2d(2), nn.Flatten(),
-            nn.Linear(128 * 9, 128), nn.ReLU(),
-        )  # fmt: skip
+            *stage(1, 32),  # (B, 32, 28, 28)
+            nn.MaxPool2d(2),
+            *stage(32, 64),  # (B, 64, 14, 14)
+            *stage(64, 64),
+            nn.MaxPool2d(2),
+            *stage(64, 128),  # (B, 128, 7, 7)
+            nn.MaxPool2d(2),  # (B, 128, 3, 3)
+            nn.Flatten(),
+            nn.Linear(128 * 9, 128),  # (B, 128)
+            nn.ReLU(),
+        )
         self.dropout = nn.Dropout(0.3)
         self.head = nn.Linear(128, 10)
 

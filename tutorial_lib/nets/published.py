@@ -1,6 +1,7 @@
-"""Two U-Nets from the literature, built from our bricks, to be counted and measured against
-(notebook 04).
-"""
+"""Two U-Nets from the literature, built from our bricks, to be measured against (notebook 04)."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,91 +22,120 @@ class Stage(nn.Sequential):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for layer in self:
-            x = (
-                layer(x, embedding)
-                if isinstance(layer, ResidualBlock | StandardizedBlock)
-                else layer(x)
-            )
+            if isinstance(layer, ResidualBlock | StandardizedBlock):
+                x = layer(x, embedding)
+            else:
+                x = layer(x)
         return x
 
 
 class PublishedUNet(nn.Module):
-    """A U-Net that saves what each stage of the way down returns, and hands it to a stage of the
-    way up.
+    """A U-Net in which each stage of the way up also sees what one of the way down has returned.
 
     width: of the sinusoidal time embedding.  embed: the layers behind it.  down, up: equally many
-    stages.
+    stages; the last of the way down is the partner of the first of the way up.
     x_t: (B, C, H, W).  t: (B,).  Returns a tensor shaped like x_t.
     """
 
     def __init__(
-        self, width: int, embed: nn.Module, down: list[Stage], middle: Stage, up: list[Stage]
+        self,
+        width: int,
+        embed: nn.Module,
+        down: list[Stage],
+        middle: Stage,
+        up: list[Stage],
     ) -> None:
         super().__init__()
-        self.width, self.embed = width, embed
-        self.down, self.middle, self.up = nn.ModuleList(down), middle, nn.ModuleList(up)
+        self.width = width
+        self.embed = embed
+        self.down = nn.ModuleList(down)
+        self.middle = middle
+        self.up = nn.ModuleList(up)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         embedding = self.embed(time_embedding(t, self.width))  # (B, 4 width)
-        x, saved = x_t, []
+        x = x_t
+        skips = []
         for stage in self.down:
             x = stage(x, embedding)
-            saved.append(x)
+            skips.append(x)
         x = self.middle(x, embedding)
         for stage in self.up:
-            x = stage(torch.cat([x, saved.pop()], dim=1), embedding)
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = stage(x, embedding)
         return x
 
 
 def paper_unet(
     image_size: int = 32, multipliers: tuple[int, ...] = (1, 2, 2, 2), dropout: float = 0.1
 ) -> nn.Module:
-    """The network of Ho, Jain & Abbeel 2020 (appendix B): by default that for CIFAR-10, of
-    35,746,307 parameters.
+    """The network of Ho, Jain & Abbeel 2020 (appendix B), by default that for CIFAR-10.
 
-    For 256 x 256 images: image_size 256, multipliers (1, 1, 2, 2, 4, 4), dropout 0.  A level has
-    two residual blocks on the way down and three on the way up; attention at 16 x 16 and in the
-    middle; three channels in and out.
+    That one has 35,746,307 parameters.  For 256 x 256 images: image_size 256, multipliers
+    (1, 1, 2, 2, 4, 4), dropout 0.  A level has two residual blocks on the way down and three on the
+    way up; attention at 16 x 16 and in the middle; three channels in and out.
     """
-    here, width_t = 128, 512
+    width, width_t = 128, 512
     embed = nn.Sequential(
-        nn.Linear(here, width_t), nn.SiLU(), nn.Linear(width_t, width_t), nn.SiLU()
+        nn.Linear(width, width_t), nn.SiLU(), nn.Linear(width_t, width_t), nn.SiLU()
     )
-    down, up, widths = [Stage(nn.Conv2d(3, here, 3, padding=1))], [], [here]
+    block = partial(ResidualBlock, width_t=width_t, groups=32, add=True, dropout=dropout)
+    attention = partial(Attention, heads=1, groups=32)
 
     def stage(channels_in: int, channels_out: int, size: int) -> Stage:
-        block = ResidualBlock(
-            channels_in, channels_out, width_t, groups=32, add=True, dropout=dropout
-        )
-        return (
-            Stage(block, Attention(channels_out, heads=1, groups=32))
-            if size == 16
-            else Stage(block)
-        )
+        layers = [block(channels_in, channels_out)]
+        if size == 16:
+            layers.append(attention(channels_out))
+        return Stage(*layers)
 
-    levels = [
-        (image_size >> level, 128 * multiplier) for level, multiplier in enumerate(multipliers)
-    ]
-    for size, wide in levels:
-        if size < image_size:
+    sizes = [image_size // 2**level for level in range(len(multipliers))]
+    widths = [width * multiplier for multiplier in multipliers]
+    levels = list(zip(sizes, widths, strict=True))
+    last = widths[-1]
+
+    down, skips = _paper_down(levels, stage)
+    before, after = block(last, last), block(last, last)
+    middle = Stage(before, attention(last), after)
+    up = _paper_up(levels, stage, skips)
+    return PublishedUNet(width, embed, down, middle, up)
+
+
+def _paper_down(
+    levels: list[tuple[int, int]], stage: Callable[[int, int, int], Stage]
+) -> tuple[list[Stage], list[int]]:
+    """The stages of the way down, and the channels of what each of them returns.
+
+    levels: height in pixels and channels of each.  stage: channels in, channels out, height -> one.
+    """
+    _, here = levels[0]  # the channels at the point that we have reached
+    down = [Stage(nn.Conv2d(3, here, 3, padding=1))]
+    skips = [here]
+    for level, (size, width) in enumerate(levels):
+        if level > 0:
             down.append(Stage(nn.Conv2d(here, here, 3, stride=2, padding=1)))
-            widths.append(here)
+            skips.append(here)
         for _ in range(2):
-            down.append(stage(here, wide, size))
-            here = wide
-            widths.append(here)
-    ends = [
-        ResidualBlock(here, here, width_t, groups=32, add=True, dropout=dropout) for _ in range(2)
-    ]
-    middle = Stage(ends[0], Attention(here, heads=1, groups=32), ends[1])
-    for size, wide in reversed(levels):
+            down.append(stage(here, width, size))
+            here = width
+            skips.append(here)
+    return down, skips
+
+
+def _paper_up(
+    levels: list[tuple[int, int]], stage: Callable[[int, int, int], Stage], skips: list[int]
+) -> list[Stage]:
+    """The stages of the way up; skips: as `_paper_down` returns them, taken from the end."""
+    _, here = levels[-1]
+    up = []
+    for level in reversed(range(len(levels))):
+        size, width = levels[level]
         for _ in range(3):
-            up.append(stage(here + widths.pop(), wide, size))
-            here = wide
-        if size < image_size:
+            up.append(stage(here + skips.pop(), width, size))
+            here = width
+        if level > 0:
             up[-1].append(Up(here, here))
     up[-1].extend([nn.GroupNorm(32, here), nn.SiLU(), nn.Conv2d(here, 3, 3, padding=1)])
-    return PublishedUNet(128, embed, down, middle, up)
+    return up
 
 
 def annotated_unet() -> nn.Module:
@@ -113,20 +143,32 @@ def annotated_unet() -> nn.Module:
 
     Weight-standardised convolutions, linear attention at every level, full attention in the middle.
     """
-    width, width_t, levels = 28, 112, [(28, 28), (28, 56), (56, 112)]
+    width, width_t = 28, 112
     embed = nn.Sequential(nn.Linear(width, width_t), nn.GELU(), nn.Linear(width_t, width_t))
-    down, up, shrink = [Stage(nn.Conv2d(1, width, 1))], [], []
-    for before, after in levels:
-        down.append(Stage(*shrink, StandardizedBlock(before, before, width_t)))
-        down.append(Stage(StandardizedBlock(before, before, width_t), LinearAttention(before)))
-        shrink = [Down(before, after)] if after < 112 else [nn.Conv2d(before, after, 3, padding=1)]
-    ends = [StandardizedBlock(112, 112, width_t) for _ in range(2)]
-    middle = Stage(*shrink, ends[0], Attention(112, groups=1, width=32, bias=False), ends[1])
-    for before, after in reversed(levels):
-        grow = Up(after, before) if after > 28 else nn.Conv2d(28, 28, 3, padding=1)
-        up.append(Stage(StandardizedBlock(after + before, after, width_t)))
-        up.append(
-            Stage(StandardizedBlock(after + before, after, width_t), LinearAttention(after), grow)
-        )
-    up.append(Stage(StandardizedBlock(2 * width, width, width_t), nn.Conv2d(width, 1, 1)))
+    block = partial(StandardizedBlock, width_t=width_t)
+    levels = [(28, 28), (28, 56), (56, 112)]  # the channels of each level, and of what is below it
+
+    down = [Stage(nn.Conv2d(1, width, 1))]
+    step = []  # how one comes to a level from the one above it; the first has none above
+    for here, below in levels:
+        down.append(Stage(*step, block(here, here)))
+        down.append(Stage(block(here, here), LinearAttention(here)))
+        if below < 112:
+            step = [Down(here, below)]
+        else:
+            step = [nn.Conv2d(here, below, 3, padding=1)]  # to the middle, which is no smaller
+
+    before, after = block(112, 112), block(112, 112)
+    attention = Attention(112, groups=1, width=32, bias=False)
+    middle = Stage(*step, before, attention, after)
+
+    up = []
+    for here, below in reversed(levels):
+        if below > 28:
+            last = Up(below, here)
+        else:
+            last = nn.Conv2d(28, 28, 3, padding=1)  # at the top: nothing above to go to
+        up.append(Stage(block(below + here, below)))
+        up.append(Stage(block(below + here, below), LinearAttention(below), last))
+    up.append(Stage(block(2 * width, width), nn.Conv2d(width, 1, 1)))
     return PublishedUNet(width, embed, down, middle, up)

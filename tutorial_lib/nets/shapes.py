@@ -15,9 +15,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 class Row(NamedTuple):
-    """A line of `shape_table`: a part of a network, what it returns for one image, and what that
-    costs.
-    """
+    """A line of `shape_table`: a part of a network, what it returns, and what that costs."""
 
     name: str
     kind: str
@@ -29,33 +27,37 @@ class Row(NamedTuple):
 def shape_table(model: nn.Module, *inputs: Tensor) -> list[Row]:
     """What each part of a network returns for these inputs, in the order in which they are called.
 
-    inputs: as the network takes them, (1, C, H, W) and (1,); on the device "meta" nothing is
-    computed, so that even large networks are looked through at once.  Parts are the network's
-    children; lists of layers are opened.
-    flops: floating-point operations of convolutions, linear layers and attention; an addition and a
-    multiplication are two.
+    inputs: as the network takes them, (1, C, H, W) and (1,).  On the device "meta" nothing is
+    computed, so even a large network is looked through at once.
+    The parts are the network's children; lists of layers are opened.  flops: floating-point
+    operations of convolutions, linear layers and attention; an addition and a multiplication are
+    two.
     """
     rows: list[Row] = []
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    counter = FlopCounterMode(display=False)
 
-        def note(name: str, part: nn.Module, _: Any, output: Tensor) -> None:
-            flops = counter.get_total_flops() - sum(row.flops for row in rows)
-            rows.append(
-                Row(name, type(part).__name__, tuple(output.shape), count_parameters(part), flops)
-            )
+    def note(name: str, part: nn.Module, _: Any, output: Tensor) -> None:
+        kind = type(part).__name__
+        shape = tuple(output.shape)
+        flops = counter.get_total_flops() - sum(row.flops for row in rows)
+        rows.append(Row(name, kind, shape, count_parameters(part), flops))
 
-        handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model)]
-        try:
+    handles = []
+    for name, part in _parts(model):
+        handles.append(part.register_forward_hook(partial(note, name)))
+    try:
+        with counter, torch.no_grad():
             model(*inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+    finally:
+        for handle in handles:
+            handle.remove()
     return rows
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList):
-            yield from ((f"{name}.{i}", part) for i, part in enumerate(child))
+            for i, part in enumerate(child):
+                yield f"{name}.{i}", part
         else:
             yield name, child

@@ -1,6 +1,7 @@
 """The denoising network of the series: a small U-Net that runs on patches and is quick on a CPU."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tutorial_lib import checkpoint
 from tutorial_lib.nets.blocks import Attention, Down, ResidualBlock, Up, time_embedding
 
 
@@ -15,152 +17,170 @@ from tutorial_lib.nets.blocks import Attention, Down, ResidualBlock, Up, time_em
 class UNetConfig:
     """What determines a `UNet`'s shape.
 
-    image_size: height and width in pixels, a multiple of patch * 2 ** (levels - 1).  channels: 1
-    grey, 3 colour.
-    patch: side of the square of pixels that the stem folds into channels (1: none).
-    widths: channels of each level, finest first.  blocks: residual blocks a level, on the way down
-    and on the way up; each hands its output across to its partner.  heads: of the attention in the
-    middle, at the coarsest level.  groups: of every group norm.  self_conditioning: whether the
-    network also takes its last estimate of x_0.
-    Raises ValueError when the image cannot be halved often enough, naming the nearest legal sizes.
+    Raises ValueError for sizes that do not fit together, naming the nearest legal ones.
     """
 
+    # Height and width of the images in pixels: a multiple of patch * 2 ** (levels - 1).
     image_size: int = 28
+    # Channels of the images: 1 grey, 3 colour.
     channels: int = 1
+    # Side of the square of pixels that is folded into channels before the stem; 1: none.
     patch: int = 2
+    # Channels of each level of the U, the finest level first.
     widths: tuple[int, ...] = (48, 128)
+    # Residual blocks of each level on the way down, and as many on the way up: each block hands
+    # its output across to its partner.
     blocks: int = 1
+    # Heads of the attention in the middle, at the coarsest level.
     heads: int = 4
+    # Groups of every group norm; they divide each width.
     groups: int = 8
+    # Whether the network also takes its last estimate of x_0.
     self_conditioning: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        if (
-            not self.widths
-            or min(self.channels, self.patch, self.blocks, self.heads, self.groups, *self.widths)
-            < 1
-        ):
+        sizes = (self.channels, self.patch, self.blocks, self.heads, self.groups, *self.widths)
+        if not self.widths or min(sizes) < 1:
             raise ValueError(
                 f"every size in a UNetConfig must be a positive whole number, got {self}"
             )
         for width in self.widths:
             if width % self.groups:
                 raise ValueError(f"width {width} is not a multiple of groups = {self.groups}")
-        factor = self.patch * 2 ** (len(self.widths) - 1)
-        if self.image_size < factor or self.image_size % factor:
-            below = self.image_size // factor * factor
-            legal = [str(size) for size in (below, below + factor) if size]
-            raise ValueError(
-                f"image_size {self.image_size} cannot be halved by a U-Net with patch {self.patch} and "
-                f"{len(self.widths)} levels: it must be a multiple of {factor}; the nearest legal sizes are "
-                f"{' and '.join(legal)}"
-            )
+        self._check_image_size()
+
+    def _check_image_size(self) -> None:
+        levels = len(self.widths)
+        factor = self.patch * 2 ** (levels - 1)
+        if self.image_size >= factor and self.image_size % factor == 0:
+            return
+        below = self.image_size // factor * factor
+        legal = [str(size) for size in (below, below + factor) if size]
+        raise ValueError(
+            f"image_size {self.image_size} cannot be halved by a U-Net "
+            f"with patch {self.patch} and {levels} levels: "
+            f"it must be a multiple of {factor}; the nearest legal sizes are {' and '.join(legal)}"
+        )
 
 
 class UNet(nn.Module):
     """Predicts, from a noisy image and its step, what `TrainConfig.target` says (eps, x_0 or v).
 
     x_t: (B, channels, image_size, image_size), about unit variance.  t: (B,) integers.
-    x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; zeros by
-    default
-    (Chen et al. 2022, arXiv 2208.04202).  Returns a tensor shaped like x_t.
+    x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; by default
+    zeros (Chen et al. 2022, arXiv 2208.04202).
+    Returns a tensor shaped like x_t.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        first, width_t, folded = (
-            config.widths[0],
-            4 * config.widths[0],
-            config.channels * config.patch**2,
-        )
+        first, last = config.widths[0], config.widths[-1]
+        width_t = 4 * first
+        folded = config.channels * config.patch**2  # channels of an image after folding
+        block = partial(ResidualBlock, width_t=width_t, groups=config.groups)
+
         self.embed = nn.Sequential(
             nn.Linear(first, width_t), nn.SiLU(), nn.Linear(width_t, width_t), nn.SiLU()
         )
         self.stem = nn.Conv2d(folded * (1 + config.self_conditioning), first, 3, padding=1)
 
-        def block(channels_in: int, channels_out: int) -> ResidualBlock:
-            return ResidualBlock(channels_in, channels_out, width_t, config.groups)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for level, width in enumerate(config.widths):
+            if level > 0:
+                self.down.append(Down(config.widths[level - 1], width))
+            for _ in range(config.blocks):
+                self.down.append(block(width, width))
 
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        width = first
-        for level, wide in enumerate(config.widths):
-            if level:
-                self.down.append(Down(width, wide))
-            self.down.extend(block(wide, wide) for _ in range(config.blocks))
-            width = wide
-        self.middle_1 = block(width, width)
-        self.attention = Attention(width, config.heads, config.groups)
-        self.middle_2 = block(width, width)
-        for level, wide in reversed(list(enumerate(config.widths))):
-            self.up.extend(block(2 * wide, wide) for _ in range(config.blocks))
-            if level:
-                self.up.append(Up(wide, config.widths[level - 1]))
+        self.middle_1 = block(last, last)
+        self.attention = Attention(last, config.heads, config.groups)
+        self.middle_2 = block(last, last)
+
+        for level in reversed(range(len(config.widths))):
+            width = config.widths[level]
+            for _ in range(config.blocks):
+                self.up.append(block(2 * width, width))  # the skip brings as many again
+            if level > 0:
+                self.up.append(Up(width, config.widths[level - 1]))
+
         self.norm = nn.GroupNorm(config.groups, first)
         self.out = nn.Conv2d(first, folded, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None = None) -> Tensor:
-        self._check(x_t, t)
-        if self.config.self_conditioning:
-            x_t = torch.cat(
-                [x_t, torch.zeros_like(x_t) if x_0_hat is None else x_0_hat], dim=1
-            )  # (B, 2 C, H, W)
-        elif x_0_hat is not None:
-            raise ValueError(
-                "this network takes no x_0_hat; build it with UNetConfig(self_conditioning=True)"
-            )
+        self._check(x_t, t, x_0_hat)
         embedding = self.embed(time_embedding(t, self.config.widths[0]))  # (B, width_t)
+
+        # The stem: patches of p x p pixels become channels, and then features.
         p = self.config.patch
-        x = self.stem(rearrange(x_t, "b c (y p) (x q) -> b (c p q) y x", p=p, q=p))
+        x = self._with_estimate(x_t, x_0_hat)  # (B, C, H, W)
+        x = rearrange(x, "b c (y p) (x q) -> b (c p q) y x", p=p, q=p)  # (B, C p p, H / p, W / p)
+        x = self.stem(x)  # (B, widths[0], H / p, W / p)
+
+        # The way down: every block's output is also kept for the way up.
         skips = []
         for layer in self.down:
             if isinstance(layer, ResidualBlock):
                 x = layer(x, embedding)
                 skips.append(x)
-            else:
+            else:  # Down: half the height and width
                 x = layer(x)
-        x = self.middle_2(self.attention(self.middle_1(x, embedding)), embedding)
+
+        # The middle: at the coarsest level all positions see each other.
+        x = self.middle_1(x, embedding)
+        x = self.attention(x)
+        x = self.middle_2(x, embedding)
+
+        # The way up: every block also sees what its partner on the way down kept.
         for layer in self.up:
             if isinstance(layer, ResidualBlock):
-                x = layer(
-                    torch.cat([x, skips.pop()], dim=1), embedding
-                )  # the U-Net's skips are concatenated
-            else:
+                x = torch.cat([x, skips.pop()], dim=1)  # twice the channels
+                x = layer(x, embedding)
+            else:  # Up: twice the height and width
                 x = layer(x)
-        x = self.out(F.silu(self.norm(x)))
-        return rearrange(x, "b (c p q) y x -> b c (y p) (x q)", p=p, q=p)
 
-    def _check(self, x_t: Tensor, t: Tensor) -> None:
-        size = self.config.image_size
-        if x_t.shape[1:] != (self.config.channels, size, size):
+        # The end: features become patches, and these become pixels again.
+        x = self.out(F.silu(self.norm(x)))  # (B, C p p, H / p, W / p)
+        return rearrange(x, "b (c p q) y x -> b c (y p) (x q)", p=p, q=p)  # (B, C, H, W)
+
+    def _with_estimate(self, x_t: Tensor, x_0_hat: Tensor | None) -> Tensor:
+        """What the stem sees: x_t, and for a self-conditioning network x_0_hat behind it."""
+        if not self.config.self_conditioning:
+            return x_t
+        if x_0_hat is None:
+            x_0_hat = torch.zeros_like(x_t)
+        return torch.cat([x_t, x_0_hat], dim=1)  # (B, 2 C, H, W)
+
+    def _check(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None) -> None:
+        channels, size = self.config.channels, self.config.image_size
+        if x_t.shape[1:] != (channels, size, size):
             raise ValueError(
-                f"this network takes images of shape (B, {self.config.channels}, {size}, {size}), "
+                f"this network takes images of shape (B, {channels}, {size}, {size}), "
                 f"got {tuple(x_t.shape)}; build a UNet with a UNetConfig that fits your data"
             )
         if t.shape != x_t.shape[:1]:
             raise ValueError(
                 f"t must have shape ({len(x_t)},), one step for each image, got {tuple(t.shape)}"
             )
+        if x_0_hat is not None and not self.config.self_conditioning:
+            raise ValueError(
+                "this network takes no x_0_hat; build it with UNetConfig(self_conditioning=True)"
+            )
 
 
 def restore(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:
     """The network that `checkpoint.load` has read: its averaged weights, ready to sample from.
 
-    Raises ValueError when the tensors belong to another configuration.
+    Raises ValueError when the tensors belong to another configuration, or are no U-Net's.
     """
     if "model" not in configuration:
-        raise ValueError(
-            f"these weights are not a U-Net's: their configuration has only {', '.join(configuration)}"
-        )
+        held = ", ".join(configuration)
+        raise ValueError(f"these weights are not a U-Net's: their configuration has only {held}")
     model = UNet(UNetConfig(**configuration["model"]))
-    averaged = {
-        name.removeprefix("ema."): t.float()
-        for name, t in tensors.items()
-        if name.startswith("ema.")
-    }
+    averaged = checkpoint.part(tensors, "ema")
     try:
         model.load_state_dict(averaged)
     except RuntimeError as error:

@@ -1,32 +1,27 @@
 """Exercises: `check("02.3", answer)` says whether an answer is right, and if not, what is wrong
-first; `hint` helps.
+first; `hint("02.3")` helps.
 
 The statements stand in the notebooks, the solutions in `notebooks/solutions/`; what an answer has
-to fulfil stands in
-`tutorial_lib.course.exercises.checks`.  Every check draws fresh inputs, so that no constant passes, and refuses an
-answer that hands the work over to the function it is about.
+to fulfil stands here, in a module for each notebook: `n02` for 02, with a dict `EXERCISES`.  A new
+module is found by its name.  Every check draws fresh inputs, so that no constant passes, and
+refuses an answer that uses the name of the function it is about.
 """
 
 import copy
-import dis
 import io
+import pkgutil
 import secrets
-import sys
-import traceback
 import warnings
-from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, FunctionType
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from tutorial_lib.course.exercises import n01, n02, n03, n04, n05, n06  # noqa: F401 - they enter
-from tutorial_lib.course.exercises.checks import EXERCISES, Exercise, Wrong
+from tutorial_lib.course.exercises.checks import Exercise, Wrong
+from tutorial_lib.course.exercises.reading import is_stub, names_used, told
 from tutorial_lib.schedule import NoiseSchedule
 
 
@@ -78,96 +73,68 @@ def mark(number: str, answer: Any) -> None:
 def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
     """Judge an answer.  seed: of the inputs that are drawn; another one each time by default.
 
-    An answer that raises an error, or that hands the work over, is wrong; it never stops the check.
+    An answer that raises an error, or that uses a forbidden name, is wrong; it never stops the
+    check.  Raises ValueError for a number that does not exist.
     """
     exercise = _find(number)
-    if _is_stub(answer):
-        return Verdict(
-            "not attempted",
-            f'{number}: not attempted yet. Your work goes where the dots are; hint("{number}") helps.',
-        )
+    if is_stub(answer):
+        said = f'Your work goes where the dots are; hint("{number}") helps.'
+        return Verdict("not attempted", f"{number}: not attempted yet. {said}")
     if not all(map(callable, answer if isinstance(answer, tuple) else (answer,))):
         said = "hand in the function itself, by its name and without brackets"
         return Verdict("wrong", f'{number}: not yet. Please {said}, as in check("{number}", name).')
-    z = torch.Generator().manual_seed(secrets.randbits(31) if seed is None else seed)
-    watch = _Watch(exercise.forbidden)
+    generator = torch.Generator().manual_seed(secrets.randbits(31) if seed is None else seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a drawn schedule need not end in noise
-            exercise.test(watch.over(answer), z)
-        if watch.seen:
-            raise Wrong(
-                f"It calls `{watch.seen[0]}`, which is what this exercise is about. Write it out yourself."
-            )
+            exercise.test(_on_copies(answer), generator)
+        _refuse(answer, exercise.forbidden)
     except Wrong as wrong:
         return Verdict("wrong", f"{number}: not yet. {wrong}")
     except (Exception, SystemExit) as error:  # whatever a reader's code may raise
-        return Verdict("wrong", f"{number}: not yet. {_told(error)}")
+        return Verdict("wrong", f"{number}: not yet. {told(error)}")
     return Verdict("right", f"{number}: right! {exercise.praise}")
 
 
+def every_exercise() -> dict[str, Exercise]:
+    """The exercises of all notebooks, by number and in order."""
+    found: dict[str, Exercise] = {}
+    for module in _modules():
+        found |= import_module(f"{__name__}.{module}").EXERCISES
+    return found
+
+
+def _modules() -> list[str]:
+    """The modules of this folder that belong to a notebook: "n01", "n02", ..."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(name for name in names if name[0] == "n" and name[1:3].isdigit())
+
+
 def _find(number: str) -> Exercise:
-    if number not in EXERCISES:
-        raise ValueError(f"there is no exercise {number!r}; there are {', '.join(EXERCISES)}")
-    return EXERCISES[number]
+    module = "n" + str(number).partition(".")[0]
+    exercises = import_module(f"{__name__}.{module}").EXERCISES if module in _modules() else {}
+    if number not in exercises:
+        raise ValueError(
+            f"there is no exercise {number!r}; there are {', '.join(every_exercise())}"
+        )
+    return exercises[number]
 
 
-def _is_stub(answer: Any) -> bool:
-    """Whether nothing has been written yet: dots, None, or a function that does nothing but return
-    None.
-    """
-    if answer is None or answer is ...:
-        return True
-    if isinstance(answer, tuple) and answer:
-        return all(map(_is_stub, answer))
-    if not isinstance(answer, FunctionType):
-        return False
-    doing = {step.opname for step in dis.get_instructions(answer)} - {"RESUME", "NOP"}
-    return doing <= {"RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"} and answer.__code__.co_consts[
-        -1:
-    ] in ((None,), ())
+def _refuse(answer: Any, forbidden: tuple[str, ...]) -> None:
+    """Raise Wrong if the code of an answer uses a forbidden name."""
+    used = names_used(answer) if forbidden else set()
+    for name in forbidden:
+        if name in used:
+            raise Wrong(
+                f"It calls `{name}`, which is what this exercise is about. Write it out yourself."
+            )
 
 
-class _Watch(TorchFunctionMode):
-    """Notes each call of a forbidden function while an answer is at work, whoever makes it; `seen`
-    has their names.
-
-    It keeps an honest answer honest; whoever starts a thread to escape it has understood enough.
-    """
-
-    def __init__(self, forbidden: tuple[Callable, ...]):
-        super().__init__()
-        self.codes = {one.__code__: one.__name__ for one in forbidden if hasattr(one, "__code__")}
-        names = {one: one.__name__ for one in forbidden if not hasattr(one, "__code__")}
-        self.torch = {one: "@" if name == "__matmul__" else name for one, name in names.items()}
-        self.seen: list[str] = []
-
-    def over(self, answer: Any) -> Any:
-        """The same answer, watched; its inputs are copies, so that it may change them in place."""
-        if isinstance(answer, tuple):
-            return tuple(map(self.over, answer))
-        if not callable(answer):
-            return answer
-
-        def watched(*inputs: Any) -> Any:
-            before = sys.getprofile()
-            sys.setprofile(self._called)
-            try:
-                with self:
-                    return answer(*map(_copied, inputs))
-            finally:
-                sys.setprofile(before)
-
-        return watched
-
-    def _called(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code in self.codes:
-            self.seen.append(self.codes[frame.f_code])
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in self.torch:
-            self.seen.append(self.torch[func])
-        return func(*args, **(kwargs or {}))
+def _on_copies(answer: Any) -> Any:
+    """The same answer on copies of its inputs, so that it may change them in place."""
+    if isinstance(answer, tuple):
+        return tuple(map(_on_copies, answer))
+    return lambda *inputs: answer(*map(_copied, inputs))
 
 
 def _copied(value: Any) -> Any:
@@ -176,16 +143,3 @@ def _copied(value: Any) -> Any:
     if isinstance(value, NoiseSchedule):
         return copy.deepcopy(value)
     return value
-
-
-def _told(error: Exception) -> str:
-    """An error of the reader's code in a sentence, with the line on which it happened."""
-    calls = traceback.extract_tb(error.__traceback__)
-    library = str(Path(__file__).parent)
-    own = [
-        call
-        for call in calls
-        if not call.filename.startswith(library) and "-packages" not in call.filename
-    ]
-    where = f" in the line `{own[-1].line}`" if own and own[-1].line else ""
-    return f"It stops with {type(error).__name__}: {error}{where}."

@@ -1,8 +1,8 @@
-"""What an answer to each exercise has to fulfil.
+"""What the checks of all notebooks share: the form of an exercise, comparisons, random inputs.
 
-A test takes the answer and a source of fresh inputs, and raises `Wrong` at the first thing that is
-not right.  It says what is wrong, and which well-known slip that looks like, but never what would
-have been right.  Statements and stubs stand in the notebooks.
+A check takes an answer and a generator of fresh inputs, and raises `Wrong` at the first thing that
+is not right.  It says what is wrong, and which well-known slip that looks like, but never what
+would have been right.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutorial_lib import markov, schedule
+from tutorial_lib.markov import transition_matrix
+from tutorial_lib.schedule import NoiseSchedule, from_betas
 
 
 class Wrong(Exception):
@@ -21,44 +22,49 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """test: (answer, source of random inputs), raises Wrong.  hints: each says more than the one
-    before.
+    """An exercise, but for its statement and its solution.
 
-    praise: what to notice once it works.  forbidden: the functions that the answer is to replace.
+    test: (answer, generator of random inputs), raises Wrong.  praise: what to notice once it works.
+    hints: each says more than the one before.  forbidden: names that the answer's code may not use.
     """
 
     test: Callable[[Any, torch.Generator], None]
-    hints: tuple[str, ...]
     praise: str
-    forbidden: tuple[Callable, ...]
-
-
-EXERCISES: dict[str, Exercise] = {}
-
-
-def exercise(
-    number: str, praise: str, *hints: str, forbidden: tuple[Callable, ...] = ()
-) -> Callable:
-    """Enter the test below it as that of exercise `number`."""
-
-    def enter(test: Callable[[Any, torch.Generator], None]) -> Callable:
-        EXERCISES[number] = Exercise(test, hints, praise, forbidden)
-        return test
-
-    return enter
+    hints: tuple[str, ...]
+    forbidden: tuple[str, ...] = ()
 
 
 def same(
-    got: Any, expected: Any, what: str, slips: dict[str, Any] | None = None, tolerance: float = 1e-5
+    got: Any,
+    expected: Any,
+    what: str,
+    slips: dict[str, Any] | None = None,
+    tolerance: float = 1e-5,
 ) -> None:
-    """Raise Wrong unless got equals expected: by kind, shape and numbers.  slips: what known
-    mistakes would give.
+    """Raise Wrong unless got equals expected: by kind, shape and numbers.
 
+    what: the name of the result.  slips: what known mistakes would give, by what is said of them.
     tolerance: relative and absolute.
     """
+    expected = torch.as_tensor(expected)
+    got = _as_numbers(got, expected, what)
+    if _close(got, expected, tolerance):
+        return
+    for said, slip in (slips or {}).items():
+        if _close(got, torch.as_tensor(slip), tolerance):
+            raise Wrong(f"{what} is not right. {said}")
+    gap = (got - expected.double()).abs()
+    where = ""
+    if gap.ndim > 0:
+        worst = (gap == gap.max()).nonzero()[0]
+        where = f", at worst at place {tuple(worst.tolist())}"
+    raise Wrong(f"{what} is off by {float(gap.max()):.3g}{where}.")
+
+
+def _as_numbers(got: Any, expected: Tensor, what: str) -> Tensor:
+    """`got` in float64.  Raises Wrong unless it is finite numbers in the shape of `expected`."""
     if got is None:
         raise Wrong(f"{what}: nothing came back. Is a `return` missing?")
-    expected = torch.as_tensor(expected)
     try:
         got = torch.as_tensor(got)
     except (TypeError, ValueError, RuntimeError):
@@ -72,19 +78,12 @@ def same(
     got = got.detach().double()
     if not got.isfinite().all():
         raise Wrong(f"{what} contains values that are no finite numbers.")
-    for said, slip in {"": expected, **(slips or {})}.items():
-        slip = torch.as_tensor(slip).double()
-        if slip.shape == got.shape and torch.allclose(got, slip, rtol=tolerance, atol=tolerance):
-            if said:
-                raise Wrong(f"{what} is not right. {said}")
-            return
-    gap = (got - expected.double()).abs()
-    at = (
-        ""
-        if gap.ndim == 0
-        else f", at worst at place {tuple(int(i) for i in (gap == gap.max()).nonzero()[0])}"
-    )
-    raise Wrong(f"{what} is off by {float(gap.max()):.3g}{at}.")
+    return got
+
+
+def _close(got: Tensor, other: Tensor, tolerance: float) -> bool:
+    other = other.double()
+    return got.shape == other.shape and torch.allclose(got, other, rtol=tolerance, atol=tolerance)
 
 
 def true(holds: bool | Tensor, said: str) -> None:
@@ -93,34 +92,48 @@ def true(holds: bool | Tensor, said: str) -> None:
         raise Wrong(said)
 
 
+def returned(got: Any) -> None:
+    """Raise Wrong if nothing came back."""
+    true(got is not None, "Nothing came back. Is a `return` missing?")
+
+
 def pair(got: Any, what: str) -> tuple[Any, Any]:
     """The two things that came back.  Raises Wrong if there are not two; what: their names."""
-    true(got is not None, "Nothing came back. Is a `return` missing?")
+    returned(got)
     true(isinstance(got, (tuple, list)) and len(got) == 2, f"It should return two things, {what}.")
     return got[0], got[1]
 
 
-def between(low: float, high: float, z: torch.Generator, *shape: int) -> Tensor:
+def between(low: float, high: float, generator: torch.Generator, *shape: int) -> Tensor:
     """Uniform random numbers in [low, high), float64, of the given shape."""
-    return low + (high - low) * torch.rand(shape, dtype=torch.float64, generator=z)
+    return low + (high - low) * torch.rand(shape, dtype=torch.float64, generator=generator)
 
 
-def some_chain(z: torch.Generator, size: int = 4) -> Tensor:
-    """A random transition matrix without zeros."""
-    return markov.transition_matrix((w := between(0.1, 1, z, size, size)) / w.sum(1, keepdim=True))
+def some_law(generator: torch.Generator, size: int = 4, lowest: float = 0.1) -> Tensor:
+    """Random probabilities that sum to 1, (size,)."""
+    weight = between(lowest, 1, generator, size)
+    return weight / weight.sum()
 
 
-def some_schedule(z: torch.Generator, T: int = 20) -> schedule.NoiseSchedule:
+def some_chain(generator: torch.Generator, size: int = 4) -> Tensor:
+    """A random transition matrix without zeros, (size, size)."""
+    weight = between(0.1, 1, generator, size, size)
+    return transition_matrix(weight / weight.sum(1, keepdim=True))
+
+
+def some_schedule(generator: torch.Generator, T: int = 20) -> NoiseSchedule:
     """A random schedule that ends in noise."""
-    return schedule.from_betas(between(0.15, 0.6, z, T).sort().values)
+    beta = between(0.15, 0.6, generator, T)
+    return from_betas(beta.sort().values)
 
 
-def some_images(z: torch.Generator, count: int = 3) -> tuple[Tensor, Tensor]:
+def some_images(generator: torch.Generator, count: int = 3) -> tuple[Tensor, Tensor]:
     """Small images in [-1, 1] and noise, (count, 1, 4, 4) each, float64."""
-    x_0 = between(-1, 1, z, count, 1, 4, 4)
-    return x_0, torch.randn(x_0.shape, dtype=torch.float64, generator=z)
+    x_0 = between(-1, 1, generator, count, 1, 4, 4)
+    eps = torch.randn(x_0.shape, dtype=torch.float64, generator=generator)
+    return x_0, eps
 
 
-def some_t(z: torch.Generator, count: int = 3, T: int = 20) -> Tensor:
-    """A step for each image, from 2 on."""
-    return torch.randint(2, T + 1, (count,), generator=z)
+def some_t(generator: torch.Generator, count: int = 3, T: int = 20) -> Tensor:
+    """A step for each image, from 2 to T: (count,) integers."""
+    return torch.randint(2, T + 1, (count,), generator=generator)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tutorial_lib import data, diffusion, sample, schedule
+from tutorial_lib import data
 from tutorial_lib.course import plot
 from tutorial_lib.course.widgets import choice, explorer, menu, panels, show, slider, tick
+from tutorial_lib.denoise import Network, denoiser
+from tutorial_lib.sample import ddpm, start
+from tutorial_lib.schedule import VARIANCES, NoiseSchedule, even_tau
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -21,83 +25,98 @@ Recorded = dict[tuple[int, str, bool], tuple[Tensor, Tensor]]
 
 
 def reverse_frames(
-    model: sample.Network, tables: schedule.NoiseSchedule, target: str, seeds: int = 3, count: int = 6,
+    network: Network,
+    schedule: NoiseSchedule,
+    *,
+    target: str,
+    seeds: int = 3,
+    count: int = 6,
     steps: Sequence[int] = (5, 15, 30),
-) -> Iterator[Recorded]:  # fmt: skip
-    """Walk back in every way that `reverse` lets one choose; yields what there is so far, one way
-    more each time.
+) -> Iterator[Recorded]:
+    """Walk back in every way that `reverse` lets one choose; yields what there is so far.
 
-    Of each way, by (steps, variance, clip): the pictures (moments, seeds, count, 1, H, W) uint8,
-    and the standard deviation of the pixels (moments, seeds).  All ways of a seed begin with the
+    Of each walk, by (steps, variance, clip): the pictures (moments, seeds, count, 1, H, W) uint8,
+    and the standard deviation of the pixels (moments, seeds).  All walks of a seed begin with the
     same noise.
     """
-    shape, found = (1, 28, 28), {}
-    start = [
-        sample.start(count, shape, torch.Generator().manual_seed(seed)) for seed in range(seeds)
+    found: Recorded = {}
+    noise = [
+        start(count, (1, 28, 28), generator=torch.Generator().manual_seed(seed))
+        for seed in range(seeds)
     ]
-    for S in steps:
-        kept = [round(k * S / MOMENTS) for k in range(MOMENTS + 1)]
-        for variance in diffusion.VARIANCES:
-            for clip in (True, False):
-                z = torch.Generator().manual_seed(1)
-                walk = sample.ddpm(model, tables, torch.cat(start), z, target, S, variance, clip)
-                x = [frame.x.unflatten(0, (seeds, count)) for frame in walk]
-                moments = torch.stack([x[i] for i in kept])  # (moments, seeds, count, 1, H, W)
-                found[S, variance, clip] = (data.to_pixels(moments), moments.flatten(2).std(2))
-                yield found
+    for S, variance, clip in product(steps, VARIANCES, (True, False)):
+        denoise = denoiser(network, schedule, target=target, clip=clip)
+        generator = torch.Generator().manual_seed(1)
+        frames = ddpm(
+            denoise,
+            schedule,
+            torch.cat(noise),
+            generator=generator,
+            steps=S,
+            variance=variance,
+        )
+        x = [frame.x.unflatten(0, (seeds, count)) for frame in frames]
+        moments = torch.stack([x[i] for i in _moments(S)])  # (moments, seeds, count, 1, H, W)
+        found[S, variance, clip] = (data.to_pixels(moments), moments.flatten(2).std(2))
+        yield found
+
+
+def _moments(steps: int) -> list[int]:
+    """After how many steps the pictures were taken."""
+    return [round(k * steps / MOMENTS) for k in range(MOMENTS + 1)]
 
 
 def reverse_picture(
-    recorded: Recorded, tables: schedule.NoiseSchedule, seed: int = 0, steps: int = 15, variance: str = "beta_tilde",
-    clip: bool = True, moment: int = MOMENTS,
-) -> Figure:  # fmt: skip
-    """Images on their way back from noise (Algorithm 2), and the spread of their pixels beside the
-    forward process's.
+    recorded: Recorded,
+    schedule: NoiseSchedule,
+    seed: int = 0,
+    steps: int = 15,
+    variance: str = "beta_tilde",
+    clip: bool = True,
+    moment: int = MOMENTS,
+) -> Figure:
+    """Images on their way back from noise (Algorithm 2), beside the spread of their pixels.
 
-    recorded: of `reverse_frames`; steps, variance and clip name one of its ways (KeyError).
+    The spread is compared with that of the forward process.
+    recorded: of `reverse_frames`; steps, variance and clip name one of its walks (KeyError).
     moment: 0..MOMENTS.
     """
     pictures, spread = recorded[steps, variance, clip]
     figure, (images, line) = panels(1.5, 1)
-    taken = [round(k * steps / MOMENTS) for k in range(MOMENTS + 1)]
+    taken = _moments(steps)
     show(images, pictures[moment, seed], 3, f"after {taken[moment]} of {steps} steps")
-    tau = schedule.even_tau(tables.T, steps).flip(0)  # T first
-    times = tau[taken]
+    t = even_tau(schedule.T, steps).flip(0)[taken]  # T first
     x_0 = data.to_model(data.load("embedded", "test").pixels[:500])
-    kept = tables.alpha_bar[times]
-    line.plot(times, (kept * x_0.var() + 1 - kept).sqrt(), color=plot.DATA, label="forward")
-    line.plot(
-        times[: moment + 1],
-        spread[: moment + 1, seed],
-        "o--",
-        ms=3,
-        color=plot.MODEL,
-        label="this walk",
-    )
-    line.set(xlim=(tables.T, 0), ylim=(0, 1.6), xlabel="t")
+    alpha_bar = schedule.alpha_bar[t]
+    forward = (alpha_bar * x_0.var() + 1 - alpha_bar).sqrt()
+    line.plot(t, forward, color=plot.DATA, label="forward")
+    reached = spread[: moment + 1, seed]
+    line.plot(t[: moment + 1], reached, "o--", ms=3, color=plot.MODEL, label="this walk")
+    line.set(xlim=(schedule.T, 0), ylim=(0, 1.6), xlabel="t")
     line.set_title("standard deviation of the pixels", fontsize=9)
     line.legend(fontsize=8, frameon=False)
     clipped = "estimates clipped" if clip else "estimates not clipped"
-    figure.suptitle(
-        f"{steps} steps, variance {variance}, {clipped}: now at t = {int(times[moment])}",
-        fontsize=10,
-    )
+    title = f"{steps} steps, variance {variance}, {clipped}: now at t = {int(t[moment])}"
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
-def reverse(recorded: Recorded, tables: schedule.NoiseSchedule) -> VBox:
-    """Walk back and forth on the reverse chain (notebook 06).  recorded: the last that
-    `reverse_frames` has yielded.
+def reverse(recorded: Recorded, schedule: NoiseSchedule) -> VBox:
+    """Walk back and forth on the reverse chain (notebook 06).
+
+    recorded: the last that `reverse_frames` has yielded.
     """
-    steps = sorted({way[0] for way in recorded})
+    steps = sorted({walk[0] for walk in recorded})
     seeds = next(iter(recorded.values()))[0].shape[1]
     controls = {
-        "moment": slider("moment", MOMENTS, 0, MOMENTS), "seed": slider("seed", 0, 0, seeds - 1),
+        "moment": slider("moment", MOMENTS, 0, MOMENTS),
+        "seed": slider("seed", 0, 0, seeds - 1),
         "steps": choice("steps", steps, steps[len(steps) // 2]),
-        "variance": menu("variance", diffusion.VARIANCES, "beta_tilde"), "clip": tick("clip to [-1, 1]", True),
-    }  # fmt: skip
+        "variance": menu("variance", VARIANCES, "beta_tilde"),
+        "clip": tick("clip to [-1, 1]", True),
+    }
 
     def draw(**state) -> Figure:
-        return reverse_picture(recorded, tables, **state)
+        return reverse_picture(recorded, schedule, **state)
 
     return explorer(draw, controls, [["moment", "seed"], ["steps", "variance"], ["clip"]])

@@ -1,0 +1,64 @@
+"""The denoiser: from a noisy x_t and its step to x_0_hat, an estimate of the data behind it.
+
+A network may predict noise, data, v or a mean, and has its own habits of clipping; a sampler, a
+bound, guidance and inpainting only want to know where x_t will end.  `denoiser` says it once, and
+everything downstream takes the function that it returns.  (Notebook 06)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tutorial_lib.diffusion import TARGETS, x_0_from
+from tutorial_lib.schedule import NoiseSchedule, check_name
+
+Network = Callable[..., Tensor]  # (x_t, t) -> its prediction, like x_t
+Denoiser = Callable[..., Tensor]  # (x_t, t) -> x_0_hat, like x_t
+
+
+def denoiser(
+    network: Network,
+    schedule: NoiseSchedule,
+    *,
+    target: str,
+    clip: bool,
+) -> Denoiser:
+    r"""A function from (x_t, t) to $\hat x_0$: ask the network, and turn what it says into data.
+
+    network: maps (x_t, t) to its prediction of `target`: "eps", "x_0", "v" or "mu".
+    clip: clamp every estimate to [-1, 1], where pixels live; wrong for data of another range.
+    The function takes x_t (B, ...) and t (B,) in 1..T, and returns a tensor like x_t; further
+    keywords, such as labels, are passed on to the network.
+    Raises ValueError for an unknown target.
+    """
+    check_name("target", target, TARGETS)
+
+    def denoise(x_t: Tensor, t: Tensor, **given: Tensor) -> Tensor:
+        output = network(x_t, t.to(x_t.device), **given).to(x_t.dtype)
+        x_0_hat = x_0_from(schedule, target, output, x_t, t)
+        return x_0_hat.clamp(-1, 1) if clip else x_0_hat
+
+    return denoise
+
+
+def self_conditioned(denoise: Denoiser) -> Denoiser:
+    """A denoiser that is shown its own last estimate, as `x_0_hat`, along with the next question.
+
+    It remembers, so make one for each run of a sampler.  The first question, and any at a later
+    step t than the one before, is asked without an estimate.
+    (Chen et al. 2022, arXiv 2208.04202; notebook 04)
+    """
+    last_t = torch.tensor(0)
+    last_estimate: Tensor | None = None
+
+    def remember(x_t: Tensor, t: Tensor) -> Tensor:
+        nonlocal last_t, last_estimate
+        if last_estimate is None or x_t.shape != last_estimate.shape or (t > last_t).any():
+            last_estimate = denoise(x_t, t)
+        else:
+            last_estimate = denoise(x_t, t, x_0_hat=last_estimate)
+        last_t = t
+        return last_estimate
+
+    return remember

@@ -1,0 +1,328 @@
+"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|...`.
+
+`make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
+and `replay`.  All of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tutorial_lib import checkpoint, evaluate, sample, train
+from tutorial_lib.beyond.likelihood import bits_per_dimension
+from tutorial_lib.beyond.solvers import dpm_solver
+from tutorial_lib.course import plot
+from tutorial_lib.data import CLASSES, IDX_FOLDERS, Images, batch, load, to_pixels
+from tutorial_lib.denoise import Denoiser, denoiser
+from tutorial_lib.files import ASSETS
+from tutorial_lib.nets.classifier import Classifier
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
+from tutorial_lib.schedule import named
+
+# The settings behind the weights that ship.
+# Uniform t: they answer for likelihoods, too (notebook 05, section 5.11).
+SHIPPED = train.DiffusionConfig(
+    steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform"
+)
+SCHEDULE = named(SHIPPED.schedule, SHIPPED.T)
+WEIGHTS = "fashion_mnist.safetensors"
+SEARCHED = 2000  # samples whose neighbours are looked for
+REPLAYED = (1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1300, 1600, 2000)
+MILESTONES = (100, 300, 1000, 3000, 8000, 16_000, SHIPPED.steps)
+
+
+def data(folder: Path = ASSETS) -> None:
+    """Write the embedded subset: the first 1,000 training and 200 test images of each class.
+
+    They stay in their order.  Parquet that `datasets` reads: image (784 bytes, row by row) and
+    label (a ClassLabel).
+    """
+    import datasets
+    import pyarrow.parquet as pq
+
+    about = {
+        "what": "A subset of Fashion-MNIST, balanced by class: "
+        "10,000 training and 2,000 test images",
+        "source": "https://github.com/zalandoresearch/fashion-mnist",
+        "licence": "MIT licence, copyright 2017 Zalando SE",
+        "citation": "Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747",
+        "sha256": {},
+    }
+    for split, each in (("train", 1000), ("test", 200)):
+        images = _full(split)
+        of_each_class = [(images.labels == c).nonzero()[:each, 0] for c in range(10)]
+        rows = torch.cat(of_each_class).sort().values
+        columns = {
+            "image": [images.pixels[i].numpy().tobytes() for i in rows],
+            "label": images.labels[rows].tolist(),
+        }
+        features = datasets.Features(
+            image=datasets.Value("binary"), label=datasets.ClassLabel(names=list(CLASSES))
+        )
+        path = folder / f"fashion_mnist_{split}.parquet"
+        pq.write_table(
+            datasets.Dataset.from_dict(columns, features=features).data.table,
+            path,
+            compression="zstd",
+        )
+        about["sha256"][path.name] = _sha256(path)
+    (folder / "fashion_mnist_data.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _full(split: str) -> Images:
+    """One split of the full Fashion-MNIST; raises FileNotFoundError where there is only the
+    embedded subset.
+    """
+    images = load("auto", split)
+    if len(images) < 10_000 or (split == "train" and len(images) < 60_000):
+        raise FileNotFoundError(
+            f"the recipes need the full Fashion-MNIST, but this machine has only "
+            f"{images.source}; put its IDX files "
+            f"into {IDX_FOLDERS[0]}, or install Debian's package dataset-fashion-mnist"
+        )
+    return images
+
+
+def classifier(epochs: int = 9, seed: int = 0) -> None:
+    """Train the classifier on all 60,000 images and store it with its test accuracy."""
+    known, test = _full("train"), _full("test")
+    torch.manual_seed(seed)  # the initial weights
+    model, began = Classifier(), time.perf_counter()
+    per_epoch = len(known) // 128
+    for step, loss in enumerate(train_classifier(model, known, epochs, seed), 1):
+        if step % per_epoch == 0:
+            seconds = time.perf_counter() - began
+            print(f"epoch {step // per_epoch}: loss {loss:.3f}, {seconds:.0f} s", flush=True)
+    _, classes = evaluate.predictions(model, test.pixels)
+    accuracy = float((classes == test.labels).double().mean())
+    print(f"test accuracy {accuracy:.4f}")
+    configuration = {
+        "recipe": {
+            "command": "python -m tutorial_lib.recipes classifier",
+            "epochs": epochs,
+            "seed": seed,
+        },
+        "data": known.source,
+        "metrics": {"test_accuracy": accuracy, "seconds": round(time.perf_counter() - began)},
+    }
+    checkpoint.save(
+        ASSETS / "classifier.safetensors",
+        checkpoint.prefixed("model", model.state_dict()),
+        configuration,
+    )
+    reference()
+
+
+def reference() -> None:
+    """Store the moments of the classifier's features, of training and of test images."""
+    model, tensors, counts = evaluate.load_classifier(), {}, {}
+    for split, images in (("train", load("embedded", "train")), ("test", _full("test"))):
+        mean, cov = evaluate.moments(evaluate.predictions(model, images.pixels)[0])
+        tensors |= {f"{split}.mean": mean, f"{split}.cov": cov}
+        counts[f"{split}_count"] = len(images)
+    configuration = {
+        "what": "mean and covariance of the classifier's features of real images, "
+        "to judge samples by",
+        "recipe": "python -m tutorial_lib.recipes reference",
+        "classifier_sha256": _sha256(ASSETS / "classifier.safetensors"),
+    }
+    checkpoint.save(ASSETS / "reference.safetensors", tensors, configuration | counts)
+
+
+def train_classifier(
+    model: Classifier, images: Images, epochs: int, seed: int = 0
+) -> Iterator[float]:
+    """Train with Adam, a one-cycle learning rate and mirror images, in bf16; yields each loss."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 128
+    total = epochs * (len(images) // size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-5)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total)
+    model.to(memory_format=torch.channels_last).train()
+    for _ in range(epochs):
+        order = torch.randperm(len(images), generator=generator)
+        for chosen in order[: total // epochs * size].split(size):
+            x = batch(images, chosen, torch.rand(size, generator=generator) < 0.5)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(x.to(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), images.labels[chosen], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+            yield loss.item()
+    model.eval()
+
+
+def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25) -> None:
+    """Train the shipped U-Net on all 60,000 images, judge it, and store it.
+
+    Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows,
+    and looks for the training images nearest to the samples.  What ships, and is judged by `count`
+    samples of `steps` steps, are the averaged weights, as float16.
+    """
+    _train_unet(out)
+    _draw_milestones(out)
+    tensors, configuration = checkpoint.load(out)
+    averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
+    configuration["recipe"] = "python -m tutorial_lib.recipes unet"
+    model = restore(averaged, configuration)
+    samples = _draw(model, count, steps)
+    metrics = {"sampler": f"dpm++, {steps} steps, seed 0"} | evaluate.report(samples)
+    metrics["bits_per_dimension"] = bits_per_dimension(
+        _denoise(model),
+        SCHEDULE,
+        _full("test").pixels,
+        generator=torch.Generator().manual_seed(0),
+    )
+    configuration["metrics"] = metrics
+    checkpoint.save(ASSETS / WEIGHTS, averaged, configuration)
+    print(json.dumps(metrics, indent=1))
+    _search(samples[:SEARCHED], steps)
+
+
+def _train_unet(out: Path) -> None:
+    """Train into `out`, and keep ten samples at each of the MILESTONES."""
+    images, shape = _full("train"), UNetConfig()
+    torch.manual_seed(SHIPPED.seed)  # the initial weights
+    out.mkdir(parents=True, exist_ok=True)
+    reports = train.train(
+        UNet(shape),
+        *train.algorithm_1(images, SHIPPED),
+        SHIPPED,
+        out=out,
+        about={"model": asdict(shape), "data": images.source},
+        resume=(out / train.FILE).exists(),
+    )
+    for last in reports:
+        if last.step % 100 == 0:
+            rate = last.images_per_second
+            left = (last.config.steps - last.step) * last.config.batch / rate / 60
+            print(
+                f"step {last.step}: loss {last.loss:.4f}, {rate:.0f} images/s, {left:.0f} min left",
+                flush=True,
+            )
+        if last.step in MILESTONES:
+            np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, 25).numpy())
+
+
+def _draw_milestones(out: Path) -> None:
+    """The picture of notebook 05: a row of samples for each milestone."""
+    paths = sorted(out.glob("step_*.npy"))
+    figure = plot.strip(
+        [torch.from_numpy(np.load(path)) for path in paths],
+        [""] * 10,
+        [f"{int(path.stem[5:]):,}" for path in paths],
+        "Samples of the averaged weights, by training step",
+    )
+    figure.savefig("notebooks/figures/training_milestones.png", dpi=90)
+
+
+def nearest(count: int = SEARCHED, steps: int = 25) -> None:
+    """Draw the samples by which the shipped weights were judged, and search for copies."""
+    _search(_draw(restore(*checkpoint.load(ASSETS / WEIGHTS)), count, steps), steps)
+
+
+def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> None:
+    """Store how far uint8 samples (N, 1, 28, 28) are from the training images nearest to them.
+
+    By pixels and by features.  Beside them the same for the embedded test images, which are
+    certainly no copies.  Of the
+    `first` samples, and of the `closest` (by pixels) among the others, the pictures, and the
+    indices and pictures of the three nearest.
+    """
+    training, test = _full("train"), load("embedded", "test")
+    model = evaluate.load_classifier()
+
+    def in_both_spaces(pixels: Tensor) -> dict[str, Tensor]:
+        return {"pixels": pixels, "features": evaluate.predictions(model, pixels)[0]}
+
+    known, tensors = in_both_spaces(training.pixels), {}
+    for name, pixels in (("test", test.pixels), ("samples", samples)):
+        points = in_both_spaces(pixels)
+        # indices and distances in each space, (N, 3)
+        found = {space: evaluate.nearest(points[space], known[space], 3) for space in known}
+        tensors |= {
+            f"{name}.{space}": distances[:, 0].float() for space, (_, distances) in found.items()
+        }
+    order = found["pixels"][1][:, 0].argsort()
+    shown = torch.cat([torch.arange(first), order[order >= first][:closest]])
+    tensors |= {"shown.samples": samples[shown], "shown.numbers": shown}
+    for space, (indices, distances) in found.items():
+        tensors[f"shown.{space}.indices"] = indices[shown]
+        tensors[f"shown.{space}.distances"] = distances[shown].float()
+        tensors[f"shown.{space}.images"] = training.pixels[indices[shown]]  # (shown, 3, 1, 28, 28)
+    configuration = {
+        "what": f"training images nearest to {len(samples):,} samples, "
+        f"and to {len(test):,} test images",
+        "recipe": "python -m tutorial_lib.recipes nearest",
+        "data": training.source,
+        "sampler": f"dpm++, {steps} steps, seed 0",
+        "weights_sha256": _sha256(ASSETS / WEIGHTS),
+    }
+    checkpoint.save(ASSETS / "nearest.safetensors", tensors, configuration)
+
+
+def replay(count: int = 12) -> None:
+    """Record a short training run for notebook 05: all losses, and at some steps loss and samples.
+
+    At each of the steps REPLAYED, for the weights as they are and for their average: the loss by t
+    on fixed images, and samples; see `course.widgets.n05.recorded` for the shapes.
+    """
+    torch.manual_seed(SHIPPED.seed)  # the initial weights
+    model = UNet(UNetConfig())
+    config = replace(SHIPPED, steps=REPLAYED[-1], ema=0.998, report_every=1)
+    fixed = train.draw(load("embedded", "test"), 1, replace(config, batch=1000, seed=1))
+    recorded = {"steps": [], "losses": [], "by_t": [], "samples": []}
+    learning = train.algorithm_1(_full("train"), config)
+    for last in train.train(model, *learning, config, device="cpu"):
+        recorded["losses"] += last.losses
+        if last.step in REPLAYED:
+            networks = (model, last.ema_model)
+            recorded["steps"].append(last.step)
+            recorded["by_t"].append([_loss_by_t(network, fixed) for network in networks])
+            samples = [_draw(network, count, 25) for network in networks]
+            recorded["samples"].append(torch.stack(samples))
+            print(f"step {last.step}: loss {last.loss:.4f}", flush=True)
+    tensors = {name: torch.tensor(recorded[name]) for name in ("steps", "losses", "by_t")}
+    tensors["samples"] = torch.stack(recorded["samples"])
+    recipe = "python -m tutorial_lib.recipes replay"
+    about = {"recipe": recipe, "train": asdict(config)}
+    checkpoint.save(ASSETS / "replay.safetensors", tensors, about)
+
+
+@torch.no_grad()
+def _loss_by_t(network: nn.Module, fixed: train.Drawn) -> list[float]:
+    """The mean loss on fixed images in each tenth of 1..T."""
+    x_0, t, eps, *_ = fixed
+    loss = train.training_step(network, SCHEDULE, x_0, t, eps, target=SHIPPED.target)
+    return [float(loss[(t - 1) // 100 == k].mean()) for k in range(10)]
+
+
+def _denoise(model: nn.Module) -> Denoiser:
+    return denoiser(model, SCHEDULE, target=SHIPPED.target, clip=True)
+
+
+def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
+    """`count` samples, (count, 1, 28, 28) uint8, always from the same noise."""
+    noise = sample.start(count, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    runs = (dpm_solver(_denoise(model), SCHEDULE, x_T, steps=steps) for x_T in noise.split(250))
+    return torch.cat([to_pixels(sample.final(run)) for run in runs])
+
+
+if __name__ == "__main__":
+    recipe = (data, classifier, reference, unet, nearest, replay)
+    {one.__name__: one for one in recipe}[sys.argv[1]]()
