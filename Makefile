@@ -1,4 +1,4 @@
-# The verbs of the project; `make` alone lists them.  Each sets up .venv by itself when that is needed.
+# The verbs of the project; `make` alone lists them.  Each sets up .venv by itself when it must.
 # Another Python: make PYTHON=python3.12 run
 
 PYTHON ?= python3
@@ -8,14 +8,18 @@ PEERS := build/peers/.ready
 BROWSER := .venv/.browser
 GRADING := .venv/.grading
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
+    --nbval-sanitize-with tests/nbval_sanitize.cfg
+# Two workers with one thread each.  A file is one piece of work, because the cells of a notebook
+# need each other; tests/conftest.py says which files come first.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run run-all lab notebooks test test-browser lint editions bundle retrain bench bench-full bench-more clean
 
 help:  ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-run: $(READY)  ## the main job: execute Part I's notebooks, leave them, their HTML and denoising.gif in build/
+run: $(READY)  ## the main job: execute Part I; notebooks, HTML and denoising.gif go to build/
 	$(PY) tools/execute.py run --part 1 --out build
 
 run-all: $(READY)  ## the same with every notebook of the series
@@ -30,24 +34,24 @@ notebooks: $(READY)  ## execute the committed notebooks, refresh their outputs a
 
 test: $(GRADING)  ## check everything: style, the package, and each output of each notebook
 	$(PY) -m ruff check
-	$(STEADY) $(PY) -m pytest tests
-	$(STEADY) $(PY) -m pytest $(NBVAL) notebooks
+	$(STEADY) $(PY) -m pytest $(WORKERS) $(NBVAL) tests notebooks
 
-test-browser: $(BROWSER)  ## run every notebook in a real browser (Chromium), in JupyterLab and under Voila
+test-browser: $(BROWSER)  ## run every notebook in Chromium, in JupyterLab and under Voila
 	$(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
 lint: $(READY)  ## check style and formatting of code and notebooks
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 
-editions: $(READY)  ## assemble the folders for students, for teachers and for nbgrader, in build/editions/
+editions: $(READY)  ## assemble folders for students, teachers and nbgrader, in build/editions/
 	$(PY) tools/editions.py
 
-bundle: $(READY)  ## put the course and all its packages into build/bundle/, to install without internet
+bundle: $(READY)  ## put the course and its packages into build/bundle/, for rooms without internet
 	$(PY) tools/bundle.py
 
-retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (over two hours and a half)
-	@echo "On 2 CPU cores: 3 minutes for the classifier, 145 for the U-Net, 10 for a recorded run. The U-Net resumes."
+retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (2 1/2 hours)
+	@echo "On 2 CPU cores: 3 minutes for the classifier, 145 for the U-Net (which resumes),"
+	@echo "10 for a recorded run."
 	$(PY) -m tutorial_lib.recipes classifier
 	$(PY) -m tutorial_lib.recipes unet
 	$(PY) -m tutorial_lib.recipes replay
@@ -56,11 +60,11 @@ bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on 
 	$(PY) tests/benchmarks/compare.py speed
 	$(PY) tools/benchmarks.py build/benchmarks/results.json
 
-bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; goes on after an interruption)
+bench-full: $(PEERS)  ## measure quality after equal time of training, too (3 hours; it resumes)
 	$(PY) tests/benchmarks/compare.py full
 	$(PY) tools/benchmarks.py build/benchmarks/results.json
 
-bench-more: $(PEERS)  ## measure what each ingredient of training brings to quality, too (another hour)
+bench-more: $(PEERS)  ## measure what each ingredient brings to quality, too (another hour)
 	$(PY) tests/benchmarks/compare.py more
 	$(PY) tools/benchmarks.py build/benchmarks/results.json
 
@@ -70,12 +74,14 @@ clean:  ## remove build/ and caches; .venv/ and your copies in work/ stay
 
 # denoising_diffusion_pytorch asks for torchvision but runs without it here, hence --no-deps.
 $(PEERS): $(READY)
-	$(PY) -m pip install --quiet --no-deps --target build/peers denoising_diffusion_pytorch==2.3.4 ema_pytorch==0.8.3
+	$(PY) -m pip install --quiet --no-deps --target build/peers \
+	    denoising_diffusion_pytorch==2.3.4 ema_pytorch==0.8.3
 	@touch $@
 
 $(BROWSER): $(READY)
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[browser]" || { \
-	    echo "This fetches Playwright and Voila, once, and needs the internet; a bundle does not hold them."; exit 1; }
+	    echo "This fetches Playwright and Voila, once, from the internet: no bundle has them."; \
+	    exit 1; }
 	@touch $@
 
 $(GRADING): $(READY)

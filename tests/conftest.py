@@ -5,15 +5,15 @@ needs a network.
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before `datasets` is imported by anybody
-os.environ["MPLBACKEND"] = "Agg"
 os.environ["TUTORIAL_LIB_QUIET"] = "1"
 
 import gzip
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import matplotlib
 import pytest
 import torch
 
@@ -23,10 +23,38 @@ from tutorial_lib.nets.unet import UNetConfig
 from tutorial_lib.schedule import NoiseSchedule, linear
 
 torch.set_num_threads(1)
+matplotlib.use("Agg")  # nothing opens a window
 hypothesis.settings.register_profile("small", max_examples=25, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("small")
 
 ROOT = Path(__file__).parent.parent
+# The tests that take longest, the longest first: each of these files is one piece of work.
+LONG = ("test_grading.py", "test_cli.py", "test_mutations.py", "test_widgets.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, and of the notebooks the last: what is left when one of several workers
+    has nothing more to do is then short.
+    """
+
+    def place(item: pytest.Item) -> tuple:
+        if item.path.name in LONG:
+            return 0, LONG.index(item.path.name)
+        if item.path.parent.name == "notebooks":
+            return 1, -int(item.path.name[:2])
+        return (2,)
+
+    items.sort(key=place)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_window() -> Iterator[None]:
+    """The processes that tests start open none either.  Notebooks that are checked beside these
+    tests are not in a module: their kernels draw in cells, as usual.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "Agg")
+        yield
 
 
 @pytest.fixture

@@ -184,10 +184,11 @@ def small_run(images, tmp_path, monkeypatch):
 def test_train_then_judge_then_sample(small_run, monkeypatch):
     """All that runs in processes of its own, on the recipe, with a sampler cut short."""
     name = "c: annotated recipe"
+    make = partial(contestants.CONTESTANTS[name], batch=8)
+    monkeypatch.setitem(compare.CONTESTANTS, name, make)
     trained = compare.train(name, "1")
     assert trained["steps"] >= 1 and trained["seconds"] >= 1
     assert [path.name for path in small_run.iterdir()] == ["c_1.safetensors"]
-    make = contestants.CONTESTANTS[name]
     first, second = make(compare.data.load("", "")), compare._restored(name, "1")
     pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
@@ -214,6 +215,8 @@ def test_train_then_judge_then_sample(small_run, monkeypatch):
     samples, _ = checkpoint.load(small_run / "c_1_samples.safetensors")
     assert [len(part) for part in samples.values()] == [64]
     assert compare.native(name, "1")["count"] == 128
+    once = partial(common.median_seconds, repeat=1, uncounted=0)
+    monkeypatch.setattr(compare, "median_seconds", lambda action, *_, **__: once(action))
     calls = compare.call_speed(name)
     assert calls["seconds_for_64"] == 300 * calls["seconds_a_call"]
 

@@ -13,7 +13,10 @@ import zipfile
 from pathlib import Path
 
 import make_venv
+import nbformat
 import pytest
+from conftest import LONG
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tutorial_lib import __version__, cli
 
@@ -80,6 +83,41 @@ def test_the_way_without_make_calls_what_make_calls():
     ]
     assert len(commands) == 2
     assert all(command in recipes for command in commands)
+
+
+def makes(variable: str) -> list[str]:
+    """The words of one variable of the Makefile."""
+    text = re.search(rf"^{variable} := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1]
+    return shlex.split(text.replace("\\\n", " "))
+
+
+def test_make_test_fails_when_an_output_is_changed(tmp_path):
+    """With its own options on two notebooks at once, whose cells need each other: the output that
+    was tampered with is the one that fails.
+    """
+    for name, printed in (("right", "3\n"), ("tampered", "4\n")):
+        sources = ["x = 1", "x += 2", "print(x)"]
+        notebook = new_notebook(cells=[new_code_cell(text) for text in sources])
+        for count, cell in enumerate(notebook.cells, 1):
+            cell.execution_count = count
+        notebook.cells[2].outputs = [new_output("stream", name="stdout", text=printed)]
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    options = [*makes("WORKERS"), *makes("NBVAL"), "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 5 passed" in done.stdout, done.stdout
+    assert re.findall(r"^FAILED (?:.*/)?(\S+)::(Cell \d)", done.stdout, re.MULTILINE) == [
+        ("tampered.ipynb", "Cell 2")
+    ]
+
+
+def test_the_files_that_make_test_begins_with_are_there():
+    assert [name for name in LONG if not (ROOT / "tests" / name).exists()] == []
 
 
 def test_the_readme_says_what_the_command_line_understands():
@@ -153,10 +191,10 @@ def test_constraints_around_a_torch_that_stays():
         True,
         ["sympy==1.13.1; python_version >= '3.9'", "typing-extensions>=4.10", "jinja2"],
     )
-    ours = ["# a comment\n", "Jinja2==3.1.6\n", "numpy==2.4.6\n", "sympy==1.14.0\n", "torch==2.13.0\n",
-            "torchmetrics==1.0\n", "typing_extensions==4.16.0\n"]  # fmt: skip
-    assert make_venv.limited(ours, found) == [
-        "# a comment\n", "numpy==2.4.6\n", "torchmetrics==1.0\n", "torch==2.6.0+cu124\n"]  # fmt: skip
+    ours = ["# a comment\n", "Jinja2==3.1.6\n", "numpy==2.4.6\n", "sympy==1.14.0\n",
+            "torch==2.13.0\n", "torchmetrics==1.0\n", "typing_extensions==4.16.0\n"]  # fmt: skip
+    kept = ["# a comment\n", "numpy==2.4.6\n", "torchmetrics==1.0\n", "torch==2.6.0+cu124\n"]
+    assert make_venv.limited(ours, found) == kept
 
 
 def test_looking_for_torch():
@@ -236,7 +274,7 @@ def wheel(tmp_path_factory) -> Path:
     """The wheel, built from a copy of the checkout without network."""
     source = tmp_path_factory.mktemp("source") / "checkout"
     away = shutil.ignore_patterns(
-        ".*", "build", "dist", "work", "data", "*.egg-info", "__pycache__"
+        ".*", "build", "dist", "work", "data", "outputs", "*.egg-info", "__pycache__"
     )
     shutil.copytree(ROOT, source, ignore=away)
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(source.parent), str(source))
