@@ -80,8 +80,10 @@ def train(
     """Train a network in place; yield a `Progress` every `report_every` steps.
 
     draw: what step number k sees, on the CPU; each process and each piece gets its share.
-    loss: what that costs.  Or for parts of the network, by the names of its children, a loss each,
-    in the order in which they take their turns, each with an optimiser that moves that part alone.
+    loss: what that costs.  It calls the network itself: mixed precision and several processes are
+    around its `forward`, and not around its children's.  Or for parts of the network, by the names
+    of its children, a loss each, in the order in which they take their turns, each with an
+    optimiser that moves that part alone (in one process, and in full precision).
     out: folder for the checkpoint (network, EMA, optimisers, configuration), written every
     `save_every` steps, at the end, and when the caller stops iterating.
     about: what else its JSON should say; "model" is compared when a run is resumed.
