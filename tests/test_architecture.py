@@ -292,7 +292,9 @@ def test_one_symbol_one_name_and_no_unpickling(module):
             assert ast.unparse(node.value) != "z", f"{module} line {node.lineno}: z is noise"
 
 
-@pytest.mark.parametrize("module", [n for n in MODULES if n.split(".")[0] not in ("recipes", "cli")])
+@pytest.mark.parametrize(
+    "module", [n for n in MODULES if n.split(".")[0] not in ("recipes", "cli")]
+)
 def test_no_hidden_randomness(module):
     """Noise is drawn with a generator; only a program's outermost layer may seed globally."""
     for node in ast.walk(tree(module)):

@@ -99,13 +99,13 @@ def train(
     run = Run(network, losses_of, device=device, **machinery)
     save = partial(_save, run, path, about) if out and run.accelerator.is_main_process else None
     step = first = 0
-    if resume:
-        now = about | {"train": asdict(config)}
-        step = first = run.restore(path, now, earlier=EARLIER, free=FREE)
     losses: list[Tensor] = []  # of each step since the last report, (parts,)
     clock = time.perf_counter
     started = reported = clock()
     try:
+        if resume:
+            now = about | {"train": asdict(config)}
+            step = first = run.restore(path, now, earlier=EARLIER, free=FREE)
         while step < config.steps:
             step += 1
             losses.append(run.step(draw(step), step, config.steps))
