@@ -7,7 +7,6 @@ everything downstream takes the function that it returns.  (Notebook 06)
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from tutorial_lib.diffusion import TARGETS, x_0_from
@@ -49,16 +48,14 @@ def self_conditioned(denoise: Denoiser) -> Denoiser:
     step t than the one before, is asked without an estimate.
     (Chen et al. 2022, arXiv 2208.04202; notebook 04)
     """
-    last_t = torch.tensor(0)
+    last_t: Tensor | None = None
     last_estimate: Tensor | None = None
 
     def remember(x_t: Tensor, t: Tensor) -> Tensor:
         nonlocal last_t, last_estimate
-        if last_estimate is None or x_t.shape != last_estimate.shape or (t > last_t).any():
-            last_estimate = denoise(x_t, t)
-        else:
-            last_estimate = denoise(x_t, t, x_0_hat=last_estimate)
-        last_t = t
+        new_walk = last_t is None or x_t.shape != last_estimate.shape or (t > last_t).any()
+        given = {} if new_walk else {"x_0_hat": last_estimate}
+        last_t, last_estimate = t, denoise(x_t, t, **given)
         return last_estimate
 
     return remember

@@ -25,10 +25,9 @@ def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> T
     x_prev: (B, ...), the state at t - 1.  t: (B,) in 1..T.  eps: like x_prev, standard normal.
     """
     _same_shape("x_prev", x_prev, "eps", eps)
-    return (
-        schedule.at(schedule.alpha.sqrt(), t, x_prev) * x_prev
-        + schedule.at(schedule.beta.sqrt(), t, x_prev) * eps
-    )
+    root_alpha = schedule.at(schedule.alpha.sqrt(), t, x_prev)  # (B, 1, ...)
+    root_beta = schedule.at(schedule.beta.sqrt(), t, x_prev)
+    return root_alpha * x_prev + root_beta * eps
 
 
 def q_walk(schedule: NoiseSchedule, x_0: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
@@ -160,8 +159,9 @@ def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) ->
     Of the true noise it is the posterior mean (Eq. 9, 10; notebook 03).
     """
     _same_shape("x_t", x_t, "eps", eps)
-    weight = schedule.beta / (1 - schedule.alpha_bar).sqrt()
-    return (x_t - schedule.at(weight, t, x_t) * eps) / schedule.at(schedule.alpha.sqrt(), t, x_t)
+    weight = schedule.at(schedule.beta / (1 - schedule.alpha_bar).sqrt(), t, x_t)  # (B, 1, ...)
+    root_alpha = schedule.at(schedule.alpha.sqrt(), t, x_t)
+    return (x_t - weight * eps) / root_alpha
 
 
 def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:

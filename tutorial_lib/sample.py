@@ -51,13 +51,14 @@ def ddpm(
     """
     tau = even_tau(schedule.T, steps).tolist()
     visited = schedule.strided(tau)
-    of_x_0, of_x_t = (weights.tolist() for weights in visited.mu_tilde_weights)
+    of_x_0, of_x_t = visited.mu_tilde_weights  # of the posterior mean, Eq. 7
+    of_x_0, of_x_t = of_x_0.tolist(), of_x_t.tolist()  # plain numbers: x keeps its dtype
     sigma = visited.reverse_variance(variance).sqrt().tolist()
     x = x_T
     yield Frame(schedule.T, x, torch.zeros_like(x))
     for i in range(visited.T, 0, -1):
         x_0_hat = denoise(x, same_t(tau[i], len(x)))
-        x = of_x_0[i] * x_0_hat + of_x_t[i] * x  # the posterior mean, Eq. 7
+        x = of_x_0[i] * x_0_hat + of_x_t[i] * x
         if i > 1:  # the last step shows its mean
             x = x + sigma[i] * noise_like(x, generator)
         yield Frame(tau[i - 1], x, x_0_hat)

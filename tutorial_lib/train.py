@@ -152,8 +152,9 @@ def training_step(
     Returns the loss of each image, (B,).
     """
     x_t = q_sample(schedule, x_0, t, eps)
-    output = network(x_t, t.to(x_t.device), **given).float()
-    return regression_loss(output, target_from(schedule, target, x_0, eps, t), loss)
+    output = network(x_t, t.to(x_t.device), **given).to(x_0.dtype)
+    wanted = target_from(schedule, target, x_0, eps, t)
+    return regression_loss(output, wanted, loss)
 
 
 def self_conditioned_step(
@@ -174,10 +175,10 @@ def self_conditioned_step(
     (arXiv 2208.04202; notebook 04)
     """
     x_t = q_sample(schedule, x_0, t, eps)
-    x_0_hat = torch.zeros_like(x_0)
+    denoise = denoiser(network, schedule, target=target, clip=True)
+    x_0_hat = torch.zeros_like(x_0)  # what is shown where there is no estimate
     if told.any():
         with torch.no_grad():
-            denoise = denoiser(network, schedule, target=target, clip=True)
             x_0_hat[told] = denoise(x_t[told], t[told])
     return training_step(network, schedule, x_0, t, eps, target=target, loss=loss, x_0_hat=x_0_hat)
 

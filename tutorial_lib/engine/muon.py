@@ -11,9 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# The polynomial a s + b s^3 + c s^5, chosen by Jordan et al. to lift small singular values quickly.
-A, B, C = 3.4445, -4.7750, 2.0315
-
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     r"""About $U V^\top$ for each matrix $U S V^\top$, without its singular value decomposition.
@@ -24,6 +21,7 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
     matrices: (N, rows, columns).  dtype: in which to multiply; bfloat16 will do.
     Returns (N, rows, columns) float32.
     """
+    a, b, c = 3.4445, -4.7750, 2.0315  # found by search: small values are lifted quickly
     x = matrices.to(dtype)
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]
@@ -31,7 +29,7 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
         x = x.mT  # lying on its side, its x x^T is the smaller square, and quicker to multiply
     for _ in range(5):
         square = x @ x.mT  # (N, n, n), n the smaller of rows and columns
-        x = A * x + (B * square + C * square @ square) @ x
+        x = a * x + (b * square + c * square @ square) @ x
     if tall:
         x = x.mT
     return x.float()

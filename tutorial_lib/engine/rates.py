@@ -13,9 +13,9 @@ def learning_rate(step: int, *, steps: int, warmup: int, lr: float, lr_end: floa
     """
     if step <= warmup:
         return lr * step / warmup
-    done = (step - warmup) / max(steps - warmup, 1)
-    height = 0.5 * (1 + math.cos(math.pi * done))
-    return lr_end + (lr - lr_end) * height
+    progress = (step - warmup) / (steps - warmup)  # from 0 to 1
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))  # from 1 to 0
+    return lr_end + (lr - lr_end) * cosine
 
 
 def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
@@ -26,6 +26,7 @@ def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) 
     decay = min(decay, (1 + step) / (10 + step))
     averaged = list(ema_model.parameters())
     present = [parameter.detach() for parameter in model.parameters()]
+    # averaged <- decay * averaged + (1 - decay) * present, all parameters in one call
     torch._foreach_lerp_(averaged, present, 1 - decay)
     for buffer, present_buffer in zip(ema_model.buffers(), model.buffers(), strict=True):
         buffer.copy_(present_buffer)
