@@ -1,13 +1,15 @@
-"""Fill the tables of docs/benchmarks.md and draw its pictures from the results that `make bench`
-and its sisters store.
+"""Fill the tables of docs/benchmarks.md and draw its pictures.
 
-    python tools/benchmarks.py                                     the page of the project
-    python tools/benchmarks.py build/benchmarks/results.json       the same page from your own
-    results, in build/
+The figures come from the results that `make bench` and its sisters store.
 
-The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and `<!-- end NAME
--->` is written here, from `tutorial_lib/assets/benchmarks.json` and from the figures that travel
-with the shipped weights.
+    python tools/benchmarks.py
+        the page of the project
+    python tools/benchmarks.py build/benchmarks/results.json
+        the same page from your own results, in build/
+
+The page's prose is written by hand.  What stands between `<!-- begin NAME -->` and
+`<!-- end NAME -->` is written here, from `tutorial_lib/assets/benchmarks.json` and from the figures
+that travel with the shipped weights.
 """
 
 import json
@@ -42,9 +44,9 @@ def results(path: Path = files.ASSETS / "benchmarks.json") -> dict:
 
 
 def of_kind(found: dict, kind: str) -> dict:
-    """What was measured of one kind, by what follows the kind in its name ("ours/5" of
-    "quality/ours/5"; "" of "machine").
+    """What was measured of one kind, by what follows the kind in its name.
 
+    "ours/5" of "quality/ours/5"; "" of "machine".
     Raises KeyError for a kind that nobody measures, which is a slip of this program.
     """
     if kind not in KINDS:
@@ -85,8 +87,9 @@ def median(found: dict, kind: str, name: str, what: str) -> float:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers.  Raises NotMeasured if there is
-    nothing to show.
+    """A Markdown table; all columns but the first are numbers.
+
+    Raises NotMeasured if there is nothing to show.
     """
     if not rows:
         raise NotMeasured(f"no rows for {head}")

@@ -7,7 +7,7 @@ teachers/   the same with the solutions in their places, the solutions by themse
 nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises,
             with nbgrader's marks
 
-Statement and stub stand once, in the notebook; the solution once, in `solutions/`; here they only
+Statement and stub stand once, in the notebook; the solution once, in `solutions/`.  Here they only
 come together.
 """
 

@@ -35,8 +35,9 @@ EQUATIONS = {key: row for paper in PAPERS for key, row in equations_of(paper).it
 
 
 def names() -> dict[str, str]:
-    """What a text may call each paper, and the paper's key: "Song, Meng & Ermon 2021"; and without
-    the year where that names one paper only.
+    """What a text may call each paper, and the paper's key.
+
+    "Song, Meng & Ermon 2021"; and without the year where that names one paper only.
     """
     dated, short = {}, {}
     for key, paper in PAPERS.items():
@@ -80,8 +81,9 @@ def named_in(text: str) -> set[str]:
 
 
 def papers_in(text: str) -> set[str]:
-    """The papers that a text cites as a whole, without the number of an equation: their keys, or
-    the names of those that are not in the list.
+    """The papers that a text cites as a whole, without the number of an equation.
+
+    Returns their keys, or the names of those that are not in the list.
     """
     cited = re.findall(rf"\b{PAPER}", CITED.sub("", _plain(text)))
     return {_key(name) for name in cited if re.search(YEAR, name)}
@@ -112,8 +114,9 @@ def marked(argument: str) -> str:
 
 
 def sections() -> Iterator[tuple[Path, str, str, str]]:
-    """Notebook, number, prose and code of each numbered section ("## 3.3 ...") of every
-    notebook.
+    """Notebook, number, prose and code of each numbered section of every notebook.
+
+    Such a section begins with "## 3.3 ...".
     """
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")):
         number, prose, code = "", [], []
@@ -159,8 +162,9 @@ def definitions(node: Documented, name: str) -> Iterator[tuple[str, Documented]]
 
 
 def computed() -> dict[str, list[str]]:
-    """For each equation the public functions, methods and classes whose docstring names it; or the
-    module whose docstring does, where nothing inside is more precise.
+    """For each equation the public functions, methods and classes whose docstring names it.
+
+    Or the module whose docstring does, where nothing inside is more precise.
     """
     found = {}
     for module, tree in modules("tutorial_lib"):
@@ -216,8 +220,9 @@ def reference(paper: str) -> str:
 
 
 def section(paper: str, found: list[dict[str, list]]) -> str:
-    """The heading of a paper, its reference, and its table; found: what `taught`, `computed` and
-    `tested` return.
+    """The heading of a paper, its reference, and its table.
+
+    found: what `taught`, `computed` and `tested` return.
     """
     about = PAPERS[paper]
     text = f"{reference(paper)}. Key: `{paper}`."

@@ -97,7 +97,7 @@ def sources_hash(notebook: NotebookNode) -> str:
 
 
 def copy_of_notebooks(target: Path) -> Path:
-    """A fresh copy of this folder, without what earlier runs left behind."""
+    """A fresh copy of notebooks/, without what earlier runs left behind."""
     left = shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "*.py", "__pycache__")
     shutil.copytree(HERE, target, ignore=left)
     return target

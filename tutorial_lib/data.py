@@ -42,7 +42,9 @@ SPLITS = {"train": "train", "test": "t10k"}  # ours -> the prefix of the IDX fil
 class Images:
     """Pictures in memory.
 
-    pixels: (N, C, H, W) uint8.  labels: (N,) int64.  source: where they come from, in one line.
+    pixels: (N, C, H, W) uint8.
+    labels: (N,) int64.
+    source: where they come from, in one line.
     """
 
     pixels: Tensor
@@ -111,7 +113,7 @@ def load(source: str | Path = "auto", split: str = "train", size: int | None = N
 def available() -> list[tuple[str, str]]:
     """The sources of Fashion-MNIST that this machine has, best first: (name, description).
 
-    Asks no network.
+    It uses no network connection.
     """
     found = []
     for folder in IDX_FOLDERS:

@@ -1,8 +1,8 @@
 """The denoiser: from a noisy x_t and its step to x_0_hat, an estimate of the data behind it.
 
 A network may predict noise, data, v or a mean, and has its own habits of clipping; a sampler, a
-bound, guidance and inpainting only want to know where x_t will end.  `denoiser` says it once, and
-everything downstream takes the function that it returns.  (Notebook 06)
+bound, guidance and inpainting only need x_0_hat.  `denoiser` converts the one into the other, in
+one place, and everything downstream takes the function that it returns.  (Notebook 06)
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def denoiser(
     target: str,
     clip: bool,
 ) -> Denoiser:
-    r"""A function from (x_t, t) to $\hat x_0$: ask the network, and turn what it says into data.
+    r"""A function from (x_t, t) to $\hat x_0$: it calls the network and turns its output into data.
 
     network: maps (x_t, t) to its prediction of `target`: "eps", "x_0", "v" or "mu".
     clip: clamp every estimate to [-1, 1], where pixels live; wrong for data of another range.
@@ -42,10 +42,11 @@ def denoiser(
 
 
 def self_conditioned(denoise: Denoiser) -> Denoiser:
-    """A denoiser that is shown its own last estimate, as `x_0_hat`, along with the next question.
+    """A denoiser that is shown its own last estimate, as `x_0_hat`, when it is called again.
 
-    It remembers, so make one for each run of a sampler.  The first question, and any at a later
-    step t than the one before, is asked without an estimate.
+    It remembers, so make one for each run of a sampler.  Its first call is without an estimate.  So
+    is any call at a later step t than the one before, or with a batch of another shape: these start
+    afresh.
     (Chen et al. 2022, arXiv 2208.04202; notebook 04)
     """
     last_t: Tensor | None = None

@@ -19,8 +19,9 @@ LOSSES = ("l2", "l1", "huber")
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    r"""One step of the forward process:
-    $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ (Eq. 2).
+    r"""One step of the forward process (Eq. 2).
+
+    $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$
 
     x_prev: (B, ...), the state at t - 1.  t: (B,) in 1..T.  eps: like x_prev, standard normal.
     """
@@ -76,7 +77,8 @@ def q_posterior(
 def target_weights(schedule: NoiseSchedule, target: str) -> tuple[Tensor, Tensor]:
     r"""The tables a and b, (T + 1,) each, with which a target is made: a x_0 + b eps.
 
-    eps: 0 and 1.  x_0: 1 and 0.
+    eps: 0 and 1.
+    x_0: 1 and 0.
     v: $-\sqrt{1 - \bar\alpha_t}$ and $\sqrt{\bar\alpha_t}$ (Salimans & Ho 2022).
     mu: the posterior mean (Eq. 7) with $\sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$
     in place of x_t.
@@ -97,7 +99,7 @@ def target_weights(schedule: NoiseSchedule, target: str) -> tuple[Tensor, Tensor
 def target_from(
     schedule: NoiseSchedule, target: str, x_0: Tensor, eps: Tensor, t: Tensor
 ) -> Tensor:
-    r"""What a network that predicts `target` should say about the x_t that `q_sample` makes.
+    r"""What a network that predicts `target` should return for the x_t that `q_sample` makes.
 
     target: one of TARGETS; each is a x_0 + b eps with the two weights of `target_weights`.
     x_0, eps: (B, ...).  t: (B,) in 1..T.  Returns a tensor like x_0.
@@ -165,9 +167,9 @@ def mu_from_eps(schedule: NoiseSchedule, eps: Tensor, x_t: Tensor, t: Tensor) ->
 
 
 def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
-    """The loss of each image, averaged over its pixels: "l2" (Eq. 14), "l1", or "huber" (quadratic
-    below 1).
+    """The loss of each image, averaged over its pixels: "l2" (Eq. 14), "l1" or "huber".
 
+    "huber" is quadratic below 1.
     output, target: (B, ...).  Returns (B,).
     """
     check_name("loss", kind, LOSSES)
@@ -177,12 +179,11 @@ def regression_loss(output: Tensor, target: Tensor, kind: str = "l2") -> Tensor:
 
 
 def L_T(schedule: NoiseSchedule, x_0: Tensor) -> Tensor:
-    r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats: what is left of the data at the end
-    (Eq. 5).
+    r"""$KL(q(x_T | x_0) \| N(0, I))$ of each image, in nats (Eq. 5).
 
-    x_0: (B, ...).  Returns (B,).  There is nothing to train in it.  Infinite KL is an error: see
-    `NoiseSchedule`. The average of L_T + L_{T-1} + ... + L_1 + L_0 over the forward process is the
-    bound (Eq. 3; notebook 03).
+    It is what is left of the data at the end; there is nothing to train in it.  The average of
+    L_T + L_{T-1} + ... + L_1 + L_0 over the forward process is the bound (Eq. 3; notebook 03).
+    x_0: (B, ...).  Returns (B,).  Infinite KL is an error: see `NoiseSchedule`.
     """
     alpha_bar = schedule.alpha_bar[-1].to(x_0)
     q_variance, zero, one = 1 - alpha_bar, x_0.new_zeros(()), x_0.new_ones(())
@@ -198,12 +199,12 @@ def L_t_minus_1(
     *,
     variance: str = "beta",
 ) -> Tensor:
-    r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8),
-    for t >= 2.
+    r"""$KL(q(x_{t-1} | x_t, x_0) \| p_\theta(x_{t-1} | x_t))$ of each image, in nats (Eq. 5, 8).
 
-    x_0_hat: the network's estimate of x_0.  variance: which fixed $\sigma_t^2$ the reverse step
-    has. For an x_0_hat that comes from predicted noise it is, up to a constant, a weighted squared
-    error of that (Eq. 12).
+    For t >= 2.  For an x_0_hat that comes from predicted noise it is, up to a constant, a weighted
+    squared error of that noise (Eq. 12).
+    x_0_hat: the network's estimate of x_0.
+    variance: which fixed $\sigma_t^2$ the reverse step has.
     Returns (B,).  Raises ValueError at t = 1, whose term is `L_0`.
     """
     if int(t.min()) < 2:
@@ -220,8 +221,8 @@ def L_0(schedule: NoiseSchedule, x_0: Tensor, x_0_hat: Tensor) -> Tensor:
     r"""$-\log p_\theta(x_0 | x_1)$ of each image under the discrete decoder, in nats (Eq. 13).
 
     A Gaussian with mean x_0_hat and variance beta_1, cut into the 256 buckets of width 2 / 255
-    around the pixel values; the outermost reach to infinity.  x_0: pixel values k / 127.5 - 1.
-    Returns (B,).
+    around the pixel values; the outermost reach to infinity.
+    x_0: pixel values k / 127.5 - 1.  Returns (B,).
     """
     _same_shape("x_0", x_0, "x_0_hat", x_0_hat)
     sigma = math.sqrt(schedule.beta[1])

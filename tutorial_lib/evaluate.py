@@ -1,7 +1,7 @@
 """How good are the samples, and are they new?
 
 A small classifier, the Frechet distance between clouds of its features, and the images nearest to a
-sample.  How likely real images are is asked in `beyond.likelihood`.
+sample.  How likely real images are is computed in `beyond.likelihood`.
 
 The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception
 network, and so its numbers compare only with each other: it is never called FID.
@@ -25,8 +25,9 @@ def load_classifier() -> Classifier:
 
 @torch.no_grad()
 def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Tensor, Tensor]:
-    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28); ValueError for
-    any others.
+    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28).
+
+    Raises ValueError for any others.
     """
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (1, 28, 28):
         raise ValueError(
@@ -39,8 +40,9 @@ def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Ten
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of features (N, D), in float64.  Raises ValueError for fewer
-    than two.
+    """Mean (D,) and covariance (D, D) of features (N, D), in float64.
+
+    Raises ValueError for fewer than two.
     """
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 samples, got {len(features)}")
@@ -48,8 +50,9 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    r"""$|\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})$ (Dowson
-    & Landau 1982).
+    r"""The Frechet distance between two Gaussians, squared (Dowson & Landau 1982).
+
+    $|\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})$
 
     The trace of the root is the sum of the roots of the eigenvalues of
     $\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2}$, which is symmetric.  Means (D,), covariances (D, D),
@@ -64,13 +67,12 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 def bootstrap_interval(
     features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator
 ) -> tuple[float, float]:
-    """The 95 % interval of the Frechet distance from the sampling of `features` (N, D) to a fixed
-    mean and cov.
+    """The 95 % interval of the Frechet distance of `features` (N, D) from a fixed mean and cov.
 
-    Features are drawn again with replacement, 200 times.  A resampled cloud repeats points, which
-    makes every distance a little too large; so only the spread is taken from the rounds, and laid
-    around the distance itself
-    (the basic bootstrap, with its bias removed; Davison & Hinkley 1997, section 5.2).
+    It says how far the distance varies with the sampling of the features, which are drawn again
+    with replacement, 200 times.  A resampled cloud repeats points, which makes every distance a
+    little too large; so only the spread is taken from the rounds, and laid around the distance
+    itself (the basic bootstrap, with its bias removed; Davison & Hinkley 1997, section 5.2).
     """
     n = len(features)
     clouds = (features[torch.randint(n, (n,), generator=generator)] for _ in range(200))
@@ -82,13 +84,13 @@ def bootstrap_interval(
 def nearest(
     points: Tensor, references: Tensor, count: int = 1, size: int = 2000
 ) -> tuple[Tensor, Tensor]:
-    """The `count` references nearest to each point: indices and distances, each (N, count), nearest
-    first.
+    """The nearest references of each point: their indices and distances, (N, count) each.
 
-    points: (N, ...), references: (M, ...): images, or features of images.  Distances are Euclidean,
-    float64, in the units of both (sums of squares, not means); a copy is found at 0.  References
-    are taken in pieces of `size`, so that 60,000 images need little memory.  Raises ValueError when
-    shapes disagree, or for a count outside 1..M.
+    The nearest comes first.  Distances are Euclidean, float64, in the units of both (sums of
+    squares, not means); a copy is found at 0.
+    points: (N, ...), references: (M, ...): images, or features of images.
+    size: references are taken in pieces of so many, so that 60,000 images need little memory.
+    Raises ValueError when shapes disagree, or for a count outside 1..M.
     """
     if points.shape[1:] != references.shape[1:]:
         shapes = f"{tuple(points.shape)} and {tuple(references.shape)}"
@@ -114,15 +116,14 @@ def nearest(
 
 
 def report(samples: Tensor) -> dict:
-    """Judge uint8 samples (N, 1, 28, 28): distance to real images, the floor beside it, and the
-    share of each class.
+    """Judge uint8 samples (N, 1, 28, 28): their distance to real images, and their classes.
 
     The reference is 10,000 training images, the embedded ones; the moments of their features ship
-    with the package. The floor is the distance of other real images from that reference: as many as
-    there are samples from among the embedded test images, or, where these do not suffice, the
-    10,000 of the full test set, whose moments ship too.
+    with the package.  The floor, beside the distance, is that of other real images from the same
+    reference: as many as there are samples from among the embedded test images, or, where these do
+    not suffice, the 10,000 of the full test set, whose moments ship too.
     Returns count, feature_distance and its interval, floor, floor_count, reference_count and
-    class_shares.
+    class_shares, the share of each class.
     Raises ValueError for images of another kind, and for fewer than two.
     """
     model, (shipped, about) = load_classifier(), checkpoint.load("reference")

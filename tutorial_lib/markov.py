@@ -164,7 +164,9 @@ def metropolis(
 
     Propose a step from N(0, scale^2); accept it with probability min(1, p(new) / p(old)), else
     stay.  The density p need be known only up to a factor, which cancels in p(new) / p(old).
-    x: (N,) the starts.  log_density: elementwise.  (Metropolis et al. 1953)
+    x: (N,) the starts.
+    log_density: elementwise.
+    (Metropolis et al. 1953)
     """
     while True:
         new = x + scale * torch.randn(x.shape, generator=generator, dtype=x.dtype)
@@ -182,8 +184,9 @@ def langevin(
 
     $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$, where h is the step.
 
-    x: (N,) the starts.  score: elementwise, the derivative of the log-density.  The stationary law
-    is p only as h goes to 0, or with a Metropolis correction.
+    The stationary law is p only as h goes to 0, or with a Metropolis correction.
+    x: (N,) the starts.
+    score: elementwise, the derivative of the log-density.
     """
     while True:
         uphill = step / 2 * score(x)

@@ -1,6 +1,6 @@
 """From noise to images: samplers yield frames, so that the caller may watch, plot or stop.
 
-A sampler asks a denoiser at each step and adds the noise itself; the network takes none.  `ddpm`
+A sampler calls a denoiser at each step and adds the noise itself; the network takes none.  `ddpm`
 follows the chain that the network was trained for, at random; `ddim` may do so without noise.  The
 faster ones are in `beyond.solvers`.
 """

@@ -25,8 +25,7 @@ def check_name(what: str, got: str, legal: Sequence[str]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    r"""The tables that belong to $\beta_1, \dots, \beta_T$, all float64 on the CPU, all of length T
-    + 1.
+    r"""The tables that belong to $\beta_1, \dots, \beta_T$: float64, on the CPU, of length T + 1.
 
     beta: (T + 1,) with `beta[0] == 0`; every later entry in (0, 1), the last one in (0, 1].
     Raises ValueError for anything else; warns when $\bar\alpha_T > 10^{-3}$, because then the
@@ -73,15 +72,17 @@ class NoiseSchedule:
 
     @cached_property
     def alpha_bar(self) -> Tensor:
-        r"""$\bar\alpha_t = \prod_{s \le t} \alpha_s$: the share of the data's variance left after t
-        steps (Eq. 4).
+        r"""The share of the data's variance that is left after t steps (Eq. 4).
+
+        $\bar\alpha_t = \prod_{s \le t} \alpha_s$
         """
         return self.alpha.cumprod(0)
 
     @cached_property
     def beta_tilde(self) -> Tensor:
-        r"""$\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t$, the posterior
-        variance (Eq. 7).
+        r"""The variance of the posterior (Eq. 7).
+
+        $\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t$
 
         `beta_tilde[1] == 0`: given x_0, the step from x_1 back to x_0 leaves nothing to chance.
         """
@@ -128,8 +129,9 @@ class NoiseSchedule:
         return table[t.long().cpu()].to(like).view(-1, *[1] * (like.ndim - 1))
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        r"""$\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, each (B, 1, ...), in the dtype of
-        `like` (Eq. 4).
+        r"""$\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, each (B, 1, ...) (Eq. 4).
+
+        In the dtype and on the device of `like`.
         """
         return self.at(self.alpha_bar.sqrt(), t, like), self.at(
             (1 - self.alpha_bar).sqrt(), t, like
@@ -159,10 +161,9 @@ class NoiseSchedule:
         r"""The schedule that visits only the steps tau of this one.
 
         tau: (S + 1,) increasing integers from 0 to T; or to an earlier step, for a chain that
-        begins there:
-        `torch.arange(t + 1)` keeps the first t steps, as they are.  The new schedule has S steps
-        and
-        $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence
+        begins there: `torch.arange(t + 1)` keeps the first t steps, as they are.
+
+        The new schedule has S steps and $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence
         $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
         """
         alpha_bar = self.alpha_bar[tau]
@@ -183,10 +184,10 @@ def same_t(t: int, batch: int = 1) -> Tensor:
 
 
 def even_tau(T: int, S: int | None = None) -> Tensor:
-    """S of the steps 1..T, spread evenly and ending at T, with 0 in front: an int64 tensor of
-    length S + 1.
+    """S of the steps 1..T, spread evenly and ending at T, with 0 in front.
 
-    All of them by default.  Raises ValueError unless 1 <= S <= T.
+    An int64 tensor of length S + 1; all of the steps by default.
+    Raises ValueError unless 1 <= S <= T.
     """
     S = T if S is None else S
     if not 1 <= S <= T:
@@ -239,10 +240,11 @@ def geometric(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedu
 
 
 def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> NoiseSchedule:
-    r"""$\bar\alpha_t = f(t) / f(0)$,
-    $f(t) = \cos^2\left(\frac{t/T + s}{1 + s} \frac{\pi}{2}\right)$.
+    r"""$\bar\alpha_t$ falls along a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
 
-    Betas are clipped above, at beta_max, and not below.  (Nichol & Dhariwal 2021, Eq. 17)
+    $\bar\alpha_t = f(t) / f(0)$, $f(t) = \cos^2\left(\frac{t/T + s}{1 + s} \frac{\pi}{2}\right)$
+
+    Betas are clipped above, at beta_max, and not below.
     """
     t = torch.arange(_count(T) + 1, dtype=torch.float64)
     f = torch.cos((t / T + s) / (1 + s) * torch.pi / 2) ** 2
@@ -250,8 +252,9 @@ def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> NoiseSchedule:
 
 
 def zero_terminal(schedule: NoiseSchedule) -> NoiseSchedule:
-    r"""The same schedule with $\beta_T = 1$, so that x_T is pure noise: then only x_0 or v can be
-    predicted at T.
+    r"""The same schedule with $\beta_T = 1$, so that x_T is pure noise.
+
+    Then only x_0 or v can be predicted at T.
     """
     beta = schedule.beta[1:].clone()
     beta[-1] = 1
@@ -269,8 +272,9 @@ NAMED: dict[str, Callable[[int], NoiseSchedule]] = {
 
 
 def named(name: str, T: int) -> NoiseSchedule:
-    """The schedule of that name with its usual constants.  Raises ValueError for an unknown name or
-    T < 1.
+    """The schedule of that name with its usual constants.
+
+    Raises ValueError for an unknown name or T < 1.
     """
     check_name("schedule", name, tuple(NAMED))
     return NAMED[name](T)

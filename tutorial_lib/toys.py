@@ -17,7 +17,9 @@ from tutorial_lib import gaussian
 class Mixture:
     """A mixture of K round Gaussians of one variance in D dimensions.
 
-    weights: (K,) summing to 1.  means: (K, D).  variance: of each component in each coordinate.
+    weights: (K,) summing to 1.
+    means: (K, D).
+    variance: of each component in each coordinate.
     """
 
     weights: Tensor
@@ -40,9 +42,9 @@ class Mixture:
         r"""The best possible network: $E[x_0 | x_t]$ for points x_t that `q_sample` has noised.
 
         x_t: (N, D).  alpha_bar: $\bar\alpha_t$ of their step.  Returns (N, D).
-        For a single Gaussian of mean $\mu$ the answer is $\mu + g (x_t - \sqrt{\bar\alpha_t} \mu)$,
-        with one gain g for all of them.  Here each component gives that answer, and Bayes' rule
-        says how much each of them counts.
+        For a single Gaussian of mean $\mu$ it is $\mu + g (x_t - \sqrt{\bar\alpha_t} \mu)$, with
+        one gain g for all points.  Here each component gives such an estimate, and Bayes' rule says
+        how much each of them counts.
         """
         signal = math.sqrt(alpha_bar)
         variance_t = alpha_bar * self.variance + 1 - alpha_bar  # of a component, once noised

@@ -33,12 +33,13 @@ FREE = ("steps", "report_every", "save_every")  # may differ when a run is resum
 
 @dataclass(frozen=True)
 class Progress:
-    """What `train` yields every `report_every` steps.
+    """What `train` yields every `report_every` steps, at each save and at the end.
 
     by_step: the loss of each step since the last report, one for each of `parts`.
     parts: the parts of the network that have a loss of their own; "" is the whole.
     losses, loss: the same summed over the parts, and its mean.
-    ema_model: the averaged network, to sample from.
+    ema_model: the averaged network, to sample from.  It goes on changing with the next steps, and
+    all reports of a run share it; copy it to keep it as it is.
     config: with the number of steps that a time limit has come to.
     """
 
@@ -77,20 +78,25 @@ def train(
     minutes: float | None = None,
     device: str | None = None,
 ) -> Iterator[Progress]:
-    """Train a network in place; yield a `Progress` every `report_every` steps.
+    """Train a network in place; yield a `Progress` now and then.
+
+    Reports come every `report_every` steps, at each save (every `save_every` steps) and at the end.
 
     draw: what step number k sees, on the CPU; each process and each piece gets its share.
     loss: what that costs.  It calls the network itself: mixed precision and several processes are
-    around its `forward`, and not around its children's.  Or for parts of the network, by the names
-    of its children, a loss each, in the order in which they take their turns, each with an
-    optimiser that moves that part alone (in one process, and in full precision).
+    around its `forward`, and not around its children's.  Or for parts of the network, by their
+    names ("" is the whole, and a part inside a part has a dotted name), a loss each, in the order
+    in which they take their turns, each with an optimiser that moves that part alone (in one
+    process, and in full precision).
     out: folder for the checkpoint (network, EMA, optimisers, configuration), written every
     `save_every` steps, at the end, and when the caller stops iterating.
     about: what else its JSON should say; "model" is compared when a run is resumed.
-    resume: go on from that checkpoint; the configuration must be the same, but for the steps.
-    minutes: choose the number of steps so that the run takes about as long, whatever the caller
-    does in between included; chosen from the speed so far and corrected on the way, so that lr_end
-    is reached in time.
+    resume: go on from that checkpoint; the configuration must be the same, but for the steps.  In
+    full precision and in bf16 the run is then the same, bit for bit, as one without a break; in
+    fp16 it is not, because the loss scale is not saved.
+    minutes: choose the number of steps so that the run takes about as long, with all that the
+    caller does in between; chosen from the speed so far and corrected on the way, so that lr_end is
+    reached in time.
     device: "cpu" keeps off an accelerator; None takes the best there is.
     Raises ValueError when the loss stops being a number: the last good checkpoint stays.
     """
@@ -145,7 +151,7 @@ def training_step(
     loss: str = "l2",
     **given: Tensor,
 ) -> Tensor:
-    r"""The loss of one batch (Algorithm 1, line 5; Eq. 14): noise the data, ask, compare.
+    r"""The loss of one batch (Algorithm 1, line 5; Eq. 14): noise the data, predict, compare.
 
     x_0: (B, ...) in [-1, 1].  t: (B,) in 1..T.  eps: like x_0.
     target: what the network predicts.  given: what else it takes, such as labels.
@@ -170,8 +176,9 @@ def self_conditioned_step(
 ) -> Tensor:
     r"""`training_step` for a network that may be shown an estimate of x_0 (Chen et al. 2022).
 
-    told: (B,) bool.  For these images the network is first asked without an estimate, and its
-    answer, without gradient, is what it is shown; for the others it is shown zeros.
+    told: (B,) bool.  For these images the network is first called without an estimate, and the
+    x_0_hat in what it returns, without gradient, is what it is shown; for the others it is shown
+    zeros.
     (arXiv 2208.04202; notebook 04)
     """
     x_t = q_sample(schedule, x_0, t, eps)
@@ -236,7 +243,7 @@ def algorithm_1(images: Images, config: DiffusionConfig) -> tuple[Draw, Loss]:
 
 
 def _file(out: Path | str | None, resume: bool) -> Path | None:
-    """The checkpoint of a run.  Raises ValueError when there is none to resume."""
+    """The checkpoint of a run, if it has a folder.  Raises ValueError when resuming without one."""
     if out is None and resume:
         raise ValueError("resume needs the folder of the earlier run: give out=...")
     return None if out is None else Path(out) / FILE

@@ -60,9 +60,9 @@ def heun(
     r"""Heun's rule for $d(x / a) = \hat\epsilon\, d(b / a)$ (Karras et al. 2022, Algorithm 1).
 
     Each step is that of the deterministic `ddim`, then a second call of the denoiser at its end,
-    and the mean of both slopes; only the last step, into x_0, makes do with one: S steps ask
-    2 S - 1 times.  The rule needs steps that are even in a root of b / a instead of in t, and
-    begins below T where that ratio exceeds 80 (see `karras_tau`).
+    and the mean of both slopes; only the last step, into x_0, makes do with one call: S steps call
+    it 2 S - 1 times.  The rule needs steps that are even in a root of b / a instead of in t,
+    and begins below T where that ratio exceeds 80 (see `karras_tau`).
     Arguments and errors as for `ddpm`.  (arXiv 2206.00364)
     """
     tau = karras_tau(schedule, steps).tolist()

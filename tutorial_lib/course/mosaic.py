@@ -12,8 +12,10 @@ from tutorial_lib.data import to_pixels
 def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
     """Arrange images in a grid.
 
-    pixels: (N, C, H, W) uint8.  columns: as square as possible by default.  gap: white pixels
-    between neighbours.  A last row that is not full is filled with white.
+    pixels: (N, C, H, W) uint8.
+    columns: as square as possible by default.
+    gap: white pixels between neighbours.
+    A last row that is not full is filled with white.
     Returns (H', W') or (H', W', 3) uint8.
     """
     if len(pixels) == 0:

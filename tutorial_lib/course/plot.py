@@ -128,8 +128,9 @@ def bars(
 ) -> Figure:
     """One bar for each name, or one of each series.
 
-    values: numbers, or series -> (numbers, colour).  colour: of all bars, or one each, where there
-    is one series.  top: where the axis ends.
+    values: numbers, or series -> (numbers, colour).
+    colour: of all bars, or one each, where there is one series.
+    top: where the axis ends.
     """
     series = values if isinstance(values, dict) else {"": (values, colour)}
     figure, axes = _subplots(figsize=(6, 3))
@@ -205,8 +206,8 @@ def histogram(
 ) -> Figure:
     """Histograms of clouds of numbers, as densities: the first filled, the others as outlines.
 
-    clouds: name -> (numbers, colour).  density: a grid and the values of a density on it, drawn as
-    a black line.
+    clouds: name -> (numbers, colour).
+    density: a grid and the values of a density on it, drawn as a black line.
     """
     figure, axes = _subplots(figsize=(6, 3))
     numbers = torch.cat([cloud.flatten() for cloud, _ in clouds.values()])

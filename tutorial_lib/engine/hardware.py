@@ -4,7 +4,7 @@ import torch
 
 
 def get_device(name: str | None = None) -> str:
-    """ "cuda", "mps" or "cpu": the one asked for, or the best there is.
+    """The device of that name, or the best there is: "cuda", "mps" or "cpu".
 
     Raises ValueError for one that is not here.
     """
@@ -21,8 +21,9 @@ def get_device(name: str | None = None) -> str:
 def accelerator(precision: str, *, accumulation: int, device: str | None):
     """Accelerate's `Accelerator`: devices, processes and mixed precision behind one handle.
 
-    precision: "bf16", "fp16", "no", or "auto" (bf16 where the hardware has it).
-    accumulation: pieces a batch is cut into.  device: "cpu" keeps off an accelerator.
+    precision: "bf16", "fp16", "no", or "auto" (bf16 or fp16 where the hardware has it).
+    accumulation: pieces a batch is cut into.
+    device: "cpu" keeps off an accelerator.
     """
     from accelerate import Accelerator  # over half a second to import, so only when somebody trains
     from accelerate.state import AcceleratorState

@@ -38,10 +38,11 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
 class Muon(torch.optim.Optimizer):
     """Muon for convolutions.
 
-    A weight of shape (out, in, height, width) counts as a matrix of out rows and in x height x
-    width columns.
-    weights: parameters, or groups of them as PyTorch's optimisers take.  lr: the length of a step
-    along each direction; times the root of rows / columns where there are more rows.
+    A weight of shape (out, in, height, width) counts as a matrix of out rows and
+    in x height x width columns.
+    weights: parameters, or groups of them as PyTorch's optimisers take.
+    lr: the length of a step along each direction; times the root of rows / columns where there are
+    more rows.
     momentum: the share of the average of past gradients that stays at each step; in the step itself
     the newest gradient counts once more (Nesterov's momentum).
     dtype: of the products in `orthogonalize`.

@@ -20,8 +20,10 @@ def optimisers(
     """One optimiser or two for the weights of a network that are to be trained.
 
     muon: whether the weights of convolutions, the four-dimensional ones, go to Muon; all others go
-    to Adam.  lr, lr_muon: the rates at the top of their schedule, kept as "initial_lr".
-    dtype: of Muon's products.  Returns {"adam": ..., "muon": ...}, less what has nothing to move.
+    to Adam.
+    lr, lr_muon: the rates at the top of their schedule, kept as "initial_lr".
+    dtype: of Muon's products.
+    Returns {"adam": ..., "muon": ...}, less what has nothing to move.
     """
     trained = [p for p in network.parameters() if p.requires_grad]
     convolutions = [p for p in trained if muon and p.ndim == 4]

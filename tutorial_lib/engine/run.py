@@ -19,12 +19,17 @@ class Run:
     """What stays the same from step to step of a training run.
 
     network: trained in place.
-    losses: by the name of the part of the network that each moves, "" for the whole; each maps
-    (network, *what was drawn) to the loss of each item, (B,).
-    batch: items a step, over all processes.  accumulation: pieces it is cut into, to save memory.
-    clip: largest norm of the gradient.  precision, device: as for `hardware.accelerator`.
+    losses: by the name of the part of the network that each moves; "" is the whole network, and a
+    part inside a part has a dotted name.  Each maps (network, *what was drawn) to the loss of each
+    item, (B,).
+    batch: items a step, over all processes.
+    accumulation: pieces a batch is cut into, to save memory.
+    clip: largest norm of the gradient.
+    precision, device: as for `hardware.accelerator`.
     ema, warmup, lr, lr_end: as in `rates`.
     rates: what `optimisers.optimisers` wants to know besides these.
+    What `save` writes does not hold the loss scale of fp16; so a resumed run is the same, bit for
+    bit, in full precision and in bf16 only.
     Raises ValueError when the batch cannot be shared, when several losses meet several processes,
     or when they are not of parts that the network has, each with weights of its own.
     """
@@ -143,7 +148,8 @@ class Run:
         """Take back the state that `save` has written, bit for bit; the step that it had reached.
 
         now: the present configuration; its "model" and its "train" must be those of the file.
-        earlier: what "train" meant before it had a field.  free: fields that may differ.
+        earlier: what "train" meant before it had a field.
+        free: fields that may differ.
         Raises ValueError, naming the field and both values, where they are not the same.
         """
         tensors, then = checkpoint.load(path)

@@ -125,10 +125,10 @@ class StandardizedBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention between all H x W positions, behind a group norm; and a skip.
 
-    Each position asks a question (its query), which is compared with what every position offers
-    (its key); the better the two fit, the more of that position's value is taken over.
-    width: of a head; by default the channels are shared out among the heads.  bias: whether
-    queries, keys and values have one.
+    The query of each position is compared with the key of every position; the better the two fit,
+    the more of that position's value is taken over.
+    width: of a head; by default the channels are shared out among the heads.
+    bias: whether queries, keys and values have one.
 
     x: (B, C, H, W).  Returns the same shape.  Time and memory grow with the square of H x W.
     PyTorch has all of this as one function, `F.scaled_dot_product_attention`; its backward pass is

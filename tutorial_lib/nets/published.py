@@ -32,8 +32,10 @@ class Stage(nn.Sequential):
 class PublishedUNet(nn.Module):
     """A U-Net in which each stage of the way up also sees what one of the way down has returned.
 
-    width: of the sinusoidal time embedding.  embed: the layers behind it.  down, up: equally many
-    stages; the last of the way down is the partner of the first of the way up.
+    width: of the sinusoidal time embedding.
+    embed: the layers behind it.
+    down, up: equally many stages; the last of the way down is the partner of the first of the way
+    up.
     x_t: (B, C, H, W).  t: (B,).  Returns a tensor shaped like x_t.
     """
 
@@ -105,7 +107,8 @@ def _paper_down(
 ) -> tuple[list[Stage], list[int]]:
     """The stages of the way down, and the channels of what each of them returns.
 
-    levels: height in pixels and channels of each.  stage: channels in, channels out, height -> one.
+    levels: height in pixels and channels of each.
+    stage: channels in, channels out, height -> one.
     """
     _, here = levels[0]  # the channels at the point that we have reached
     down = [Stage(nn.Conv2d(3, here, 3, padding=1))]

@@ -29,9 +29,9 @@ def shape_table(model: nn.Module, *inputs: Tensor) -> list[Row]:
 
     inputs: as the network takes them, (1, C, H, W) and (1,).  On the device "meta" nothing is
     computed, so even a large network is looked through at once.
-    The parts are the network's children; lists of layers are opened.  flops: floating-point
-    operations of convolutions, linear layers and attention; an addition and a multiplication are
-    two.
+    The parts are the network's children; lists of layers are opened.
+    flops: floating-point operations of convolutions, linear layers and attention; an addition and a
+    multiplication are two.
     """
     rows: list[Row] = []
     counter = FlopCounterMode(display=False)

@@ -65,7 +65,9 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Predicts, from a noisy image and its step, what its `DiffusionConfig.target` names.
+    """Predicts, from a noisy image and its step, the target of the training.
+
+    That is what `DiffusionConfig.target` says (eps, x_0, v or mu).
 
     x_t: (B, channels, image_size, image_size), about unit variance.  t: (B,) integers.
     x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; by default

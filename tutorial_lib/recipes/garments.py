@@ -20,7 +20,7 @@ from tutorial_lib.recipes.sources import full, sha256
 from tutorial_lib.schedule import named
 
 # The settings behind the weights that ship.
-# Uniform t: they answer for likelihoods, too (notebook 05, section 5.11).
+# Uniform t: they serve for likelihoods, too (notebook 05, section 5.11).
 SHIPPED = train.DiffusionConfig(
     steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform"
 )
@@ -103,10 +103,9 @@ def nearest(count: int = SEARCHED, steps: int = 25) -> None:
 def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> None:
     """Store how far uint8 samples (N, 1, 28, 28) are from the training images nearest to them.
 
-    By pixels and by features.  Beside them the same for the embedded test images, which are
-    certainly no copies.  Of the
-    `first` samples, and of the `closest` (by pixels) among the others, the pictures, and the
-    indices and pictures of the three nearest.
+    By pixels and by features, and beside them the same for the embedded test images, which are
+    certainly no copies.  Of the `first` samples, and of the `closest` (by pixels) among the others,
+    it stores the pictures, and the indices and pictures of the three nearest.
     """
     training, test = full("train"), load("embedded", "test")
     model = evaluate.load_classifier()

@@ -12,8 +12,9 @@ def sha256(path: Path) -> str:
 
 
 def full(split: str) -> Images:
-    """One split of the full Fashion-MNIST; raises FileNotFoundError where there is only the
-    embedded subset.
+    """One split of the full Fashion-MNIST.
+
+    Raises FileNotFoundError where there is only the embedded subset.
     """
     images = load("auto", split)
     if len(images) < 10_000 or (split == "train" and len(images) < 60_000):

@@ -1,10 +1,10 @@
-"""Exercises: `check("02.3", answer)` says whether an answer is right, and if not, what is wrong
-first; `hint("02.3")` helps.
+"""Exercises: `check("02.3", answer)` judges an answer, and `hint("02.3")` helps.
 
-The statements stand in the notebooks, the solutions in `notebooks/solutions/`; what an answer has
-to fulfil stands here, in a module for each notebook: `n02` for 02, with a dict `EXERCISES`.  A new
-module is found by its name.  Every check draws fresh inputs, so that no constant passes, and
-refuses an answer that uses the name of the function it is about.
+`check` says whether the answer is right, and if not, what is wrong first.  The statements stand in
+the notebooks, the solutions in `notebooks/solutions/`; what an answer has to fulfil stands here, in
+a module for each notebook: `n02` for 02, with a dict `EXERCISES`.  A new module is found by its
+name.  Every check draws fresh inputs, so that no constant passes, and refuses an answer that uses
+the name of the function it is about.
 """
 
 import copy
@@ -41,15 +41,17 @@ class Verdict:
 def check(number: str, answer: Any) -> None:
     """Print whether `answer` solves the exercise of that number, and if not, what is wrong first.
 
-    number: "02.3", for example.  answer: the function itself, or a tuple of them.  Raises
-    ValueError for a number that does not exist.
+    number: "02.3", for example.
+    answer: the function itself, or a tuple of them.
+    Raises ValueError for a number that does not exist.
     """
     print(verdict(number, answer).message)
 
 
 def hint(number: str, which: int = 1) -> None:
-    """Print a hint: the first, or a later one, which says more.  Raises ValueError for a number
-    that does not exist.
+    """Print a hint: the first, or a later one, which says more.
+
+    Raises ValueError for a number that does not exist.
     """
     hints = _find(number).hints
     if not 1 <= which <= len(hints):
@@ -71,10 +73,12 @@ def mark(number: str, answer: Any) -> None:
 
 
 def verdict(number: str, answer: Any, seed: int | None = None) -> Verdict:
-    """Judge an answer.  seed: of the inputs that are drawn; another one each time by default.
+    """Judge an answer.
 
+    seed: of the inputs that are drawn; another one each time by default.
     An answer that raises an error, or that uses a forbidden name, is wrong; it never stops the
-    check.  Raises ValueError for a number that does not exist.
+    check.
+    Raises ValueError for a number that does not exist.
     """
     exercise = _find(number)
     if is_stub(answer):

@@ -24,8 +24,10 @@ class Wrong(Exception):
 class Exercise:
     """An exercise, but for its statement and its solution.
 
-    test: (answer, generator of random inputs), raises Wrong.  praise: what to notice once it works.
-    hints: each says more than the one before.  forbidden: names that the answer's code may not use.
+    test: (answer, generator of random inputs), raises Wrong.
+    praise: what to notice once it works.
+    hints: each says more than the one before.
+    forbidden: names that the answer's code may not use.
     """
 
     test: Callable[[Any, torch.Generator], None]
@@ -43,7 +45,8 @@ def same(
 ) -> None:
     """Raise Wrong unless got equals expected: by kind, shape and numbers.
 
-    what: the name of the result.  slips: what known mistakes would give, by what is said of them.
+    what: the name of the result.
+    slips: what known mistakes would give, by what is said of them.
     tolerance: relative and absolute.
     """
     expected = torch.as_tensor(expected)

@@ -54,8 +54,9 @@ def next_law(answer, generator):
 
 
 def two_states(answer, generator):
-    """(a, b) -> (pi_0, pi_1) of the chain that leaves state 0 with probability a and state 1 with
-    probability b.
+    """(a, b) -> (pi_0, pi_1), the stationary law of a chain with two states.
+
+    a, b: the probabilities with which it leaves state 0 and state 1.
     """
     for a, b in between(0.05, 0.95, generator, 3, 2).tolist():
         expected = [b / (a + b), a / (a + b)]

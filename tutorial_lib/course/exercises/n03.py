@@ -100,8 +100,9 @@ def where_from(answer, generator):
 
 
 def off_by_one(answer, generator):
-    """(beta) -> beta_tilde_1 to beta_tilde_T, with the slip mended.  beta: beta_1 to beta_T, a
-    list.
+    """(beta) -> beta_tilde_1 to beta_tilde_T, with the slip mended.
+
+    beta: beta_1 to beta_T, a list.
     """
     schedule = some_schedule(generator)
     beta = schedule.beta[1:]
@@ -115,8 +116,9 @@ def off_by_one(answer, generator):
 
 
 def step_weight(answer, generator):
-    """(schedule, t) -> the weight of the squared error of eps in L_{t-1}, where sigma_t^2 is
-    beta_t.
+    """(schedule, t) -> the weight of the squared error of eps in L_{t-1}.
+
+    There sigma_t^2 is beta_t.
     """
     schedule = some_schedule(generator)
     for t in (2, int(some_t(generator, 1, 6))):

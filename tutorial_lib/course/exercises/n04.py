@@ -12,9 +12,7 @@ WINDOWS = ("MaxPool2d", "max_pool2d", "Unfold", "unfold")
 
 
 def convolution_parameters(answer, generator):
-    """(channels_in, channels_out, k) -> the number of parameters of a k x k convolution with
-    bias.
-    """
+    """(channels_in, channels_out, k) -> how many parameters a k x k convolution with bias has."""
     some_channels = torch.randint(1, 30, (2,), generator=generator).tolist()
     for channels_in, channels_out, k in ((4, 48, 3), (*some_channels, 5)):
         convolution = nn.Conv2d(channels_in, channels_out, k)

@@ -56,8 +56,9 @@ def _back(got, levels: Tensor) -> None:
 
 
 def training_step(answer, generator):
-    """(network, schedule, x_0, t, eps) -> the loss of each image, (B,), for a network that predicts
-    eps.
+    """(network, schedule, x_0, t, eps) -> the loss of each image, (B,).
+
+    network: predicts eps.
     """
     schedule = some_schedule(generator)
     x_0, eps = some_images(generator)
@@ -81,8 +82,9 @@ def training_step(answer, generator):
 
 
 def ema(answer, generator):
-    """(weights, decay) -> the average after all steps; weights[0] is the start, weights[k] that
-    after step k.
+    """(weights, decay) -> the average after all steps.
+
+    weights[0] is the start, weights[k] that after step k.
     """
     steps = torch.randn(40, generator=generator, dtype=torch.float64)
     weights = steps.cumsum(0).tolist()
@@ -100,8 +102,9 @@ def ema(answer, generator):
 
 
 def descend(answer, generator):
-    """(w, loss, lr, steps) -> w after that many steps of plain gradient descent, with the slip
-    mended.
+    """(w, loss, lr, steps) -> w after that many steps of plain gradient descent.
+
+    The answer has the slip mended.
     """
     start, goal = torch.randn(2, 5, generator=generator, dtype=torch.float64).unbind()
 
@@ -140,9 +143,7 @@ def learning_rate(answer, generator):
 
 
 def baseline(answer, generator):
-    """(alpha_bar, mean_square) -> the expected loss, under v, of a network that always says
-    zero.
-    """
+    """(alpha_bar, mean_square) -> the expected loss, under v, of a network that returns zeros."""
     alpha_bar = between(0.1, 0.9, generator)
     mean_square = between(0.2, 0.7, generator)
     right = alpha_bar + (1 - alpha_bar) * mean_square

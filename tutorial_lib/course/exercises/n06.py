@@ -54,8 +54,9 @@ def reverse_mean(answer, generator):
 
 
 def own_sampler(answer, generator):
-    """(network, schedule, x_T, generator) -> x_0: a whole sampler, for a network that predicts
-    eps.
+    """(network, schedule, x_T, generator) -> x_0: a whole sampler.
+
+    network: predicts eps.
     """
     mean = float(between(-0.5, 0.5, generator))
     std = float(between(0.2, 0.6, generator))
@@ -101,10 +102,10 @@ def _perfect_network(
 
 
 def _ancestral(schedule: NoiseSchedule, mean: float, std: float) -> tuple[float, float]:
-    """Mean and standard deviation that Algorithm 2 with beta_tilde reaches for data N(mean, std^2),
-    exactly.
+    """Mean and standard deviation that Algorithm 2 reaches for data N(mean, std^2), exactly.
 
-    The perfect network's eps_hat is affine in x_t, hence so is each step's mean: slope x_t + shift.
+    The variance of its steps is beta_tilde.  The perfect network's eps_hat is affine in x_t, hence
+    so is each step's mean: slope x_t + shift.
     """
     reached_mean, reached_variance = 0.0, 1.0
     for t in range(schedule.T, 0, -1):
@@ -149,8 +150,9 @@ def too_smooth(answer, generator):
 
 
 def frechet(answer, generator):
-    """(a, b), clouds of numbers, (N,) each -> their (squared) Frechet distance; standard deviations
-    as `.std()`.
+    """(a, b), clouds of numbers, (N,) each -> their (squared) Frechet distance.
+
+    Standard deviations are those of `.std()`.
     """
     a = torch.randn(200, generator=generator, dtype=torch.float64)
     b = 1 + 2 * torch.randn(300, generator=generator, dtype=torch.float64)

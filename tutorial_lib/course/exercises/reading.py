@@ -1,6 +1,4 @@
-"""What an answer's code tells: whether anything is written yet, which names it uses, where it
-stops.
-"""
+"""What an answer's code tells: whether anything is written, which names it uses, where it stops."""
 
 import inspect
 import traceback
@@ -26,8 +24,9 @@ NOTHING = (_dots.__code__.co_code, _documented_dots.__code__.co_code)
 
 
 def is_stub(answer: Any) -> bool:
-    """Whether nothing has been written yet: None, dots, a function that does nothing but return
-    None, or a tuple of such.
+    """Whether nothing has been written yet.
+
+    That is: None, dots, a function that does nothing but return None, or a tuple of such.
     """
     if answer is None or answer is ...:
         return True

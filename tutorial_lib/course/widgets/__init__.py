@@ -31,8 +31,8 @@ def explorer(
 ) -> VBox:
     """A picture that follows its controls.
 
-    draw: a pure function of the controls' values, which are passed by name.  rows: controls that
-    stand side by side; by default each has a row of its own.
+    draw: a pure function of the controls' values, which are passed by name.
+    rows: controls that stand side by side; by default each has a row of its own.
     """
     import ipywidgets
 

@@ -28,7 +28,9 @@ def chain_picture(
     """A transition matrix, and the law of the state on its way to where it settles.
 
     weights: (3, 3) whole numbers; each row divided by its sum is a row of P, and a row of zeros
-    stays where it is.  start: one of STATES.  steps: hours, at least 0.
+    stays where it is.
+    start: one of STATES.
+    steps: hours, at least 0.
     """
     P = _transitions(weights)
     path = markov.laws(P, torch.eye(3)[STATES.index(start)], steps)  # (steps + 1, 3)

@@ -42,8 +42,8 @@ def _named(name: str, T: int) -> NoiseSchedule:
 def noising_picture(t: int = 250, T: int = 1000, name: str = "linear") -> Figure:
     """Four images after t of T steps, the histogram of their pixels, and the signal-to-noise ratio.
 
-    Eq. 4.  t: 0..T, and what is larger counts as T.  name: of the schedule, one of
-    `schedule.NAMED`; others raise ValueError.
+    t: 0..T, and what is larger counts as T (Eq. 4).
+    name: of the schedule, one of `schedule.NAMED`; others raise ValueError.
     """
     schedule = _named(name, T)
     x_0, eps = _four()

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 def recorded() -> dict[str, Tensor]:
     """The training run that ships, and what was measured at M moments of it.
 
-    steps: (M,), the steps of these moments.  losses: (N,), of every step.  For the weights (first)
-    and for their average, at each moment: by_t (M, 2, 10), the loss by t on fixed images, and
-    samples (M, 2, 12, 1, 28, 28), from fixed noise.
+    steps: (M,), the steps of these moments.
+    losses: (N,), of every step.
+    For the weights (first) and for their average, at each moment:
+    by_t: (M, 2, 10), the loss by t on fixed images.
+    samples: (M, 2, 12, 1, 28, 28), from fixed noise.
     """
     tensors, _ = checkpoint.load("replay")
     return tensors
