@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from tutorial_lib import train
 from tutorial_lib.config import TrainConfig
 from tutorial_lib.engine import hardware, order, stopping
 from tutorial_lib.engine.budget import steps_that_fit
@@ -285,7 +286,7 @@ def machine(monkeypatch):
 
     def become(cuda: bool = False, mps: bool = False, bf16: bool = False, cpu_bf16: bool = False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: cpu_bf16)
 
@@ -313,16 +314,22 @@ def test_a_device_that_is_not_here(machine, name):
 
 
 def test_what_auto_means_on_each_machine(machine):
+    """On the best device there is, and on the CPU beside it."""
+
+    def auto() -> tuple[str, str]:
+        best = hardware.best_precision(hardware.get_device())
+        return best, hardware.best_precision("cpu")
+
     machine()
-    assert hardware.best_precision(None) == hardware.best_precision("cpu") == "no"
+    assert auto() == ("no", "no")
     machine(cpu_bf16=True)
-    assert hardware.best_precision(None) == hardware.best_precision("cpu") == "bf16"
+    assert auto() == ("bf16", "bf16")
     machine(cuda=True, bf16=True)
-    assert (hardware.best_precision(None), hardware.best_precision("cpu")) == ("bf16", "no")
+    assert auto() == ("bf16", "no")
     machine(cuda=True)
-    assert hardware.best_precision(None) == "fp16"
+    assert auto() == ("fp16", "no")
     machine(mps=True, cpu_bf16=True)
-    assert (hardware.best_precision(None), hardware.best_precision("cpu")) == ("no", "bf16")
+    assert auto() == ("no", "bf16")
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -602,3 +609,22 @@ def test_frozen_parts_are_saved_and_left_alone(tmp_path):
         assert torch.equal(tensor, mixed().state_dict()[name]) == ("frozen" in name), name
         if "frozen" in name:
             assert torch.equal(run.ema_model.state_dict()[name], tensor), name
+
+
+def test_a_step_that_draws_too_little_is_refused():
+    torch.manual_seed(0)
+    config = TrainConfig(steps=2, batch=8, precision="no", report_every=1)
+
+    def loss(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return network(x).square().mean(1)
+
+    reports = train.train(nn.Linear(2, 2), lambda step: (torch.ones(6, 2),), loss, config)
+    with pytest.raises(ValueError, match="must draw 8 items, as batch says, but drew 6"):
+        next(reports)
+
+
+def test_training_on_a_device_that_is_not_here_is_refused():
+    config = TrainConfig(steps=1, batch=8)
+    reports = train.train(nn.Linear(2, 2), lambda step: (), lambda *_: None, config, device="tpu")
+    with pytest.raises(ValueError, match=r"unknown device 'tpu'; this machine has .*cpu"):
+        next(reports)

@@ -149,7 +149,7 @@ def test_the_readmes_program_runs():
 def test_the_map_of_the_series_links_the_notebooks_that_exist():
     rows = re.findall(r"^\| (\d\d) \| (.*?) \|", README, re.MULTILINE)
     assert [number for number, _ in rows] == [f"{number:02}" for number in range(1, 19)]
-    here = {path.name[:2]: path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    here = {path.name[:2]: path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")}
     for number, title in rows:
         if number in here:
             assert f"](notebooks/{here[number]})" in title

@@ -16,7 +16,7 @@ from tutorial_lib.schedule import linear
 
 ROOT = Path(__file__).parents[1]
 
-PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 IGNORED = "nbval-ignore-output"
 
 

@@ -8,9 +8,10 @@ import torch
 from conftest import ROOT
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoint, data, evaluate, files, recipes
+from tutorial_lib import checkpoint, data, evaluate, files
 from tutorial_lib.nets.classifier import Classifier
 from tutorial_lib.nets.unet import UNetConfig
+from tutorial_lib.recipes import garments, judge
 
 SPACES = ("pixels", "features")
 
@@ -23,12 +24,12 @@ def small(tmp_path, monkeypatch):
     train, test = data.load("embedded", "train"), data.load("embedded", "test")
     train = data.Images(train.pixels[:60], train.labels[:60], "sixty")
     few = data.Images(test.pixels[:20], test.labels[:20], "")
-    monkeypatch.setattr(recipes, "_full", lambda split: train)
-    monkeypatch.setattr(recipes, "load", lambda source, split: few)
-    monkeypatch.setattr(recipes, "ASSETS", tmp_path)
-    (tmp_path / recipes.WEIGHTS).write_bytes(b"some weights")
+    monkeypatch.setattr(garments, "full", lambda split: train)
+    monkeypatch.setattr(garments, "load", lambda source, split: few)
+    monkeypatch.setattr(garments, "ASSETS", tmp_path)
+    (tmp_path / garments.WEIGHTS).write_bytes(b"some weights")
     samples = torch.cat([test.pixels[100:108], train.pixels[[5, 50, 20]], test.pixels[108:112]])
-    recipes._search(samples, steps=50, first=2, closest=4)
+    garments._search(samples, steps=50, first=2, closest=4)
     stored = checkpoint.load(tmp_path / "nearest.safetensors")
     return train.pixels, few.pixels, samples, *stored
 
@@ -73,9 +74,9 @@ def test_the_first_samples_and_the_closest_are_shown(small):
 def test_the_recipe_draws_from_the_weights_that_ship(tmp_path, monkeypatch):
     """One seed, two steps, three samples; the search gets them."""
     asked = []
-    monkeypatch.setattr(recipes, "_search", lambda samples, steps: asked.append((samples, steps)))
-    recipes.nearest(count=3, steps=2)
-    recipes.nearest(count=3, steps=2)
+    monkeypatch.setattr(garments, "_search", lambda samples, steps: asked.append((samples, steps)))
+    garments.nearest(count=3, steps=2)
+    garments.nearest(count=3, steps=2)
     (samples, steps), (again, _) = asked
     assert samples.shape == (3, 1, 28, 28) and samples.dtype == torch.uint8 and steps == 2
     assert torch.equal(samples, again)
@@ -90,7 +91,7 @@ def test_what_ships_belongs_to_the_weights_that_ship(shipped):
     """Weights made anew need a new search: `python -m tutorial_lib.recipes nearest`."""
     path = files.ASSETS / "nearest.safetensors"
     assert path.stat().st_size < 100_000
-    weights = (ROOT / "tutorial_lib" / "assets" / recipes.WEIGHTS).read_bytes()
+    weights = (ROOT / "tutorial_lib" / "assets" / garments.WEIGHTS).read_bytes()
     assert shipped[1]["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     assert "60,000 train images" in shipped[1]["data"]
 
@@ -136,7 +137,7 @@ def short(tmp_path, monkeypatch):
     """The recipes with a narrow network, 4 steps instead of 25,000, 20 images, an empty folder."""
     images = data.load("embedded", "test")
     few = data.Images(images.pixels[:20], images.labels[:20], "twenty")
-    config = replace(recipes.SHIPPED, steps=4, batch=4, warmup=1, save_every=2, report_every=1)
+    config = replace(garments.SHIPPED, steps=4, batch=4, warmup=1, save_every=2, report_every=1)
     (tmp_path / "notebooks" / "figures").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for name, value in {
@@ -145,10 +146,10 @@ def short(tmp_path, monkeypatch):
         "MILESTONES": (2, 4),
         "REPLAYED": (1, 3),
         "UNetConfig": lambda: UNetConfig(widths=(8, 8), heads=1),
-        "_full": lambda split: few,
+        "full": lambda split: few,
         "load": lambda source, split: few,
     }.items():
-        monkeypatch.setattr(recipes, name, value)
+        monkeypatch.setattr(garments, name, value)
     monkeypatch.setattr(evaluate, "bootstrap_interval", lambda *_: (0.0, 1.0))  # takes ten seconds
     return config
 
@@ -156,8 +157,8 @@ def short(tmp_path, monkeypatch):
 def test_the_recipe_of_the_shipped_weights(short, tmp_path):
     """Train, judge, store, search: what comes out is what `sample` and notebook 05 load."""
     run = tmp_path / "run"
-    recipes.unet(run, count=12, steps=2)
-    tensors, configuration = checkpoint.load(tmp_path / recipes.WEIGHTS)
+    garments.unet(run, count=12, steps=2)
+    tensors, configuration = checkpoint.load(tmp_path / garments.WEIGHTS)
     assert configuration["train"] == asdict(short) and configuration["step"] == 4
     assert configuration["data"] == "twenty" and "recipe" in configuration
     assert {name.split(".")[0] for name in tensors} == {"ema"}
@@ -172,15 +173,15 @@ def test_the_recipe_of_the_shipped_weights(short, tmp_path):
     }
     assert (tmp_path / "notebooks" / "figures" / "training_milestones.png").stat().st_size > 1000
     _, about = checkpoint.load(tmp_path / "nearest.safetensors")
-    weights = (tmp_path / recipes.WEIGHTS).read_bytes()
+    weights = (tmp_path / garments.WEIGHTS).read_bytes()
     assert about["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     before = (run / "checkpoint.safetensors").read_bytes()
-    recipes._train_unet(run)  # finished already: resumes, and finds nothing left to do
+    garments._train_unet(run)  # finished already: resumes, and finds nothing left to do
     assert (run / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_the_recipe_of_the_recorded_run(short, tmp_path):
-    recipes.replay(count=2)
+    garments.replay(count=2)
     tensors, about = checkpoint.load(tmp_path / "replay.safetensors")
     assert about["train"]["steps"] == 3 and about["train"]["report_every"] == 1
     assert tensors["steps"].tolist() == [1, 3] and tensors["losses"].shape == (3,)
@@ -199,7 +200,7 @@ def test_training_a_classifier(generator):
     images = data.Images(pixels.to(torch.uint8), labels, "")
     torch.manual_seed(0)
     model = Classifier()
-    losses = list(recipes.train_classifier(model, images, epochs=1))
+    losses = list(judge.train_classifier(model, images, epochs=1))
     assert len(losses) == 10 and not model.training
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     _, classes = evaluate.predictions(model, images.pixels[:100])

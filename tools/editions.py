@@ -182,7 +182,7 @@ def assemble(out: Path) -> None:
     shutil.copytree(ROOT / "docs", teachers / "docs", ignore=programs)
     for name in ("README.md", "CITATION.cff", "environment.yml"):
         shutil.copy(ROOT / name, teachers)
-    for path in notebooks(part=1):
+    for path in notebooks():
         answers = answers_to(path)
         made = solved(nbformat.read(path, as_version=4), answers)
         nbformat.write(made, teachers / "notebooks" / path.name)

@@ -36,7 +36,7 @@ SECONDS = 600  # the longest that one cell may take
 
 def notebooks(part: int | None = None, names: list[str] | None = None) -> list[Path]:
     """The notebooks of one part (or all), in reading order; or those that begin as `names` say."""
-    found = sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+    found = sorted(HERE.glob("[0-9][0-9]*_*.ipynb"))
     if part is not None:
         found = [path for path in found if int(path.name[:2]) in PARTS[part]]
     return [path for path in found if not names or path.name.startswith(tuple(names))]
@@ -140,7 +140,8 @@ def run(out: Path, part: int | None) -> None:
     print(f"\nExecuted {len(lines)} notebooks in {took:.0f} s:", *lines, sep="\n")
     print(f"Pages to read:      {out}/*.html")
     print(f"Executed notebooks: {folder}")
-    print(f"Garments out of noise: {out / 'denoising.gif'}")
+    if gif.exists():
+        print(f"Garments out of noise: {out / 'denoising.gif'}")
     print("Next: `make lab` opens the notebooks in JupyterLab, for you to change and play with.")
 
 

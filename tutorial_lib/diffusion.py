@@ -119,6 +119,7 @@ def x_0_from(
     output, x_t: (B, ...).  t: (B,) in 1..T.  Returns a tensor like x_t.
     Raises ValueError where eps says nothing about x_0, at $\bar\alpha_t = 0$.
     """
+    _same_shape("output", output, "x_t", x_t)
     if target == "x_0":
         return output
     signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
@@ -141,6 +142,7 @@ def eps_from(
     From v: $\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} v$.
     From x_0: $(x_t - \sqrt{\bar\alpha_t} \hat x_0) / \sqrt{1 - \bar\alpha_t}$.
     """
+    _same_shape("output", output, "x_t", x_t)
     if target == "eps":
         return output
     signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()

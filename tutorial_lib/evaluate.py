@@ -35,7 +35,7 @@ def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Ten
         )
     device = next(model.parameters()).device
     features = torch.cat([model.features(to_model(part).to(device)) for part in pixels.split(size)])
-    return features.double().cpu(), model.head(features).argmax(1).cpu()
+    return features.cpu().double(), model.head(features).argmax(1).cpu()
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,8 +80,10 @@ def train(
     """Train a network in place; yield a `Progress` every `report_every` steps.
 
     draw: what step number k sees, on the CPU; each process and each piece gets its share.
-    loss: what that costs.  Or for parts of the network, by the names of its children, a loss each,
-    in the order in which they take their turns, each with an optimiser that moves that part alone.
+    loss: what that costs.  It calls the network itself: mixed precision and several processes are
+    around its `forward`, and not around its children's.  Or for parts of the network, by the names
+    of its children, a loss each, in the order in which they take their turns, each with an
+    optimiser that moves that part alone (in one process, and in full precision).
     out: folder for the checkpoint (network, EMA, optimisers, configuration), written every
     `save_every` steps, at the end, and when the caller stops iterating.
     about: what else its JSON should say; "model" is compared when a run is resumed.
@@ -97,13 +99,13 @@ def train(
     run = Run(network, losses_of, device=device, **machinery)
     save = partial(_save, run, path, about) if out and run.accelerator.is_main_process else None
     step = first = 0
-    if resume:
-        now = about | {"train": asdict(config)}
-        step = first = run.restore(path, now, earlier=EARLIER, free=FREE)
     losses: list[Tensor] = []  # of each step since the last report, (parts,)
     clock = time.perf_counter
     started = reported = clock()
     try:
+        if resume:
+            now = about | {"train": asdict(config)}
+            step = first = run.restore(path, now, earlier=EARLIER, free=FREE)
         while step < config.steps:
             step += 1
             losses.append(run.step(draw(step), step, config.steps))

@@ -26,7 +26,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sy
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
 NOTEBOOKS = sorted(
-    (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"), reverse=True
+    (ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"), reverse=True
 )  # the long ones first
 SECONDS = 600  # the longest that anything may take, a whole notebook on a busy machine included
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -107,7 +107,7 @@ class Sampling:
                 f"unknown sampler {options.sampler!r}; choose one of {', '.join(SAMPLERS)}"
             )
         tensors, configuration = checkpoint.load(options.weights)
-        model, config = restore(tensors, configuration), configuration["train"]
+        model, config = restore(tensors, configuration), _trained(configuration)
         schedule = named(config["schedule"], config["T"])
         usual = schedule.T if options.sampler == "ddpm" else min(FAST_STEPS, schedule.T)
         steps = usual if options.steps is None else options.steps
@@ -139,6 +139,18 @@ class Sampling:
                         moments.append(data.to_pixels(frame.x).cpu())
                 chunks.append(moments)
         return [torch.cat(moments) for moments in zip(*chunks, strict=True)]
+
+
+def _trained(configuration: dict) -> dict:
+    """What weights were trained with.  Raises ValueError unless they say schedule and target."""
+    config = configuration.get("train", {})
+    missing = [name for name in ("schedule", "T", "target") if name not in config]
+    if missing:
+        raise ValueError(
+            f"these weights do not say with which {' and '.join(missing)} they were trained, "
+            "so they cannot be sampled from here; use denoise.denoiser in Python"
+        )
+    return config
 
 
 def _sampler(

@@ -27,6 +27,7 @@ def accelerator(precision: str, *, accumulation: int, device: str | None):
     from accelerate import Accelerator  # over half a second to import, so only when somebody trains
     from accelerate.state import AcceleratorState
 
+    device = get_device(device)
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # a notebook trains more than once
     return Accelerator(
@@ -36,9 +37,11 @@ def accelerator(precision: str, *, accumulation: int, device: str | None):
     )
 
 
-def best_precision(device: str | None) -> str:
+def best_precision(device: str) -> str:
     """What "auto" means here: "bf16" or "fp16" where the hardware multiplies in it, else "no"."""
-    if device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    on_cpu = device == "cpu" or not torch.backends.mps.is_available()
-    return "bf16" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "no"
+    if device == "cuda":
+        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if in_hardware else "fp16"
+    if device == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "bf16"
+    return "no"

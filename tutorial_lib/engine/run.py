@@ -50,7 +50,8 @@ class Run:
         _check_parts(network, losses)
         network.to(memory_format=torch.channels_last).train()
         self.network, self.losses = network, losses
-        self.accumulation, self.clip, self.ema = accumulation, clip, ema
+        self.batch, self.accumulation = batch, accumulation
+        self.clip, self.ema = clip, ema
         self.rising = {"warmup": warmup, "lr": lr, "lr_end": lr_end}
         self.lr = 0.0  # at the latest step
         ema_model = copy.deepcopy(network).requires_grad_(False).eval()
@@ -89,6 +90,10 @@ class Run:
         Returns the mean loss of each part, (parts,).
         """
         self.lr = learning_rate(step, steps=steps, **self.rising)
+        lengths = {len(tensor) for tensor in drawn}
+        if lengths != {self.batch}:
+            got = " and ".join(map(str, sorted(lengths)))
+            raise ValueError(f"a step must draw {self.batch} items, as batch says, but drew {got}")
         first, stride = self.accelerator.process_index, self.accelerator.num_processes
         own = [tensor[first::stride] for tensor in drawn]
         losses = torch.stack([self._move(part, own) for part in self.parts])
@@ -143,7 +148,7 @@ class Run:
         """
         tensors, then = checkpoint.load(path)
         settings = earlier | then.get("train", {})
-        for name in now["train"].keys() - set(free):
+        for name in (name for name in now["train"] if name not in free):
             if settings.get(name) != now["train"][name]:
                 raise ValueError(
                     f"{path} was trained with {name} = {settings.get(name)}, "

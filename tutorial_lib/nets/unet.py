@@ -65,7 +65,7 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Predicts, from a noisy image and its step, what `TrainConfig.target` says (eps, x_0 or v).
+    """Predicts, from a noisy image and its step, what `DiffusionConfig.target` says (eps, x_0 or v).
 
     x_t: (B, channels, image_size, image_size), about unit variance.  t: (B,) integers.
     x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; by default

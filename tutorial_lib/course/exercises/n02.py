@@ -201,7 +201,7 @@ EXERCISES = {
         praise=(
             "It may be a schedule that nobody has tried yet. To train with it, give it a name: "
             "schedule.NAMED['mine'] = lambda T: schedule.from_betas(own_schedule(T)), "
-            "and then TrainConfig(schedule='mine') in notebook 05."
+            "and then DiffusionConfig(schedule='mine') in notebook 05."
         ),
         hints=(
             (

@@ -1,31 +1,22 @@
-"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|...`.
+"""The U-Net that ships, its samples' nearest training images, and a recorded training run."""
 
-`make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
-and `replay`.  All of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`).
-"""
-
-import hashlib
 import json
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tutorial_lib import checkpoint, evaluate, sample, train
 from tutorial_lib.beyond.likelihood import bits_per_dimension
 from tutorial_lib.beyond.solvers import dpm_solver
 from tutorial_lib.course import plot
-from tutorial_lib.data import CLASSES, IDX_FOLDERS, Images, batch, load, to_pixels
+from tutorial_lib.data import load, to_pixels
 from tutorial_lib.denoise import Denoiser, denoiser
 from tutorial_lib.files import ASSETS
-from tutorial_lib.nets.classifier import Classifier
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
+from tutorial_lib.recipes.sources import full, sha256
 from tutorial_lib.schedule import named
 
 # The settings behind the weights that ship.
@@ -38,133 +29,6 @@ WEIGHTS = "fashion_mnist.safetensors"
 SEARCHED = 2000  # samples whose neighbours are looked for
 REPLAYED = (1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1300, 1600, 2000)
 MILESTONES = (100, 300, 1000, 3000, 8000, 16_000, SHIPPED.steps)
-
-
-def data(folder: Path = ASSETS) -> None:
-    """Write the embedded subset: the first 1,000 training and 200 test images of each class.
-
-    They stay in their order.  Parquet that `datasets` reads: image (784 bytes, row by row) and
-    label (a ClassLabel).
-    """
-    import datasets
-    import pyarrow.parquet as pq
-
-    about = {
-        "what": "A subset of Fashion-MNIST, balanced by class: "
-        "10,000 training and 2,000 test images",
-        "source": "https://github.com/zalandoresearch/fashion-mnist",
-        "licence": "MIT licence, copyright 2017 Zalando SE",
-        "citation": "Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747",
-        "sha256": {},
-    }
-    for split, each in (("train", 1000), ("test", 200)):
-        images = _full(split)
-        of_each_class = [(images.labels == c).nonzero()[:each, 0] for c in range(10)]
-        rows = torch.cat(of_each_class).sort().values
-        columns = {
-            "image": [images.pixels[i].numpy().tobytes() for i in rows],
-            "label": images.labels[rows].tolist(),
-        }
-        features = datasets.Features(
-            image=datasets.Value("binary"), label=datasets.ClassLabel(names=list(CLASSES))
-        )
-        path = folder / f"fashion_mnist_{split}.parquet"
-        pq.write_table(
-            datasets.Dataset.from_dict(columns, features=features).data.table,
-            path,
-            compression="zstd",
-        )
-        about["sha256"][path.name] = _sha256(path)
-    (folder / "fashion_mnist_data.json").write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _full(split: str) -> Images:
-    """One split of the full Fashion-MNIST; raises FileNotFoundError where there is only the
-    embedded subset.
-    """
-    images = load("auto", split)
-    if len(images) < 10_000 or (split == "train" and len(images) < 60_000):
-        raise FileNotFoundError(
-            f"the recipes need the full Fashion-MNIST, but this machine has only "
-            f"{images.source}; put its IDX files "
-            f"into {IDX_FOLDERS[0]}, or install Debian's package dataset-fashion-mnist"
-        )
-    return images
-
-
-def classifier(epochs: int = 9, seed: int = 0) -> None:
-    """Train the classifier on all 60,000 images and store it with its test accuracy."""
-    known, test = _full("train"), _full("test")
-    torch.manual_seed(seed)  # the initial weights
-    model, began = Classifier(), time.perf_counter()
-    per_epoch = len(known) // 128
-    for step, loss in enumerate(train_classifier(model, known, epochs, seed), 1):
-        if step % per_epoch == 0:
-            seconds = time.perf_counter() - began
-            print(f"epoch {step // per_epoch}: loss {loss:.3f}, {seconds:.0f} s", flush=True)
-    _, classes = evaluate.predictions(model, test.pixels)
-    accuracy = float((classes == test.labels).double().mean())
-    print(f"test accuracy {accuracy:.4f}")
-    configuration = {
-        "recipe": {
-            "command": "python -m tutorial_lib.recipes classifier",
-            "epochs": epochs,
-            "seed": seed,
-        },
-        "data": known.source,
-        "metrics": {"test_accuracy": accuracy, "seconds": round(time.perf_counter() - began)},
-    }
-    checkpoint.save(
-        ASSETS / "classifier.safetensors",
-        checkpoint.prefixed("model", model.state_dict()),
-        configuration,
-    )
-    reference()
-
-
-def reference() -> None:
-    """Store the moments of the classifier's features, of training and of test images."""
-    model, tensors, counts = evaluate.load_classifier(), {}, {}
-    for split, images in (("train", load("embedded", "train")), ("test", _full("test"))):
-        mean, cov = evaluate.moments(evaluate.predictions(model, images.pixels)[0])
-        tensors |= {f"{split}.mean": mean, f"{split}.cov": cov}
-        counts[f"{split}_count"] = len(images)
-    configuration = {
-        "what": "mean and covariance of the classifier's features of real images, "
-        "to judge samples by",
-        "recipe": "python -m tutorial_lib.recipes reference",
-        "classifier_sha256": _sha256(ASSETS / "classifier.safetensors"),
-    }
-    checkpoint.save(ASSETS / "reference.safetensors", tensors, configuration | counts)
-
-
-def train_classifier(
-    model: Classifier, images: Images, epochs: int, seed: int = 0
-) -> Iterator[float]:
-    """Train with Adam, a one-cycle learning rate and mirror images, in bf16; yields each loss."""
-    generator = torch.Generator().manual_seed(seed)
-    size = 128
-    total = epochs * (len(images) // size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-5)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total)
-    model.to(memory_format=torch.channels_last).train()
-    for _ in range(epochs):
-        order = torch.randperm(len(images), generator=generator)
-        for chosen in order[: total // epochs * size].split(size):
-            x = batch(images, chosen, torch.rand(size, generator=generator) < 0.5)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(x.to(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), images.labels[chosen], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rate.step()
-            yield loss.item()
-    model.eval()
 
 
 def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25) -> None:
@@ -185,7 +49,7 @@ def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25
     metrics["bits_per_dimension"] = bits_per_dimension(
         _denoise(model),
         SCHEDULE,
-        _full("test").pixels,
+        full("test").pixels,
         generator=torch.Generator().manual_seed(0),
     )
     configuration["metrics"] = metrics
@@ -196,7 +60,7 @@ def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25
 
 def _train_unet(out: Path) -> None:
     """Train into `out`, and keep ten samples at each of the MILESTONES."""
-    images, shape = _full("train"), UNetConfig()
+    images, shape = full("train"), UNetConfig()
     torch.manual_seed(SHIPPED.seed)  # the initial weights
     out.mkdir(parents=True, exist_ok=True)
     reports = train.train(
@@ -244,7 +108,7 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
     `first` samples, and of the `closest` (by pixels) among the others, the pictures, and the
     indices and pictures of the three nearest.
     """
-    training, test = _full("train"), load("embedded", "test")
+    training, test = full("train"), load("embedded", "test")
     model = evaluate.load_classifier()
 
     def in_both_spaces(pixels: Tensor) -> dict[str, Tensor]:
@@ -271,7 +135,7 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
         "recipe": "python -m tutorial_lib.recipes nearest",
         "data": training.source,
         "sampler": f"dpm++, {steps} steps, seed 0",
-        "weights_sha256": _sha256(ASSETS / WEIGHTS),
+        "weights_sha256": sha256(ASSETS / WEIGHTS),
     }
     checkpoint.save(ASSETS / "nearest.safetensors", tensors, configuration)
 
@@ -287,7 +151,7 @@ def replay(count: int = 12) -> None:
     config = replace(SHIPPED, steps=REPLAYED[-1], ema=0.998, report_every=1)
     fixed = train.draw(load("embedded", "test"), 1, replace(config, batch=1000, seed=1))
     recorded = {"steps": [], "losses": [], "by_t": [], "samples": []}
-    learning = train.algorithm_1(_full("train"), config)
+    learning = train.algorithm_1(full("train"), config)
     for last in train.train(model, *learning, config, device="cpu"):
         recorded["losses"] += last.losses
         if last.step in REPLAYED:
@@ -321,8 +185,3 @@ def _draw(model: nn.Module, count: int, steps: int) -> Tensor:
     noise = sample.start(count, (1, 28, 28), generator=torch.Generator().manual_seed(0))
     runs = (dpm_solver(_denoise(model), SCHEDULE, x_T, steps=steps) for x_T in noise.split(250))
     return torch.cat([to_pixels(sample.final(run)) for run in runs])
-
-
-if __name__ == "__main__":
-    recipe = (data, classifier, reference, unet, nearest, replay)
-    {one.__name__: one for one in recipe}[sys.argv[1]]()

@@ -1,0 +1,20 @@
+"""`python -m tutorial_lib.recipes NAME`."""
+
+import sys
+
+from tutorial_lib.recipes import embedded, garments, judge
+
+RECIPES = (
+    embedded.data,
+    judge.classifier,
+    judge.reference,
+    garments.unet,
+    garments.nearest,
+    garments.replay,
+)
+
+if __name__ == "__main__":
+    by_name = {recipe.__name__: recipe for recipe in RECIPES}
+    if len(sys.argv) != 2 or sys.argv[1] not in by_name:
+        sys.exit(f"name one recipe: {', '.join(by_name)}")
+    by_name[sys.argv[1]]()
