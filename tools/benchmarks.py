@@ -13,6 +13,7 @@ that travel with the shipped weights.
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -81,9 +82,7 @@ def rounds(found: dict, kind: str, name: str, what: str) -> list[float]:
 
 def median(found: dict, kind: str, name: str, what: str) -> float:
     """The median over all rounds of one contestant."""
-    values = rounds(found, kind, name, what)
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    return statistics.median(rounds(found, kind, name, what))
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
