@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before `datasets` is imported by anybody
 os.environ["TUTORIAL_LIB_QUIET"] = "1"
 
 import gzip
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from tutorial_lib.diffusion import q_posterior
 from tutorial_lib.nets.unet import UNetConfig
 from tutorial_lib.schedule import NoiseSchedule, linear
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background work ignores Ctrl-C,
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # and what it starts does, too
 torch.set_num_threads(1)
 matplotlib.use("Agg")  # nothing opens a window
 hypothesis.settings.register_profile("small", max_examples=25, deadline=None, derandomize=True)
@@ -29,7 +32,15 @@ hypothesis.settings.load_profile("small")
 
 ROOT = Path(__file__).parent.parent
 # The tests that take longest, the longest first: each of these files is one piece of work.
-LONG = ("test_grading.py", "test_cli.py", "test_mutations.py", "test_widgets.py")
+LONG = (
+    "test_grading.py",
+    "test_judge.py",
+    "test_cli.py",
+    "test_cli_train.py",
+    "test_mutations.py",
+    "test_widgets.py",
+    "test_bring_your_own.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (2,)
 
     items.sort(key=place)
+
+
+def is_lesson(path: Path) -> bool:
+    """Whether a notebook is a lesson of full length.
+
+    That is neither the overview, 00, nor the errata lab, 19, nor one that goes deeper, as 04b does.
+    """
+    number = path.name.partition("_")[0]
+    return number.isdigit() and number not in ("00", "19")
 
 
 @pytest.fixture(autouse=True, scope="module")

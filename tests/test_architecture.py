@@ -28,7 +28,7 @@ LATER = ("beyond", "families")  # nor on these, which are built on the core
 # other row to be edited.
 IMPORTS: dict[str, str] = {
     "__init__": "",
-    "__main__": "cli",
+    "__main__": "cli engine.stopping",
     # mathematics
     "markov": "",
     "gaussian": "",
@@ -40,13 +40,18 @@ IMPORTS: dict[str, str] = {
     "nets.blocks": "",
     "nets.shapes": "",
     "nets.classifier": "",
+    "nets.dit": "nets.blocks",
     "nets.published": "nets.blocks",
     "nets.unet": "checkpoint nets.blocks",
     # what goes in, what stays
     "files": "",
     "readers": "",
-    "data": "files readers",
-    "checkpoint": "files",
+    "folders": "",
+    "pictures": "folders",
+    "arrays": "folders pictures",
+    "data": "arrays files folders pictures readers",
+    "hub": "",
+    "checkpoint": "files hub",
     # training and sampling
     "denoise": "diffusion schedule",
     "config": "diffusion schedule",
@@ -54,34 +59,60 @@ IMPORTS: dict[str, str] = {
     "engine.muon": "",
     "engine.order": "",
     "engine.budget": "",
+    "engine.probe": "",
     "engine.hardware": "",
     "engine.stopping": "",
-    "engine.optimisers": "engine.muon",
+    "engine.wrapping": "",
+    "engine.optimisers": "checkpoint engine.muon",
     "engine.rates": "",
-    "engine.run": "checkpoint engine.hardware engine.optimisers engine.rates",
-    "train": "checkpoint config data denoise diffusion schedule "
+    "engine.run": "checkpoint engine.hardware engine.optimisers engine.rates engine.stopping "
+    "engine.wrapping",
+    "record": "checkpoint config files engine.run",
+    "train": "checkpoint config data denoise diffusion files record schedule "
     "engine.budget engine.order engine.run",
     "sample": "denoise gaussian schedule",
     "evaluate": "checkpoint data nets.classifier",
     # beyond DDPM
     "beyond": "",
     "beyond.solvers": "denoise sample schedule",
+    "beyond.guidance": "data denoise",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
     # the course
     "course": "",
-    "course.notebook": "",
+    "course.notebook": "files",
     "course.mosaic": "data",
     "course.plot": "files course.mosaic",
     "course.animation": "files course.mosaic",
     "course.widgets": "course.mosaic course.plot",
+    "course.grading": "",
+    "course.grading.wire": "schedule",
+    "course.grading.pupil": "course.exercises.checks course.exercises.reading course.grading.wire",
+    "course.grading.judge": "course.exercises course.exercises.checks course.exercises.reading "
+    "course.grading.wire",
     # the command line
-    "cli": "cli.evaluating cli.listing cli.sampling cli.training",
+    "cli": "cli.evaluating cli.export cli.info cli.listing cli.sampling cli.streams cli.training",
+    "cli.streams": "",
     "cli.listing": "checkpoint data",
-    "cli.training": "checkpoint config data files train course.notebook engine.hardware "
-    "engine.stopping nets.shapes nets.unet",
-    "cli.sampling": "checkpoint data denoise files sample schedule beyond.solvers "
+    "cli.info": "checkpoint config cli.listing nets.unet",
+    "cli.export": "checkpoint files hub cli.card",
+    "cli.card": "config nets.unet",
+    "cli.log": "files",
+    "cli.tracking": "",
+    "cli.preview": "config data denoise sample schedule beyond.solvers course.plot nets.unet",
+    "cli.earlier": "checkpoint nets.unet",
+    "cli.inputs": "data cli.card cli.earlier",
+    "cli.settings": "config data files train cli.card cli.earlier cli.inputs engine.hardware "
+    "nets.unet",
+    "cli.following": "config train cli.log cli.preview cli.tracking course.notebook "
+    "engine.probe engine.stopping nets.unet",
+    "cli.probing": "train cli.following cli.listing cli.settings engine.hardware engine.probe "
+    "engine.stopping",
+    "cli.training": "checkpoint config files train cli.card cli.following cli.probing "
+    "cli.settings cli.tracking engine.stopping nets.shapes",
+    "cli.sampling": "checkpoint config data denoise files sample schedule beyond.guidance "
+    "beyond.solvers "
     "course.animation course.notebook course.plot engine.hardware nets.unet",
-    "cli.evaluating": "data denoise evaluate beyond.likelihood cli.sampling",
+    "cli.evaluating": "data denoise evaluate beyond.likelihood cli.listing cli.sampling",
 }
 # What every notebook brings of its own, each seen by no other module.
 OWN = re.compile(r"course\.(widgets|exercises)(\..*)?|recipes(\..*)?")

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tutorial_lib.nets.blocks import (
     Attention,
     Down,
+    GroupNorm,
     LinearAttention,
     ResidualBlock,
     StandardizedBlock,
@@ -253,3 +254,44 @@ def test_up_repeats_pixels_then_smooths(generator):
     repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     assert_close(up(x), F.conv2d(repeated, up.smooth.weight, up.smooth.bias, padding=1))
     assert up(x).shape == (2, 5, 8, 12)
+
+
+@pytest.mark.parametrize("kind", [GroupNorm, Attention, LinearAttention, ResidualBlock])
+@pytest.mark.parametrize("frozen", ["", "weight", "bias"])
+def test_images_without_gradient_may_come_in_any_order(generator, kind, frozen):
+    """Channels-last, as a frozen layer returns them: PyTorch's own group norm ends the process."""
+    torch.manual_seed(0)
+    block = {GroupNorm: lambda: GroupNorm(2, 8), ResidualBlock: lambda: ResidualBlock(8, 8, 6)}
+    part = block.get(kind, lambda: kind(8))()
+    for name, p in part.named_parameters():
+        p.requires_grad_(not frozen or not name.endswith(frozen))
+    given = (torch.randn(2, 6, generator=generator),) if kind is ResidualBlock else ()
+    x = torch.randn(2, 8, 5, 4, generator=generator)
+    grads = []
+    for images in (x, x.to(memory_format=torch.channels_last)):
+        part.zero_grad()
+        part(images, *given).square().sum().backward()
+        grads.append([p.grad.clone() for p in part.parameters() if p.requires_grad])
+    for ours, usual in zip(*grads, strict=True):
+        assert_close(ours, usual, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_is_torchs_and_leaves_the_order_alone_where_nothing_is_learnt(generator):
+    """To the last bit, so that shipped weights draw what they drew."""
+    ours, torchs = GroupNorm(2, 8), nn.GroupNorm(2, 8)
+    x = torch.randn(2, 8, 5, 4, generator=generator).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(ours(x), torchs(x))
+        assert ours(x).is_contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    for norm in (ours, torchs):
+        norm(x).square().sum().backward()
+    assert torch.equal(ours.weight.grad, torchs.weight.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
+@pytest.mark.parametrize("follow", [torch.jit.script, torch.fx.symbolic_trace])
+def test_a_residual_block_can_be_scripted_and_traced(generator, follow):
+    block = awake(ResidualBlock(8, 8, 6, groups=2)).eval()
+    x, embedding = (torch.randn(shape, generator=generator) for shape in ((2, 8, 5, 4), (2, 6)))
+    assert_close(follow(block)(x, embedding), block(x, embedding))

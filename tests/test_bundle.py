@@ -21,7 +21,7 @@ def test_everything_that_setting_up_asks_for_is_fetched_and_pytorch_first():
     named = re.search(r"\[(.*)\]", make_venv.REST[-1])[1].split(",")
     for line in [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]:
         assert line in wanted
-    for extra in (*named, "grading"):
+    for extra in (*named, "tests", "grading"):
         assert set(extras[extra]) <= set(wanted)
 
 

@@ -103,6 +103,17 @@ def test_missing_weights_name_what_ships(tmp_path, name):
         checkpoint.load(tmp_path)  # a folder without a checkpoint
 
 
+def test_weights_are_offered_and_no_records():
+    """What one may ask for is a network; measurements made with one lie beside it."""
+    known = {"fashion_mnist", "classifier", "second_classifier"}
+    records = {"nearest", "reference", "second_reference", "replay", "walks"}
+    assert known <= set(checkpoint.networks()) <= checkpoint.shipped().keys() - records
+    with pytest.raises(FileNotFoundError) as refused:
+        checkpoint.load("nowhere")
+    offered = str(refused.value).partition("one of: ")[2].split(", ")
+    assert offered == checkpoint.networks()
+
+
 def test_shipped_weights_are_found_by_name():
     names = checkpoint.shipped()
     assert "classifier" in names
@@ -165,3 +176,20 @@ def test_part_and_prefixed_are_inverses():
         checkpoint.part(TENSORS, "adam")
     with pytest.raises(ValueError, match=r"they hold nothing"):
         checkpoint.part({}, "model")
+
+
+@pytest.mark.parametrize("header", ["{broken", "[1, 2]", "null", ""])
+def test_a_configuration_that_cannot_be_read(tmp_path, header):
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={checkpoint.HEADER: header})
+    with pytest.raises(ValueError, match="configuration that cannot be read"):
+        checkpoint.load(path)
+
+
+def test_names_of_compiled_networks_become_plain(tmp_path):
+    """When they are written, and when an older file has them."""
+    path, wrapped = tmp_path / "a.safetensors", "model._orig_mod.body._orig_mod.weight"
+    checkpoint.save(path, {wrapped: torch.ones(1)}, {})
+    assert checkpoint.load(path)[0].keys() == {"model.body.weight"}
+    save_file({wrapped: torch.ones(1)}, path, metadata={checkpoint.HEADER: "{}"})
+    assert checkpoint.load(path)[0].keys() == {"model.body.weight"}

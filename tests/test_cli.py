@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from safetensors.torch import save_file
 
 import tutorial_lib
 from tutorial_lib import checkpoint, data, files, sample
-from tutorial_lib.beyond.solvers import dpm_solver
-from tutorial_lib.cli import main, sampling
+from tutorial_lib.beyond.guidance import guided
+from tutorial_lib.beyond.solvers import CHOSEN, dpm_solver, karras_tau
+from tutorial_lib.cli import COMPUTING, main, sampling
 from tutorial_lib.config import EARLIER
 from tutorial_lib.denoise import denoiser, self_conditioned
 from tutorial_lib.nets.unet import UNetConfig, restore
@@ -32,7 +34,8 @@ FEW = "--batch 4 --steps 3 --report-every 1"
 def words(command: str, **options) -> list[str]:
     """A command line: `out=path` stands for `--out path`, and all of it happens on the CPU."""
     named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [*shlex.split(command), *named, *([] if "--device" in command else ["--device", "cpu"])]
+    chosen = "--device" in command or command.split()[0] not in COMPUTING
+    return [*shlex.split(command), *named, *([] if chosen else ["--device", "cpu"])]
 
 
 def cli(command: str, **options) -> int:
@@ -57,6 +60,8 @@ def small(tmp_path_factory) -> Path:
     (folder / "mixed").mkdir()
     for i in (8, 10):
         Image.fromarray(np.zeros((i, i), np.uint8)).save(folder / "mixed" / f"{i}.png")
+    for name in ("hat", "Shoe"):
+        shutil.copytree(folder / "grey", folder / "classes" / name)
     for name in ("grey", "colour"):
         assert cli(f"train {FEW}", data=folder / name, out=folder / f"{name}_run") == 0
     return folder
@@ -66,8 +71,14 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != "record.json"  # times
     }
+
+
+def outcome(run: Path) -> tuple[bytes, list[list[str]]]:
+    """What two equal runs have in common to the last bit: all but the times."""
+    rows = (run / "loss.csv").read_text().splitlines()
+    return (run / checkpoint.FILE).read_bytes(), [row.split(",")[:3] for row in rows]
 
 
 def refused(capsys, command: str, **options) -> str:
@@ -97,7 +108,8 @@ def test_training_writes_a_checkpoint_and_its_losses(small):
     assert "5 grey images" in configuration["data"]
     assert {name.split(".")[0] for name in tensors} == {"model", "ema", "adam", "muon"}
     rows = (small / "grey_run" / "loss.csv").read_text().splitlines()
-    assert rows[0] == "step,loss" and [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
+    assert rows[0] == "step,loss,lr,images_per_second,seconds"
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
     assert all(0 < float(row.split(",")[1]) < 10 for row in rows[1:])
 
 
@@ -128,12 +140,13 @@ def test_every_field_of_the_configuration_is_an_option(small, tmp_path):
         "momentum": 0.5,
         "t_sampling": "uniform",
         "self_conditioning": True,
+        "labels": True,
+        "label_drop": 0.25,
     }
     options = {name.replace("_", "-"): value for name, value in given.items() if value is not True}
-    switches = "--flip --self-conditioning"
-    assert (
-        cli(f"train {FEW} {switches} --seed 5", data=small / "grey", out=tmp_path, **options) == 0
-    )
+    switches = "--flip --self-conditioning --labels"
+    where = {"data": small / "classes", "out": tmp_path}
+    assert cli(f"train {FEW} {switches} --seed 5", **where, **options) == 0
     stored = checkpoint.load(tmp_path)[1]["train"]
     assert stored == given | {"steps": 3, "batch": 4, "report_every": 1, "seed": 5}
 
@@ -148,17 +161,17 @@ def test_resuming_goes_on_where_it_stopped(small, tmp_path, capsys):
     assert cli(f"train {STEADY} --steps 3", **b) == 0
     torch.manual_seed(77)
     assert cli("train --resume --steps 5", **b) == 0
-    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
     capsys.readouterr()
     assert cli("train --resume", **b) == 0
     assert "nothing left to do" in capsys.readouterr().out
-    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
 
 
 def test_an_older_run_is_resumed_with_the_values_of_its_time(small, tmp_path, capsys):
     """Its record lacks the fields of today; today's defaults, which are others, leave it alone."""
     a, b = ({"data": small / "grey", "out": tmp_path / name} for name in ("a", "b"))
-    then = f"{STEADY} --momentum 0.95 --t-sampling uniform --no-self-conditioning"
+    then = f"{STEADY} --momentum 0.95 --t-sampling uniform --no-self-conditioning --no-labels"
     assert cli(f"train {then} --steps 5", **a) == 0
     assert cli(f"train {then} --steps 3", **b) == 0
     tensors, configuration = checkpoint.load(tmp_path / "b")
@@ -172,13 +185,13 @@ def test_an_older_run_is_resumed_with_the_values_of_its_time(small, tmp_path, ca
     }.items():
         assert words in refused(capsys, f"train --resume {change}", **b)
     assert cli("train --resume --steps 5", **b) == 0
-    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
 
 
 def test_training_for_some_time(small, tmp_path, capsys):
     command = "train --batch 2 --minutes 0.0001 --report-every 1"
     assert cli(command, data=small / "grey", out=tmp_path) == 0
-    assert "done at step 20 of 20" in capsys.readouterr().out  # the first 20 are timed
+    assert "done at step 1 of 1" in capsys.readouterr().out  # there was no time for more
 
 
 def test_the_network_fits_the_images(small):
@@ -242,7 +255,8 @@ def test_training_does_not_write_over_an_earlier_run(small, capsys):
         message = refused(capsys, f"train --resume {change}", data=small / "grey", out=out)
         assert "was trained with" in message
     message = refused(capsys, "train --resume", data=small / "colour", out=out)
-    assert "weights of another network" in message
+    assert f"was trained with data = {small / 'grey'}" in message
+    assert f"not {small / 'colour'}" in message
     assert snapshot(small) == before
 
 
@@ -276,6 +290,95 @@ def conditioned(small, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def labelled(small, tmp_path_factory) -> Path:
+    """A run with --labels, long enough for its labels to matter."""
+    folder = tmp_path_factory.mktemp("labelled")
+    options = "--labels --batch 4 --steps 12 --warmup 0 --precision no"
+    assert cli(f"train {options}", data=small / "classes", out=folder) == 0
+    return folder
+
+
+def test_training_with_labels_resumes_and_knows_its_classes(small, labelled, tmp_path, capsys):
+    a, b = ({"data": small / "classes", "out": tmp_path / name} for name in ("a", "b"))
+    assert cli(f"train {STEADY} --labels --steps 5", **a) == 0
+    assert cli(f"train {STEADY} --labels --steps 3 --preview-every 3", **b) == 0
+    assert "labels = True, not False" in refused(capsys, "train --resume --no-labels", **b)
+    assert cli("train --resume --steps 5", **b) == 0
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    configuration = checkpoint.load(labelled)[1]
+    assert configuration["model"]["labels"] == 2
+    assert configuration["images"]["classes"] == ["Shoe", "hat"]
+    out = tmp_path / "c"
+    message = refused(capsys, f"train --from {labelled} --no-labels", data=small / "grey", out=out)
+    assert "labels = True, not False" in message
+    assert cli(f"train --from {labelled} --steps 2 --batch 2", data=small / "classes", out=out) == 0
+    assert checkpoint.load(out)[1]["model"]["labels"] == 2
+
+
+def test_labels_need_classes(small, tmp_path, capsys):
+    for place in ("grey", "colour"):
+        message = refused(capsys, "train --labels", data=small / place, out=tmp_path)
+        assert "two classes or more" in message and place in message
+    for k in range(3):
+        shutil.copytree(small / "grey", tmp_path / "three" / str(k))
+    run, out = small / "classes_run", tmp_path / "out"
+    if not run.exists():
+        assert cli(f"train {FEW} --labels", data=small / "classes", out=run) == 0
+    message = refused(capsys, f"train --from {run}", data=tmp_path / "three", out=out)
+    assert "knows 2 classes, and these images have 3" in message
+
+
+def test_sampling_by_label(labelled, tmp_path):
+    """By name in any case, or by number; by default at random; and guidance has its say."""
+
+    def drawn(options: str) -> np.ndarray:
+        out = tmp_path / "drawn.npy"
+        assert cli(f"sample --count 300 --steps 3 {options}", weights=labelled, out=out) == 0
+        return np.load(out)
+
+    hats, shoes = drawn("--label HAT"), drawn("--label shoe")
+    assert (drawn("--label 1") == hats).all() and (drawn("--label 1 --guidance 1") == hats).all()
+    assert (hats != shoes).any((1, 2)).all()
+    mixed = drawn("")
+    is_hat, is_shoe = ((mixed == of_class).all((1, 2)) for of_class in (hats, shoes))
+    assert (is_hat | is_shoe).all() and 100 < is_hat.sum() < 200
+    assert (drawn("--label 1 --guidance 3") != hats).any((1, 2)).all()
+    nobody = drawn("--label 1 --guidance 0")
+    assert (nobody == drawn("--label 0 --guidance 0")).all() and (nobody != hats).any()
+    denoise = denoiser(
+        restore(*checkpoint.load(labelled)), named("cosine", 1000), target="v", clip=False
+    )
+    x_T = sample.start(300, (1, 8, 8), generator=torch.Generator().manual_seed(0))
+    walk = guided(denoise, torch.ones(300, dtype=torch.int64), 3, clip=True)
+    expected = sample.final(dpm_solver(walk, named("cosine", 1000), x_T, steps=3))
+    assert (drawn("--label 1 --guidance 3") == data.to_pixels(expected)[:, 0].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--label 2", ["unknown label '2'", "0..1", "Shoe, hat"]),
+        ("--label boot", ["unknown label 'boot'", "Shoe, hat"]),
+        ("--label -1", ["unknown label '-1'"]),
+        ("--guidance nan", ["finite number, got nan"]),
+    ],
+)
+def test_illegal_labels_and_guidance(labelled, tmp_path, capsys, options, said):
+    out = tmp_path / "no.png"
+    message = refused(capsys, f"sample {options}", weights=labelled, out=out)
+    assert all(words in message for words in said)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--label 1", "--guidance 2"])
+def test_weights_without_labels_refuse_them(small, tmp_path, capsys, option):
+    message = refused(
+        capsys, f"sample {option}", weights=small / "grey_run", out=tmp_path / "n.png"
+    )
+    assert "have not learnt labels" in message and option.split()[0] in message
+
+
 def test_training_with_self_conditioning_resumes(small, tmp_path, capsys):
     a, b = ({"data": small / "grey", "out": tmp_path / name} for name in ("a", "b"))
     assert cli(f"train {STEADY} --self-conditioning --steps 5", **a) == 0
@@ -283,7 +386,7 @@ def test_training_with_self_conditioning_resumes(small, tmp_path, capsys):
     message = refused(capsys, "train --resume --no-self-conditioning", **b)
     assert "self_conditioning = True, not False" in message
     assert cli("train --resume --steps 5", **b) == 0
-    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
     configuration = checkpoint.load(tmp_path / "a")[1]
     assert configuration["model"]["self_conditioning"] is True
     assert configuration["train"]["self_conditioning"] is True
@@ -315,12 +418,19 @@ def test_sampling_shows_the_network_its_own_estimates(
     assert (drawn != by_hand(lambda: denoise)).any()
 
 
-def test_evaluating_a_self_conditioned_network(small, conditioned, capsys):
+def both_splits(folder: Path, pictures: Path) -> None:
+    """Make it a data source whose training and test images are the same few."""
+    for split in ("train", "test"):
+        (folder / split).symlink_to(pictures)
+
+
+def test_evaluating_a_self_conditioned_network(small, conditioned, capsys, tmp_path):
     """The bound asks at steps in any order, of images that it has not seen before: without
     estimates.
     """
+    both_splits(tmp_path, small / "grey")
     command = "evaluate --metrics bpd,copies --count 4 --steps 2"
-    assert cli(command, weights=conditioned, data=small / "grey") == 0
+    assert cli(command, weights=conditioned, data=tmp_path) == 0
     out = capsys.readouterr().out
     assert "bound on 4 test images" in out and "nearest of 5 training images" in out
     assert 2 < float(out.split("bits per dimension:\n")[1].split()[0]) < 50
@@ -333,7 +443,8 @@ def test_evaluating_a_self_conditioned_network(small, conditioned, capsys):
 def test_sampling_to_every_kind_of_file(small, tmp_path, name):
     def drawn(file: str) -> Path:
         run = small / f"{name}_run"
-        assert cli("sample --steps 2 --count 5", weights=run, out=tmp_path / file) == 0
+        command = "sample --sampler ddpm --steps 2 --count 5"  # no two frames alike
+        assert cli(command, weights=run, out=tmp_path / file) == 0
         return tmp_path / file
 
     pixels = np.load(drawn("a.npy"), allow_pickle=False)
@@ -351,7 +462,8 @@ def test_sampling_to_every_kind_of_file(small, tmp_path, name):
 
 def test_a_gif_has_forty_frames_at_most(small, tmp_path):
     out = tmp_path / "a.gif"
-    assert cli("sample --steps 60 --count 1", weights=small / "grey_run", out=out) == 0
+    command = "sample --sampler ddpm --steps 60 --count 1"  # no two frames alike
+    assert cli(command, weights=small / "grey_run", out=out) == 0
     assert Image.open(out).n_frames == 40
 
 
@@ -371,13 +483,13 @@ def test_one_seed_gives_identical_bytes(small, tmp_path, ending):
 
 def test_more_images_than_fit_at_once(small, tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "CHUNK", 2)
-    asked, ddpm = [], sampling.SAMPLERS["ddpm"]
+    asked, solver = [], sampling.SAMPLERS["dpm++"]
 
     def counted(denoise, schedule, x_T, **own):
         asked.append(len(x_T))
-        return ddpm(denoise, schedule, x_T, **own)
+        return solver(denoise, schedule, x_T, **own)
 
-    monkeypatch.setitem(sampling.SAMPLERS, "ddpm", counted)
+    monkeypatch.setitem(sampling.SAMPLERS, "dpm++", counted)
     out = tmp_path / "a.npy"
     assert cli("sample --steps 2 --count 5", weights=small / "grey_run", out=out) == 0
     pixels = np.load(out)
@@ -407,11 +519,39 @@ def untrained(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_fast_samplers_take_25_steps_unless_told_otherwise(untrained, tmp_path):
-    for name, steps in (("a.npy", ""), ("b.npy", "--steps 25")):
-        command = f"sample --sampler ddim --count 2 {steps}"
-        assert cli(command, weights=untrained, out=tmp_path / name) == 0
-    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+def test_a_fast_sampler_of_15_steps_unless_told_otherwise(untrained, tmp_path):
+    asked = {"a": "", "b": "--sampler dpm++ --steps 15", "c": "--sampler ddim", "d": "--steps 16"}
+    drawn = {}
+    for name, said in asked.items():
+        command = f"sample --count 2 {said}"
+        assert cli(command, weights=untrained, out=tmp_path / f"{name}.npy") == 0
+        drawn[name] = (tmp_path / f"{name}.npy").read_bytes()
+    assert drawn["a"] == drawn["b"] != drawn["c"]
+    assert drawn["a"] != drawn["d"]
+
+
+def test_samples_that_are_no_numbers_are_not_painted(untrained, tmp_path, monkeypatch, capsys):
+    """One NaN among the images, from the third step on: the message says where it began."""
+
+    class Failing(sampling.Sampling):
+        def denoise(self, here):
+            whole = super().denoise(here)
+            calls = iter(range(100))
+
+            def fails(x, t):
+                x_0_hat = whole(x, t)
+                if next(calls) == 2:
+                    x_0_hat[1, 0, 3, 3] = float("nan")
+                return x_0_hat
+
+            return fails
+
+    monkeypatch.setattr(sampling, "Sampling", Failing)
+    tau = karras_tau(named("cosine", 1000), 5, **CHOSEN).tolist()
+    out = tmp_path / "a.png"
+    message = refused(capsys, "sample --count 2 --steps 5", weights=untrained, out=out)
+    assert f"stopped being numbers on the way to step {tau[2]};" in message
+    assert not out.exists()
 
 
 def test_eta_adds_noise_that_the_seed_decides(tmp_path):
@@ -468,6 +608,7 @@ DAMAGES = {
     "pickle": "is a pickle",
     "torch": "is a pickle",
     "mismatch": "do not fit their configuration",
+    "no record": "do not say which target they were trained to predict",
     "no folder": "no weights at",
 }
 
@@ -482,6 +623,8 @@ def test_sampling_refuses_bad_weights(small, tmp_path, capsys, kind):
     if kind == "mismatch":
         configuration["model"]["widths"] = [32, 64]
         checkpoint.save(path, tensors, configuration)
+    elif kind == "no record":
+        checkpoint.save(path, tensors, {"model": configuration["model"]})
     elif kind == "foreign":
         save_file({"a": torch.ones(2)}, path)
     elif kind == "torch":
@@ -528,12 +671,26 @@ def test_evaluate_reports_distance_floor_and_shares(untrained, capsys):
     assert cli("evaluate --steps 2 --count 12 --seed 3", weights=untrained) == 0
     out = capsys.readouterr().out
     assert "12 samples (dpm++, 2 steps)" in out and "seed 3" in out
-    assert "distance to 10,000 real images" in out and "the floor, 12 other real images" in out
-    assert "95 % interval" in out and "bits" not in out and "nearest" not in out
+    assert "distance to 10,000 real images of Fashion-MNIST" in out
+    assert out.count("12 other real images in their place") == out.count("95 % interval") == 2
+    assert "first " in out and "second" in out and "says little" not in out
+    assert "bits" not in out and "nearest" not in out
     said = [word.rstrip(",") for word in out[out.index("T-shirt") :].split()]
     shares = [float(word.rstrip("%")) for word in said if word.endswith("%")]
     assert len(shares) == 10
     np.testing.assert_allclose(sum(shares), 100, atol=0.6)  # ten roundings of 0.05
+
+
+def test_evaluate_says_what_it_compares_with_when_the_weights_know_other_images(
+    untrained, tmp_path, capsys
+):
+    tensors, configuration = checkpoint.load(untrained)
+    own = tmp_path / "own.safetensors"
+    checkpoint.save(own, tensors, configuration | {"data": "bags: 80 grey images"})
+    assert cli("evaluate --steps 2 --count 3", weights=own) == 0
+    out = capsys.readouterr().out
+    assert "of Fashion-MNIST" in out
+    assert "says little of these weights, which were trained on bags: 80 grey images" in out
 
 
 def test_evaluate_with_all_metrics(untrained, capsys, monkeypatch):
@@ -564,18 +721,19 @@ def test_evaluate_refuses_before_it_samples(small, capsys):
     assert "unknown metric 'fid'; choose some of fd, copies, bpd" in message
     message = refused(capsys, "evaluate --count 4", weights=colour)
     assert "draw (3, 8, 8); leave fd out" in message
-    message = refused(capsys, "evaluate --count 4 --metrics bpd", weights=colour)
+    message = refused(capsys, "evaluate --count 4 --metrics bpd", weights=colour, data="embedded")
     assert "(3, 8, 8), but --data has" in message and "(1, 28, 28)" in message
 
 
-def test_weights_of_other_pictures_are_judged_by_their_own(small, capsys):
-    """Grey pictures of 8 x 8: no classifier, but copies and bits, from the folder that they were
-    trained on.
+def test_weights_of_other_pictures_are_judged_by_their_own(small, capsys, tmp_path):
+    """Grey pictures of 8 x 8: no classifier, but copies and bits, from a folder with both splits:
+    without them five pictures are too few to hold any out.
     """
+    both_splits(tmp_path, small / "grey")
 
     def said(metrics: str) -> str:
         capsys.readouterr()
-        own = {"weights": small / "grey_run", "data": small / "grey"}
+        own = {"weights": small / "grey_run", "data": tmp_path}
         assert cli("evaluate --steps 2 --count 4", metrics=metrics, **own) == 0
         return capsys.readouterr().out
 
@@ -583,6 +741,27 @@ def test_weights_of_other_pictures_are_judged_by_their_own(small, capsys):
     assert "nearest of 5 training images" in both and "bound on 4 test images" in both
     bits = [out.split("bound on")[1].splitlines()[:3] for out in (both, alone)]
     assert bits[0] == bits[1]
+    few = {"weights": small / "grey_run", "data": small / "grey"}
+    message = refused(capsys, "evaluate --steps 2 --count 4 --metrics bpd", **few)
+    assert "5 images to train on, too few to hold out a tenth" in message
+
+
+def test_weights_find_what_they_have_learnt_from_and_both_its_splits(small, capsys, tmp_path):
+    """Without --data.  Test images that were taken from the training images would be 0.0 away."""
+    folder, weights = tmp_path / "own", tmp_path / "own.safetensors"
+    (folder / "test").mkdir(parents=True)
+    (folder / "train").symlink_to(small / "grey")
+    for i in range(3):
+        Image.new("L", (8, 8), "white").save(folder / "test" / f"{i}.png")
+    tensors, configuration = checkpoint.load(small / "grey_run")
+    checkpoint.save(weights, tensors, configuration | {"images": {"source": str(folder)}})
+    assert cli("evaluate --steps 2 --count 6 --metrics copies,bpd", weights=weights) == 0
+    out = capsys.readouterr().out
+    known = np.stack([np.asarray(Image.open(path)) for path in (small / "grey").iterdir()])
+    away = np.sqrt(np.square(255.0 - known).mean(axis=(1, 2))).min()  # of white, grey levels
+    assert f"nearest of 5 training images ({folder}" in out
+    assert f"from a test image {away:.1f}\n" in out and away > 50
+    assert f"bound on 3 test images ({folder}" in out
 
 
 # --- all commands
@@ -611,7 +790,7 @@ def test_weights_lists_what_ships(capsys):
 
 @pytest.mark.parametrize("seed", ["-1", str(2**70)])
 def test_a_seed_out_of_range(capsys, seed):
-    assert "seed must lie in 0..2**63 - 1" in refused(capsys, f"weights --seed {seed}")
+    assert "seed must lie in 0..2**63 - 1" in refused(capsys, f"sample --out a.png --seed {seed}")
 
 
 def test_what_the_parser_refuses_exits_with_2(capsys):
@@ -624,7 +803,7 @@ def test_what_the_parser_refuses_exits_with_2(capsys):
 
 def test_help_names_every_option(capsys):
     own = {
-        "train": ["--minutes", "--resume", "--no-flip", "--T", "--self-conditioning"],
+        "train": ["--minutes", "--resume", "--no-flip", "--T", "--self-conditioning", "crop"],
         "sample": [".npy", "--sampler"],
         "evaluate": ["--metrics", "--sampler"],
     }
@@ -670,7 +849,8 @@ def test_a_signal_saves_and_the_run_can_be_resumed(small, tmp_path, number):
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 0 and err == "", err  # and quiet, because nobody watches
+    assert process.returncode == 128 + number, err  # so that no command after && goes on
+    assert err.strip() == "stopping, saving ... (once more leaves at once)"
     assert "stopped at step" in out and "saved in" in out
     step = checkpoint.load(tmp_path)[1]["step"]
     assert f"stopped at step {step} of 100000" in out and step >= 5
@@ -695,5 +875,5 @@ def test_two_processes_follow_the_curve_of_one(small, tmp_path):
         np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1)
         for name in ("one", "two")
     )
-    assert one.shape == (4, 2)
-    np.testing.assert_allclose(two, one, atol=1e-5)
+    assert one.shape == (4, 5)
+    np.testing.assert_allclose(two[:, :3], one[:, :3], atol=1e-5)

@@ -14,7 +14,7 @@ from conftest import idx_bytes
 from PIL import Image
 from torch.testing import assert_close
 
-from tutorial_lib import data
+from tutorial_lib import data, readers
 
 
 @pytest.fixture
@@ -63,6 +63,14 @@ def test_way_out_clamps_and_rounds():
     for shift in (-0.49, 0.49):
         assert data.to_pixels(near + shift / 127.5).tolist() == list(range(256))
     assert data.to_pixels(near.double()).tolist() == list(range(256))
+
+
+def test_nan_has_no_brightness():
+    x = torch.zeros(2, 1, 3, 3)
+    x[1, 0, 2, 2] = float("nan")
+    with pytest.raises(ValueError, match="1 of 18 numbers are NaN"):
+        data.to_pixels(x)
+    assert data.to_pixels(torch.tensor([-float("inf"), float("inf")])).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
@@ -190,7 +198,7 @@ def test_idx_of_any_dimension(tmp_path):
     for shape in ((4,), (2, 3), (2, 3, 4, 5)):
         array = random_pixels(*shape)
         (tmp_path / "a").write_bytes(idx_bytes(array))
-        assert torch.equal(data.read_idx(tmp_path / "a"), array)
+        assert torch.equal(readers.read_idx(tmp_path / "a"), array)
 
 
 def test_idx_folder_without_labels(idx_folder):
@@ -254,7 +262,7 @@ def test_damaged_gzip(tmp_path, write_idx, spoil):
         data.load(tmp_path)
     with pytest.raises(ValueError, match="not a complete gzip file"):
         path.write_bytes(gzip.compress(b"")[:-3])
-        data.read_idx(path)
+        readers.read_idx(path)
 
 
 def write_image(path, array, mode=None):
@@ -412,3 +420,294 @@ def test_hub_through_a_local_copy_of_the_repository(nothing_here, monkeypatch, t
     images = data.load("hub")
     assert torch.equal(images.pixels, pixels[:, None]) and images.labels.tolist() == labels.tolist()
     assert len(data.load("hub", "test")) == 2
+
+
+# --- Images of one's own making
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "classes", "error", "message"),
+    [
+        (
+            np.zeros((2, 1, 4, 4), np.uint8),
+            torch.zeros(2),
+            (),
+            TypeError,
+            "got ndarray; .*images_from",
+        ),
+        (torch.zeros(2, 1, 4, 4), torch.arange(2), (), TypeError, "uint8, .*got torch.float32"),
+        (random_pixels(2, 4, 4), torch.arange(2), (), ValueError, r"\(N, C, H, W\).*\(2, 4, 4\)"),
+        (random_pixels(0, 1, 4, 4), torch.arange(0), (), ValueError, r"without a zero, got \(0, 1"),
+        (random_pixels(2, 1, 4, 4), torch.zeros(2), (), TypeError, "int64, got torch.float32"),
+        (random_pixels(2, 1, 4, 4), [0, 1], (), TypeError, "int64, got list"),
+        (
+            random_pixels(2, 1, 4, 4),
+            torch.arange(3),
+            (),
+            ValueError,
+            r"\(2,\), one a picture, got \(3,\)",
+        ),
+        (
+            random_pixels(2, 1, 4, 4),
+            torch.arange(2),
+            ("cat",),
+            ValueError,
+            r"0\.\.0, .* got 0\.\.1",
+        ),
+        (random_pixels(2, 1, 4, 4), -torch.arange(2), ("cat",), ValueError, r"got -1\.\.0"),
+    ],
+)
+def test_images_check_themselves(pixels, labels, classes, error, message):
+    with pytest.raises(error, match=message):
+        data.Images(pixels, labels, "", classes)
+
+
+PICTURES = random_pixels(5, 3, 6, 7)  # what every form below has to give
+NAMES = ("ant", "bee", "cow")
+OF_THEM = torch.tensor([0, 2, 1, 1, 0])
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A data set in PyTorch's sense."""
+
+    def __init__(self, form, labelled=True):
+        self.form, self.labelled, self.classes = form, labelled, list(NAMES)
+
+    def __len__(self):
+        return len(PICTURES)
+
+    def __getitem__(self, i):
+        picture = self.form(PICTURES[i])
+        return (picture, int(OF_THEM[i])) if self.labelled else picture
+
+
+def pillow(pixels: torch.Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def rows(label: bool = True) -> datasets.Dataset:
+    columns = {"img": [pillow(p) for p in PICTURES], "id": list("abcde")}
+    features = {"img": datasets.Image(), "id": datasets.Value("string")}
+    if label:
+        columns["fine"], features["fine"] = OF_THEM.tolist(), datasets.ClassLabel(names=list(NAMES))
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+LAST = PICTURES.permute(0, 2, 3, 1)  # (N, H, W, C)
+FORMS = {
+    "tensor": (PICTURES, None),
+    "channels last": (LAST, None),
+    "array": (PICTURES.numpy(), None),
+    "array, channels last": (LAST.numpy(), None),
+    "alpha": (torch.cat([PICTURES, torch.full((5, 1, 6, 7), 255, dtype=torch.uint8)], 1), None),
+    "tuple": ((LAST.numpy(), OF_THEM.numpy()), ()),
+    "column of labels": ((PICTURES, OF_THEM[:, None].to(torch.uint8)), ()),
+    "dictionary": ({"Images": PICTURES, "y": OF_THEM.tolist()}, ()),
+    "names": ((PICTURES, [NAMES[i] for i in OF_THEM]), NAMES),
+    "list": ([pillow(p) for p in PICTURES], None),
+    "list of arrays": ([p.numpy() for p in LAST], None),
+    "data set": (Pairs(pillow), NAMES),
+    "data set of tensors": (Pairs(lambda p: p), NAMES),
+    "data set without labels": (Pairs(pillow, labelled=False), None),
+    "tensor data set": (torch.utils.data.TensorDataset(PICTURES, OF_THEM), ()),
+    "subset": (torch.utils.data.Subset(Pairs(pillow), range(5)), ()),
+    "rows": (rows(), NAMES),
+    "rows without labels": (rows(label=False), None),
+    "rows as tensors": (rows().with_format("torch"), NAMES),
+    "dictionaries": (
+        [{"image": p, "label": int(i)} for p, i in zip(PICTURES, OF_THEM, strict=True)],
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_from_all_that_holds_pictures(form):
+    """classes None: there are no labels."""
+    what, classes = FORMS[form]
+    images = data.images_from(what)
+    assert torch.equal(images.pixels, PICTURES)
+    assert images.labels.tolist() == ([0] * 5 if classes is None else OF_THEM.tolist())
+    if "without" not in form:
+        assert images.classes == (classes or ())
+    assert images.source.startswith("5 colour images of a ")
+    assert data.images_from(what, size=4).pixels.shape == (5, 3, 4, 4)
+
+
+def test_images_from_grey():
+    grey = random_pixels(4, 6, 7)
+    for what in (grey, grey[:, None], grey.numpy()[..., None], list(grey), list(grey.numpy())):
+        assert torch.equal(data.images_from(what).pixels, grey[:, None])
+    assert data.images_from(grey, size=3).pixels.shape == (4, 1, 3, 3)
+    mixed = data.images_from([grey[0], PICTURES[0]])
+    assert mixed.pixels.shape == (2, 3, 6, 7) and torch.equal(mixed.pixels[0, 2], grey[0])
+    clear = torch.stack([grey, torch.zeros_like(grey)], dim=-1)  # grey with alpha 0
+    assert data.images_from(clear).pixels.unique().tolist() == [255]
+
+
+def test_what_images_from_makes_shares_no_memory():
+    pixels = PICTURES.clone()
+    images = data.images_from(pixels)
+    pixels.zero_()
+    assert torch.equal(images.pixels, PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        (PICTURES / 255, TypeError, r"got float32; .*\(255 \* x\)\.round"),
+        (PICTURES.long(), TypeError, "must be uint8 in 0..255, got int64"),
+        (torch.zeros(50, 2), ValueError, r"\(50, 2\) are points.*train\.train a draw of your own"),
+        (random_pixels(5, 3, 6, 3), ValueError, "which axis holds the channels cannot be told"),
+        (random_pixels(5, 9, 6, 7), ValueError, "which axis holds the channels cannot be told"),
+        (Pairs(lambda p: p / 255), ValueError, "picture 0 is not .*uint8 in 0..255, got float32"),
+        (
+            [PICTURES[0], PICTURES[0, :, :4]],
+            ValueError,
+            "picture 1 has 7 x 4 pixels, unlike .*7 x 6",
+        ),
+        (["a.png"], ValueError, "picture 0 .* it is a str, not an array or a picture"),
+        ([], ValueError, "length 0"),
+        (torch.utils.data.DataLoader(PICTURES), TypeError, "got DataLoader; of a loader give its"),
+        (7, TypeError, "got int"),
+        ((PICTURES, OF_THEM, OF_THEM), ValueError, r"\(pictures, labels\), got 3 parts"),
+        ((PICTURES, OF_THEM[:4]), ValueError, "one a picture, got"),
+        ((PICTURES, OF_THEM.float()), TypeError, "whole numbers or names, got float32"),
+        ({"a": PICTURES}, ValueError, "no pictures among a; name them one of images, image"),
+        (datasets.DatasetDict(train=rows()), ValueError, r"splits: train; give .* \['train'\]"),
+        (rows().select_columns(["id"]), ValueError, "no column with pictures among id"),
+    ],
+)
+def test_images_from_what_holds_none(what, error, message):
+    with pytest.raises(error, match=message):
+        data.images_from(what)
+
+
+# --- files of arrays
+
+
+def test_arrays_in_a_file(tmp_path):
+    pixels = random_pixels(30, 5, 5).numpy()
+    np.save(tmp_path / "a.npy", pixels)
+    np.savez(tmp_path / "b.npz", images=pixels, labels=np.arange(30) % 3)
+    np.savez_compressed(tmp_path / "c.NPZ.npz", pixels)
+    for name in ("a.npy", "b.npz", "c.NPZ.npz"):
+        known, unseen = (data.load(tmp_path / name, split) for split in ("train", "test"))
+        assert len(known) == 27 and len(unseen) == 3
+        both = {p.numpy().tobytes() for p in (*known.pixels, *unseen.pixels)}
+        assert both == {p.tobytes() for p in pixels}
+        assert (
+            known.source == f"{tmp_path / name}: 27 grey images (3 of 30 held out as test images)"
+        )
+    assert data.load(tmp_path / "b.npz").labels.unique().tolist() == [0, 1, 2]
+    assert data.load(tmp_path / "a.npy", size=3).pixels.shape == (27, 1, 3, 3)
+    np.save(tmp_path / "few.npy", pixels[:9])
+    with pytest.raises(FileNotFoundError, match=r"few\.npy has 9 images, too few to hold out"):
+        data.load(tmp_path / "few.npy", "test")
+
+
+@pytest.mark.parametrize(
+    "form", ["x_{}", "{}_images"], ids=["as Keras saves MNIST", "as MedMNIST comes"]
+)
+def test_both_splits_in_one_file(tmp_path, form):
+    pixels, labels = random_pixels(12, 5, 5).numpy(), np.arange(12) % 4
+    y = form.replace("x", "y").replace("images", "labels")
+    parts = {"train": slice(7), "val": slice(9, 12), "test": slice(7, 9)}
+    columns = {form.format(part): pixels[place] for part, place in parts.items()}
+    columns |= {y.format(part): labels[place, None] for part, place in parts.items()}
+    np.savez(tmp_path / "a.npz", **columns)
+    for split in ("train", "test"):
+        images = data.load(tmp_path / "a.npz", split)
+        assert np.array_equal(images.pixels[:, 0].numpy(), pixels[parts[split]])
+        assert images.labels.tolist() == labels[parts[split]].tolist()
+
+
+def test_what_datasets_saved(tmp_path):
+    rows().to_parquet(tmp_path / "a.parquet")
+    rows().save_to_disk(tmp_path / "b")
+    datasets.DatasetDict(train=rows(), validation=rows().select([1])).save_to_disk(tmp_path / "c")
+    datasets.DatasetDict(train=rows()).save_to_disk(tmp_path / "d")
+    for name in ("a.parquet", "b", "c", "d"):
+        images = data.load(tmp_path / name)
+        assert torch.equal(images.pixels, PICTURES) and images.classes == NAMES
+        assert images.labels.tolist() == OF_THEM.tolist()
+    assert torch.equal(data.load(tmp_path / "c", "test").pixels, PICTURES[1:2])
+
+
+def test_files_of_objects_are_not_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}, []], object), allow_pickle=True)
+    with pytest.raises(
+        ValueError, match=r"a\.npy is not a readable file of pictures: .*Python objects"
+    ):
+        data.load(tmp_path / "a.npy")
+
+
+# --- every source
+
+
+def test_size_is_for_pictures_of_ones_own(idx_folder):
+    images = data.load(idx_folder, size=4)
+    assert images.pixels.shape == (12, 1, 4, 4) and "scaled to 4 x 4" in images.source
+    assert data.load(idx_folder, size=8).source == data.load(idx_folder).source
+    assert len(data.load("embedded", size=28)) == 10_000
+    with pytest.raises(ValueError, match=r"--size is for a folder of images.*28 x 28 .*leave it"):
+        data.load("embedded", size=32)
+    with pytest.raises(ValueError, match="size must be a positive"):
+        data.load("embedded", size=-1)
+
+
+@pytest.mark.parametrize("place", ["", "raw", "FashionMNIST/raw", "fashion-mnist"])
+@pytest.mark.parametrize("joint", ["-", "."])
+def test_idx_files_as_other_loaders_leave_them(tmp_path, write_idx, place, joint):
+    pixels, labels = random_pixels(7, 6, 5), torch.arange(7).to(torch.uint8)
+    folder = write_idx(tmp_path / place, pixels, labels, gz=joint == ".")
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", f"{joint}idx")))
+    images = data.load(tmp_path)
+    assert torch.equal(images.pixels[:, 0], pixels) and images.labels.tolist() == labels.tolist()
+    assert images.source == f"{folder}: 7 train images (IDX)"
+
+
+def test_idx_files_in_two_places(tmp_path, write_idx):
+    write_idx(tmp_path / ".hidden", random_pixels(7, 6, 5), torch.arange(7).to(torch.uint8))
+    with pytest.raises(FileNotFoundError, match="it holds 1 folder"):
+        data.load(tmp_path)
+    for name in ("MNIST", "FashionMNIST"):
+        write_idx(tmp_path / name / "raw", random_pixels(7, 6, 5), torch.arange(7).to(torch.uint8))
+    with pytest.raises(ValueError, match=r"FashionMNIST/raw and in .*; name one of them"):
+        data.load(tmp_path)
+
+
+def test_idx_files_of_one_split_alone(tmp_path, write_idx, nothing_here, monkeypatch):
+    write_idx(tmp_path / "mine", random_pixels(7, 6, 5), torch.arange(7).to(torch.uint8))
+    message = "holds IDX files, but none with test images, t10k-images-idx3-ubyte"
+    with pytest.raises(FileNotFoundError, match=message):
+        data.load(tmp_path / "mine", "test")
+    monkeypatch.setattr(data, "IDX_FOLDERS", (tmp_path / "mine",))
+    assert len(data.load("auto")) == 7
+    assert [name for name, _ in data.available()] == [str(tmp_path / "mine"), "embedded"]
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_a_closed_idx_file_is_called_so(idx_folder, monkeypatch, name):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(readers.Path, "read_bytes", closed)
+    with pytest.raises(PermissionError, match="images-idx3-ubyte could not be read: Permission"):
+        data.load(idx_folder)
+
+
+def test_an_idx_file_of_too_many_axes(tmp_path):
+    (tmp_path / "a").write_bytes(b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\7")
+    with pytest.raises(ValueError, match="a is damaged: its header promises"):
+        readers.read_idx(tmp_path / "a")
+    (tmp_path / "a").write_bytes(b"\0\0\x08\4" + b"\xff" * 12 + b"\0" * 4)
+    with pytest.raises(ValueError, match="a is damaged"):
+        readers.read_idx(tmp_path / "a")
+
+
+def test_fashion_mnist_has_names_and_other_idx_files_none(idx_folder, monkeypatch):
+    assert data.load(idx_folder).classes == ()
+    monkeypatch.setattr(data, "IDX_FOLDERS", (idx_folder,))
+    assert data.load("auto").classes == data.load("embedded").classes == data.CLASSES

@@ -8,7 +8,7 @@ from conftest import best
 from torch import nn
 from torch.testing import assert_close
 
-from tutorial_lib.beyond.solvers import SAMPLERS, karras_tau
+from tutorial_lib.beyond.solvers import CHOSEN, SAMPLERS, karras_tau
 from tutorial_lib.denoise import denoiser, self_conditioned
 from tutorial_lib.diffusion import TARGETS, q_posterior, q_sample
 from tutorial_lib.nets.unet import UNet
@@ -261,7 +261,8 @@ def test_at_each_step_it_is_shown_its_own_last_estimate(schedule, name):
     """
     watched = Watched()
     frames = list(walk(name, self_conditioned(watched), schedule, noise(3, 1, 2, 2), steps=5))
-    tau = karras_tau(schedule, 5) if name == "heun" else even_tau(schedule.T, 5)
+    chosen = {"heun": karras_tau(schedule, 5), "dpm++": karras_tau(schedule, 5, **CHOSEN)}
+    tau = chosen.get(name, even_tau(schedule.T, 5))
     visited = tau[1:].flip(0).tolist()
     twice = [t for t in visited[1:] for _ in range(2)]
     assert watched.t == ([visited[0], *twice] if name == "heun" else visited)

@@ -23,7 +23,7 @@ from tutorial_lib.diffusion import (
     target_from,
     x_0_from,
 )
-from tutorial_lib.schedule import VARIANCES, cosine, from_betas, linear, same_t
+from tutorial_lib.schedule import VARIANCES, cosine, from_betas, linear, quadratic, same_t
 
 PIXELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
@@ -318,6 +318,23 @@ def test_prior_term_in_closed_form(schedule, generator):
     q = distributions.Normal(math.sqrt(ab) * x_0, math.sqrt(1 - ab))
     by_torch = distributions.kl_divergence(q, distributions.Normal(0.0, 1.0)).flatten(1).sum(1)
     assert_close(diffusion.L_T(schedule, x_0), by_torch)
+
+
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
+@pytest.mark.parametrize(
+    ("schedule", "bits"),
+    [
+        (lambda: linear(200), 56.3781),
+        (lambda: linear(300), 19.2004),
+        (lambda: quadratic(300), 48.1426),
+        (lambda: linear(300, rescaled=True), 0.0132),
+        (lambda: linear(1000), 0.0156),
+    ],
+)
+def test_prior_term_of_fashion_mnist(schedule, bits):
+    """It needs the mean of the squared norm alone, 534.389 for the 60,000 training images."""
+    x_0 = torch.full((1, 1, 28, 28), (534.389 / 784) ** 0.5, dtype=torch.float64)
+    assert abs(float(diffusion.L_T(schedule(), x_0)) / math.log(2) - bits) < 1e-4
 
 
 @pytest.mark.equation("5")

@@ -6,9 +6,12 @@ import re
 import editions
 import execute
 import nbformat
+import printable
 import pytest
-from conftest import ROOT
+import quiz
+from conftest import ROOT, is_lesson
 
+import tutorial_lib
 from tutorial_lib.course import exercises
 
 
@@ -27,7 +30,7 @@ def numbered(path) -> dict[str, str]:
 def only_in_solutions() -> set[str]:
     """Lines that solutions have and stubs have not."""
     stubs, answers = set(), set()
-    for path in editions.notebooks(part=1):
+    for path in editions.notebooks():
         for source in numbered(path).values():
             stubs |= {line.strip() for line in source.splitlines()}
         for cell in editions.exercises(editions.answers_to(path)).values():
@@ -38,13 +41,60 @@ def only_in_solutions() -> set[str]:
 def test_students_get_every_notebook_and_no_solution(out):
     lines = only_in_solutions()
     assert len(lines) > 40
-    for path in editions.notebooks(part=1):
+    for path in editions.notebooks():
         assert (out / "students" / "notebooks" / path.name).read_bytes() == path.read_bytes()
     assert not list((out / "students").rglob("solutions"))
     for path in (out / "students").rglob("*.ipynb"):
         cells = editions.exercises(nbformat.read(path, as_version=4))
         found = {line.strip() for cell in cells.values() for line in cell.source.splitlines()}
         assert not found & lines
+
+
+def test_students_are_told_how_to_install(out):
+    """PyTorch first, in the versions that were tested, and in quotes that Windows takes, too."""
+    text = (out / "students" / "README.md").read_text()
+    installs = re.findall(r"^.*-m pip install.*$", text, re.M)
+    assert len(installs) == 4
+    for line in installs:
+        assert "-c constraints.txt" in line and "'" not in line
+    assert installs[0].endswith(" torch") and installs[2].endswith(" torch")
+    wheel = f'"tutorial_lib-{tutorial_lib.__version__}-py3-none-any.whl[notebooks]"'
+    assert installs[1].endswith(wheel) and installs[3].endswith(wheel)
+    pins = (out / "students" / "constraints.txt").read_bytes()
+    assert pins == (ROOT / "constraints.txt").read_bytes()
+
+
+def test_teachers_get_a_quiz_of_each_notebook(out):
+    files = sorted(path.name for path in (out / "teachers" / "quiz").iterdir())
+    lessons = [path for path in editions.notebooks() if is_lesson(path)]
+    assert {f"{execute.number(path)}.gift" for path in lessons} <= set(files)
+    assert not list((out / "students").rglob("quiz*"))
+    sign = re.compile(r"(?<!\\)[~=#{}]")
+    for name in files:
+        asked = quiz.questions()[name.removesuffix(".gift")]
+        assert len(asked) >= 3
+        text = (out / "teachers" / "quiz" / name).read_text()
+        body = re.sub(r"^(\$CATEGORY.*|::.*?::)", "", text, flags=re.M)
+        signs = [m[0] for m in sign.finditer(body)]
+        assert signs == ["{", "=", "~", "~", "~", *"####", "}"] * len(asked)
+    for asked in quiz.questions().values():
+        for question in asked:
+            answers = [question["right"], *question["wrong"]]
+            assert len(set(answers)) == 4
+            assert question["ask"].endswith("?")
+
+
+def test_pages_to_print_need_no_connection(out):
+    pytest.importorskip("latex2mathml")
+    folder = out / "teachers" / "print"
+    for name in printable.PAGES:
+        text = (folder / f"{name}.html").read_text()
+        assert "<script" not in text and "src=" not in text
+        assert text.count("<math ") > 20 and "\\bar" not in text
+        assert not re.search(r"\$[^$<]+\$", text)
+    theory = folder / "theory_on_one_page.pdf"
+    if theory.exists():  # where there is a browser
+        assert len(re.findall(rb"/Type\s*/Page\b", theory.read_bytes())) == 1
 
 
 def test_pictures_travel_along(out):
@@ -54,7 +104,7 @@ def test_pictures_travel_along(out):
 
 def test_teachers_get_every_solution_with_what_it_prints(out):
     teachers = out / "teachers"
-    for path in editions.notebooks(part=1):
+    for path in editions.notebooks():
         theirs = nbformat.read(teachers / "notebooks" / path.name, as_version=4)
         cells = editions.exercises(theirs)
         answers = editions.exercises(editions.answers_to(path))
@@ -86,14 +136,22 @@ def imported(notebook) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", editions.notebooks(part=1), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", editions.notebooks(), ids=lambda path: path.stem)
 def test_solved_notebooks_import_what_their_solutions_use(path):
     assert imported(editions.answers_to(path)) <= imported(nbformat.read(path, as_version=4))
 
 
+def assigned(out, path):
+    """What nbgrader gets of a notebook: its exercises, in a file that is not called like it."""
+    number = execute.number(path)
+    (file,) = (out / "nbgrader" / "source" / number).iterdir()
+    assert file.name == f"{number}_exercises.ipynb"
+    return nbformat.read(file, as_version=4)
+
+
 def test_nbgrader_gets_valid_assignments(out):
-    for path in editions.notebooks(part=1):
-        made = nbformat.read(out / "nbgrader" / "source" / path.name[:2] / path.name, as_version=4)
+    for path in editions.notebooks():
+        made = assigned(out, path)
         nbformat.validate(made)
         kinds = [cell.metadata.nbgrader for cell in made.cells if "nbgrader" in cell.metadata]
         marks = [kind for kind in kinds if kind.get("grade")]
@@ -107,8 +165,8 @@ def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
     """And what it leaves is a cell that runs, and fails kindly."""
     lines = only_in_solutions()
     answer = re.compile(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", re.S)
-    for path in editions.notebooks(part=1):
-        made = nbformat.read(out / "nbgrader" / "source" / path.name[:2] / path.name, as_version=4)
+    for path in editions.notebooks():
+        made = assigned(out, path)
         scope: dict = {}
         exec(made.cells[1].source, scope)
         given: dict = {}
@@ -122,6 +180,72 @@ def test_what_nbgrader_cuts_out_is_all_of_the_solution(out):
             exec(left, scope)
         assert given.keys() == numbered(path).keys()
         assert not any(exercises.verdict(number, own).right for number, own in given.items())
+
+
+def test_what_statements_tell_readers_to_call_is_imported(out):
+    """Hints, and the functions that an answer should agree with."""
+    called = set()
+    for path in editions.notebooks():
+        made, scope = assigned(out, path), {}
+        exec(made.cells[1].source, scope)
+        assert callable(scope["hint"]) and callable(scope["check"])
+        words = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
+        for module, name in re.findall(r"`(diffusion|data|markov|gaussian|sample)\.(\w+)", words):
+            assert callable(getattr(scope[module], name))
+            called.add(name)
+        if "from_betas" in words:
+            assert callable(scope["schedule"].from_betas)
+            called.add("from_betas")
+    assert called >= {"q_sample", "q_posterior", "mu_from_eps", "from_betas"}
+
+
+def test_exercises_of_a_deeper_notebook_become_an_assignment():
+    stub = 'def two():\n    """2."""\n    ...\n\n\ncheck("04b.1", two)'
+    notebook, answers = (
+        nbformat.v4.new_notebook(
+            cells=[
+                nbformat.v4.new_markdown_cell("# 04b · Deeper"),
+                nbformat.v4.new_code_cell(editions.CHECK),
+                nbformat.v4.new_markdown_cell("**04b.1 Two** (20 minutes). Do it."),
+                nbformat.v4.new_code_cell(source, metadata={"tags": ["exercise-04b.1"]}),
+            ],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        )
+        for source in (stub, stub.replace("...", "return 2"))
+    )
+    marks = editions.assignment(notebook, answers).cells[-1]
+    assert marks.metadata.nbgrader.grade_id == "04b-1-marks"
+    assert marks.metadata.nbgrader.points == 2
+    assert marks.source.endswith('\nmark("04b.1", two)')
+
+
+def test_a_hand_in_has_all_words_and_pictures_of_a_statement():
+    """And helpers that only the solution has are cut out, too."""
+    picture = nbformat.v4.new_output(
+        "display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": "A curve."}}
+    )
+    seen = nbformat.v4.new_code_cell("plot(curve)", outputs=[picture])
+    above = [
+        nbformat.v4.new_code_cell("unrelated", outputs=[picture]),
+        nbformat.v4.new_markdown_cell("## Exercises\n\n**04b.1 Two** (20 minutes). Look:"),
+        seen,
+        nbformat.v4.new_markdown_cell("What is it?"),
+    ]
+    said = editions.statement("04b.1", above)
+    told = "**04b.1 Two** (20 minutes). Look:\n\n![A curve.](attachment:2.png)\n\nWhat is it?"
+    assert said.source == told
+    assert said.attachments == {"2.png": {"image/png": "AAAA"}}
+    with pytest.raises(ValueError, match=r"should state it, beginning with \*\*04b.2"):
+        editions.statement("04b.2", above)
+    stub = 'def two():\n    """2."""\n    ...\n\n\ncheck("04b.1", two)'
+    own = '@cache\ndef one():\n    return 1\n\n\ndef two():\n    """2."""\n    return one() + 1'
+    both = editions.together(stub, f'{own}\n\n\ncheck("04b.1", two)')
+    left = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1...", both, flags=re.S)
+    assert "@cache\ndef one():\n    return 1" in both
+    assert "one" not in left and "cache" not in left
+    scope = {"cache": lambda f: f, "check": lambda number, answer: None}
+    exec(both, scope)
+    assert scope["two"]() == 2
 
 
 def test_marks_are_never_overwritten(tmp_path):

@@ -4,10 +4,13 @@ import copy
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import accelerate
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -20,6 +23,8 @@ from tutorial_lib.engine.budget import steps_that_fit
 from tutorial_lib.engine.optimisers import Together, optimisers, restore_states, states
 from tutorial_lib.engine.rates import learning_rate, update_ema
 from tutorial_lib.engine.run import Run
+from tutorial_lib.nets import blocks
+from tutorial_lib.nets.unet import UNet, UNetConfig
 
 # --- order
 
@@ -194,6 +199,33 @@ def test_muon_takes_convolutions_adam_all_others_and_nobody_what_is_frozen(muon)
     assert made["adam"].param_groups[0]["betas"] == (0.9, 0.99)
 
 
+def test_muon_takes_no_other_weights_of_four_dimensions():
+    """Nor those of grouped and transposed convolutions, which make no one matrix."""
+    network = nn.ModuleDict(
+        {
+            "plain": nn.Conv2d(4, 4, 3),
+            "standardized": blocks.StandardizedConv2d(4, 4, 3),
+            "grouped": nn.Conv2d(4, 4, 3, groups=2),
+            "depthwise": nn.Conv2d(4, 4, 3, groups=4),
+            "transposed": nn.ConvTranspose2d(4, 4, 3),
+            "line": nn.Conv1d(4, 4, 3),
+            "volume": nn.Conv3d(4, 4, 3),
+        }
+    )
+    network.places = nn.Parameter(torch.zeros(1, 4, 8, 8))
+    made = optimisers(network, muon=True, **RATES)
+    assert names_of(network, made["muon"]) == {"plain.weight", "standardized.weight"}
+    assert "places" in names_of(network, made["adam"])
+
+
+def test_of_the_unet_muon_takes_all_weights_of_four_dimensions():
+    """As the shipped weights were trained."""
+    network = UNet(UNetConfig())
+    made = optimisers(network, muon=True, **RATES)
+    four = {name for name, p in network.named_parameters() if p.ndim == 4}
+    assert names_of(network, made["muon"]) == four
+
+
 def test_an_optimiser_with_nothing_to_move_is_not_made():
     conv = nn.Conv2d(1, 1, 3, bias=False)
     assert list(optimisers(conv, muon=True, **RATES)) == ["muon"]
@@ -351,21 +383,21 @@ def handlers() -> list:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_signals_are_noted_and_the_handlers_come_back(error):
+def test_signals_are_noted_and_the_handlers_come_back(error, number):
     """However the block is left."""
     before = handlers()
     try:
         with stopping.on_signals() as stopped:
             assert stopped == [] and not stopping.agreed(stopped)
             assert not set(handlers()) & set(before)
-            for number in NUMBERS:
-                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
             if error:
                 raise error
     except (ValueError, KeyboardInterrupt):
         assert error
-    assert stopped == list(NUMBERS) and stopping.agreed(stopped)
+    assert stopped == [number] and stopping.agreed(stopped) == number
     assert handlers() == before
 
 
@@ -378,13 +410,32 @@ def test_a_block_inside_another_gives_the_handlers_back_to_it():
     assert (inner, outer) == ([signal.SIGTERM], [signal.SIGINT])
 
 
-@pytest.mark.parametrize(("rank", "main"), [(None, True), ("0", True), ("1", False)])
-def test_one_process_speaks_for_all(monkeypatch, rank, main):
-    monkeypatch.delenv("RANK", raising=False)
-    if rank:
-        monkeypatch.setenv("RANK", rank)
-    assert stopping.is_main() == main
-    stopping.leave_processes()  # there are none, and that is fine
+def test_a_single_process_has_no_others_to_leave():
+    stopping.leave_processes()
+    assert stopping.end(3) == 3
+
+
+ENDING = """
+import atexit, sys, threading, time
+from tutorial_lib.engine import stopping
+atexit.register(print, "finished")
+threading.Thread(target=time.sleep, args=(60,)).start()  # Python's own end would wait for it
+print("done", end=" ")
+stopping.end(3)
+"""
+
+
+def test_one_of_several_ends_at_once_with_all_that_it_has_said():
+    alone = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    several = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING],
+        env=alone | several,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done finished\n", "")
 
 
 # --- a run
@@ -540,10 +591,10 @@ def saved_and_restored(network: nn.Module, other: nn.Module, loss, x, path) -> t
     run = make_run(network, {"": loss})
     for step in (1, 2, 3):
         run.step([x], step, 10)
-    record = {"train": {}, "step": 3}
-    run.save(path, record)
+    run.save(path, {"step": 3})
     again = make_run(other, {"": loss})
-    assert again.restore(path, record, earlier={}, free=()) == 3
+    again.restore(path, lambda then: None)
+    assert again.done == 3
     return run, again
 
 
@@ -628,3 +679,12 @@ def test_training_on_a_device_that_is_not_here_is_refused():
     reports = train.train(nn.Linear(2, 2), lambda step: (), lambda *_: None, config, device="tpu")
     with pytest.raises(ValueError, match=r"unknown device 'tpu'; this machine has .*cpu"):
         next(reports)
+
+
+def test_weights_are_laid_out_as_by_pytorch_itself():
+    """Strides of 1 x 1 filters included: they decide the order of what a convolution returns."""
+    ours, torchs = UNet(UNetConfig()), UNet(UNetConfig())
+    hardware.lay_out(ours)
+    torchs.to(memory_format=torch.channels_last)
+    for p, q in zip(ours.parameters(), torchs.parameters(), strict=True):
+        assert p.stride() == q.stride()

@@ -5,6 +5,7 @@ imports.
 import ast
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -24,7 +25,11 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-TO_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+TO_CONDA = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "huggingface-hub": "huggingface_hub",
+}
 TO_INSTALL = {
     "IPython": "ipython",
     "PIL": "pillow",
@@ -99,6 +104,7 @@ def third_party(folder: str, *ours: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(node.module.split(".")[0])
     local = {path.stem for path in (ROOT / folder).rglob("*.py")}
+    local |= {path.parent.name for path in (ROOT / folder).rglob("__init__.py")}
     foreign = found - set(sys.stdlib_module_names) - local - {"tutorial_lib", "tests", *ours}
     return {canonicalize_name(TO_INSTALL.get(name, name)) for name in foreign}
 
@@ -168,6 +174,35 @@ def test_the_same_least_versions_are_named_everywhere():
     assert {name: least[name] for name in NEEDS} == NEEDS
     assert least["torch"] == make_venv.LEAST_TORCH
     assert PROJECT["requires-python"] == ">={}.{}".format(*make_venv.OLDEST)
+
+
+def test_pillow_reads_16_bits():
+    """Version 10.2 and those before it read a PNG of 16 bits as white."""
+    assert "10.2" not in CORE["pillow"] and "10.3" in CORE["pillow"]
+
+
+def test_the_types_of_the_package_are_shipped():
+    """Whoever uses it has them checked: PEP 561's marker lies in the package, and in its wheel."""
+    shipped = PYPROJECT["tool"]["setuptools"]["package-data"]["tutorial_lib"]
+    assert "py.typed" in shipped and (ROOT / "tutorial_lib" / "py.typed").exists()
+    assert (ROOT / "Makefile").read_text().count("$(PY) -m mypy\n") == 2  # make test, make lint
+
+
+def test_a_wrong_type_is_found_in_every_room_of_the_package(tmp_path):
+    """As `make test` looks for it, in a copy of one module of each folder.  (mypy keeps what it
+    knows of all others, and is quick.)
+    """
+    rooms = ("__main__", "engine/probe", "nets/shapes", "beyond/solvers", "cli/info", "course/plot")
+    shadows = []
+    for number, module in enumerate(rooms):
+        path, copy = f"tutorial_lib/{module}.py", tmp_path / f"{number}.py"
+        slip = "\n\ndef _slip(number: int) -> int:\n    return str(number)\n"
+        copy.write_text((ROOT / path).read_text(encoding="utf-8") + slip, encoding="utf-8")
+        shadows += ["--shadow-file", path, str(copy)]
+    command = [sys.executable, "-m", "mypy", *shadows]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    found = re.findall(r"^tutorial_lib/(.*)\.py:\d+: error: .*\[return-value\]$", done.stdout, re.M)
+    assert sorted(found) == sorted(rooms), done.stdout + done.stderr
 
 
 def test_the_version_is_told_alike():

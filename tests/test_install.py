@@ -12,6 +12,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import execute
 import make_venv
 import nbformat
 import pytest
@@ -121,12 +122,18 @@ def test_the_files_that_make_test_begins_with_are_there():
 
 
 def test_the_readme_says_what_the_command_line_understands():
-    (commands,) = [
-        block for block in blocks("sh") if block[0][:3] == ["python", "-m", "tutorial_lib"]
-    ]
+    lines = [command for block in blocks("sh") for command in block if "tutorial_lib" in command]
+    assert len(lines) > 10
     parser = cli._parser()  # exits when it does not understand
-    parsed = [parser.parse_args(command[3:]) for command in commands]
+    parsed = [parser.parse_args(line[line.index("tutorial_lib") + 1 :]) for line in lines]
     assert {options.run for options in parsed} == {run for run, _ in cli.COMMANDS.values()}
+
+
+def test_the_readme_tells_how_to_train_on_pictures_of_ones_own_and_with_several_processes():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    trains = [line for line in lines if "-m tutorial_lib train " in line]
+    assert any("--data " in line and "--size " in line for line in trains)
+    assert any(line.startswith("torchrun ") for line in trains)
 
 
 def test_the_readmes_program_runs():
@@ -140,9 +147,11 @@ def test_the_readmes_program_runs():
 
 
 def test_the_map_of_the_series_links_the_notebooks_that_exist():
-    rows = re.findall(r"^\| (\d\d) \| (.*?) \|", README, re.MULTILINE)
-    assert [number for number, _ in rows] == [f"{number:02}" for number in range(1, 19)]
-    here = {path.name[:2]: path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")}
+    rows = re.findall(r"^\| (\d\db?) \| (.*?) \|", README, re.MULTILINE)
+    numbers = [number for number, _ in rows]
+    here = {execute.number(path): path.name for path in execute.notebooks()}
+    assert numbers == sorted(set(numbers)), "in reading order, each once"
+    assert {*here, *(f"{number:02}" for number in range(1, 19))} <= set(numbers)
     for number, title in rows:
         if number in here:
             assert f"](notebooks/{here[number]})" in title
@@ -151,9 +160,38 @@ def test_the_map_of_the_series_links_the_notebooks_that_exist():
 
 
 def test_the_links_of_texts_lead_somewhere():
-    for path in (ROOT / "README.md", ROOT / "docs" / "contributing.md"):
-        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))
-        assert [link for link in links if not (path.parent / link).exists()] == []
+    """Each file that a page names is there, and so is the heading in it."""
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(
+            r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", path.read_text(encoding="utf-8")
+        )
+        for link, anchor in links:
+            target = (path.parent / link) if link else path
+            assert target.exists(), f"{path.name}: {link}"
+            if anchor and target.suffix == ".md":
+                assert anchor in anchors(target), f"{path.name}: {link}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links, as GitHub does it, and its named places."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    letters = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    named = re.findall(r'<a (?:name|id)="([^"]+)"', text)
+    return {heading.replace(" ", "-") for heading in letters} | set(named)
+
+
+def test_the_index_of_the_docs_has_a_line_for_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| (\S.*) \|$", index, re.MULTILINE)
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert sorted(link for _, link, _ in rows) == sorted(pages), "each once"
+    for title, link, _ in rows:
+        head = (ROOT / "docs" / link).read_text(encoding="utf-8").splitlines()[0]
+        assert head == f"# {title}"
+    for page in ("README.md", "docs/contributing.md", "docs/teaching.md"):
+        assert "bring_your_own.md" in (ROOT / page).read_text(encoding="utf-8"), page
+    assert "](docs/README.md)" in README
 
 
 CPU, GPU, OLD_GPU = (
@@ -223,16 +261,17 @@ def set_up(tmp_path, monkeypatch):
 
 
 def test_set_up_says_the_size_first_and_installs_torch_alone(set_up, capsys):
-    environment, torch, rest = set_up(None)
+    environment, torch, rest, compiling = set_up(None)
     assert environment == [sys.executable, *make_venv.ENVIRONMENT, "--clear"]
-    assert torch == [make_venv.PYTHON, *make_venv.TORCH]
-    assert rest == [make_venv.PYTHON, *make_venv.quiet(make_venv.REST)]
+    assert torch == [make_venv.PYTHON, *make_venv.raw(make_venv.TORCH)]
+    assert rest == [make_venv.PYTHON, *make_venv.quiet(make_venv.raw(make_venv.REST))]
+    assert compiling == [make_venv.PYTHON, *make_venv.COMPILE]
     printed = capsys.readouterr().out
     assert 0 < printed.index("MB") < printed.index("+ ")
 
 
 def test_set_up_shares_a_gpu_build(set_up, tmp_path, capsys):
-    environment, rest = set_up(GPU)
+    environment, rest, _ = set_up(GPU)
     assert environment[-1] == "--system-site-packages"
     limits = os.path.join(".venv", "constraints.txt")
     assert rest[rest.index("-c") + 1] == limits
@@ -284,7 +323,7 @@ def pip(*arguments: str) -> None:
 def test_the_wheel_carries_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tutorial_lib").rglob("*")
-            if path.suffix in (".py", ".parquet", ".safetensors", ".json")}  # fmt: skip
+            if path.suffix in (".py", ".typed", ".parquet", ".safetensors", ".json")}  # fmt: skip
     about = f"tutorial_lib-{__version__}.dist-info/"
     assert {name for name in names if not name.startswith(about)} == here
     assert about + "licenses/LICENSE" in names
@@ -307,7 +346,7 @@ assert right.double().mean() > 0.9, right.double().mean()
 for name in checkpoint.shipped():
     tensors, configuration = checkpoint.load(name)
     assert tensors
-    if "model" in configuration:
+    if name in checkpoint.networks() and "model" in configuration:
         unet.restore(tensors, configuration)
 print(data.verify_embedded(), *checkpoint.shipped())
 """

@@ -16,6 +16,7 @@ SWAP = markov.transition_matrix([[0, 1], [1, 0]])
 FUNNEL = markov.transition_matrix([[0.5, 0.5, 0], [0, 0.3, 0.7], [0, 0.6, 0.4]])
 SPLIT = markov.transition_matrix([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]])
 RING = markov.transition_matrix([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+REST = markov.transition_matrix([[0.5, 0.5, 0], [0, 0, 1], [1, 0, 0]])  # the ring, with a rest
 
 
 def random_chain(seed: int, size: int, zeros: float) -> torch.Tensor:
@@ -45,13 +46,13 @@ def test_the_day_of_the_text():
     [([0.2, 0.6, 0.2], 53), ([1, 0, 0], None), ([0, 1, 0], None), ([0, 0, 1], None)],
 )
 def test_steps_to_eight_digits(start, steps):
-    path = markov.laws(DAY, start, 80)
+    path = markov.distributions(DAY, start, 80)
     error = (path - markov.stationary(DAY)).abs().max(1).values
     first = int((error < 5e-9).nonzero()[0])
     assert first == steps if steps else 52 <= first <= 56
 
 
-def test_frequencies_of_a_walk_are_the_stationary_law():
+def test_frequencies_of_a_walk_are_the_stationary_distribution():
     """Four standard errors, widened for correlation by (1 + |l|) / (1 - |l|) at most."""
     n = 20_000
     states = markov.simulate(DAY, 0, n, torch.Generator().manual_seed(0))
@@ -64,9 +65,9 @@ def test_frequencies_of_a_walk_are_the_stationary_law():
     assert_close(pairs / pairs.sum(1, keepdim=True), DAY, rtol=0, atol=tolerance)
 
 
-def test_laws_are_powers():
+def test_distributions_are_powers():
     start = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    path = markov.laws(DAY, start, 5)
+    path = markov.distributions(DAY, start, 5)
     assert path.shape == (6, 3)
     for n in range(6):
         assert_close(path[n], start @ DAY.matrix_power(n))
@@ -93,12 +94,22 @@ def test_period(P, state, expected):
     assert markov.period(P, state) == expected
 
 
-def test_convergence_of_known_chains():
-    assert markov.converges(DAY)
-    assert markov.converges(FUNNEL)  # reducible, and yet
-    assert not markov.converges(SWAP)
-    assert not markov.converges(RING)
-    assert not markov.converges(SPLIT)
+@pytest.mark.parametrize(
+    ("P", "settles", "forgets"),
+    [
+        (DAY, True, True),
+        (FUNNEL, True, True),  # reducible, and yet
+        (REST, True, True),
+        (SPLIT, True, False),  # two limits, and the start decides
+        (SWAP, False, False),
+        (RING, False, False),
+    ],
+)
+def test_known_chains_settle_and_forget(P, settles, forgets):
+    assert (markov.settles(P), markov.forgets(P)) == (settles, forgets)
+
+
+def test_stationary_distributions_of_known_chains():
     assert_close(markov.stationary(FUNNEL), torch.tensor([0, 6 / 13, 7 / 13], dtype=torch.float64))
     assert_close(markov.stationary(SWAP), torch.tensor([0.5, 0.5], dtype=torch.float64))
     with pytest.raises(ValueError, match=r"2 recurrent classes, \[\[0\], \[2\]\]"):
@@ -106,27 +117,52 @@ def test_convergence_of_known_chains():
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6), st.sampled_from([0.0, 0.5, 0.8]))
-def test_convergence_is_what_powers_do(seed, size, zeros):
+def test_settling_and_forgetting_are_what_powers_do(seed, size, zeros):
+    """The theorem of notebook 01, on matrices with so many zeros that all kinds come up."""
     P = random_chain(seed, size, zeros)
     power = P.matrix_power(2**20)
-    alike = torch.allclose(power, power[:1].expand_as(power), atol=1e-6)
-    one_limit = alike and torch.allclose(power @ P, power, atol=1e-6)
-    assert markov.converges(P) == one_limit
-    if one_limit:
+    still = torch.allclose(power @ P, power, atol=1e-6)
+    rows_agree = torch.allclose(power, power[:1].expand_as(power), atol=1e-6)
+    assert markov.settles(P) == still
+    assert markov.forgets(P) == (still and rows_agree)
+    if still and rows_agree:
         assert_close(markov.stationary(P), power[0], rtol=0, atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6), st.sampled_from([0.0, 0.5, 0.8]))
+def test_a_chain_forgets_if_some_power_has_a_column_without_zeros(seed, size, zeros):
+    """And only then: the criterion by which the notebook proves its theorem."""
+    P = random_chain(seed, size, zeros)
+    possible = (P > 0).double()
+    powers = [possible]
+    for _ in range(2 * size**2):
+        powers.append(((powers[-1] @ possible) > 0).double())
+    assert markov.forgets(P) == any(bool((power > 0).all(0).any()) for power in powers)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6))
+def test_what_two_starts_have_in_common_grows_with_every_step(seed, size):
+    """|dP| <= (1 - m) |d| where d sums to 0 and m adds up the smallest entries of the columns."""
+    P = random_chain(seed, size, 0.0)
+    generator = torch.Generator().manual_seed(seed + 1)
+    difference = torch.randn(size, generator=generator, dtype=torch.float64)
+    difference = difference - difference.mean()
+    bound = 1 - P.min(0).values.sum()
+    assert (difference @ P).abs().sum() <= bound * difference.abs().sum() + 1e-12
+    assert markov.eigenvalues(P)[1].abs() <= bound + 1e-9
 
 
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_walking_back_is_bayes(seed, size):
     P = random_chain(seed, size, 0.0)
-    law = torch.rand(size, generator=torch.Generator().manual_seed(seed)).double() + 0.1
-    law = law / law.sum()
-    R = markov.reverse(P, law)
+    S = torch.rand(size, generator=torch.Generator().manual_seed(seed)).double() + 0.1
+    S = S / S.sum()
+    R = markov.reverse(P, S)
     assert_close(R.sum(1), torch.ones(size, dtype=torch.float64))
-    assert_close(law @ P @ R, law)
+    assert_close(S @ P @ R, S)
     for i in range(size):
         for j in range(size):
-            assert_close(R[j, i], law[i] * P[i, j] / sum(law[k] * P[k, j] for k in range(size)))
+            assert_close(R[j, i], S[i] * P[i, j] / sum(S[k] * P[k, j] for k in range(size)))
 
 
 def test_no_way_back_from_a_state_that_cannot_be_reached():
@@ -152,7 +188,7 @@ def two_bumps(x):
 
 @pytest.mark.equation("Metropolis")
 @pytest.mark.parametrize("name", ["metropolis", "langevin"])
-def test_chains_reach_the_law_they_were_built_for(name):
+def test_chains_reach_the_density_they_were_built_for(name):
     x, n = torch.zeros(20_000, dtype=torch.float64), 20_000
     generator = torch.Generator().manual_seed(1)
     if name == "metropolis":

@@ -1,10 +1,14 @@
 """What every notebook uses: the environment check, sources, pictures, progress."""
 
 import base64
+import errno
 import importlib.metadata
 import io
+import os
 import sys
+import tempfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +36,40 @@ def test_all_is_well(capsys):
     notebook.check_environment(__version__)
     said = capsys.readouterr().out
     assert said == f"tutorial_lib {__version__}: everything this notebook needs is here.\n"
+
+
+@pytest.mark.parametrize("only", ["", "outputs"], ids=["folder", "outputs"])
+def test_a_read_only_folder_sends_everything_elsewhere(
+    tmp_path, tmp_path_factory, capsys, monkeypatch, only
+):
+    """As on a shared hub; whatever the notebook names by a relative path then lies in one place."""
+    (tmp_path / "outputs").mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    locked, write = tmp_path / only, Path.write_bytes
+
+    def refuse(path, content):
+        if path.absolute().is_relative_to(locked):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return write(path, content)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    notebook.check_environment(__version__)
+    said = capsys.readouterr().out.splitlines()[1]
+    assert said.startswith(f"{tmp_path} is read-only; what this notebook writes goes to ")
+    assert said.endswith(str(Path.cwd())) and Path.cwd().parent == elsewhere
+    animation.gif([torch.zeros(1, 1, 4, 4)], "outputs/a.gif")
+    assert Path("outputs/a.gif").exists()
+    notebook.check_environment(__version__)
+    assert len(capsys.readouterr().out.splitlines()) == 1, "once is enough"
+    assert not list((tmp_path / "outputs").iterdir())
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notebook.check_environment(__version__)
+    assert Path.cwd() == tmp_path and not list(tmp_path.iterdir())
 
 
 def test_a_later_patch_of_the_same_series_is_fine():

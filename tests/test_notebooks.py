@@ -10,6 +10,7 @@ from pathlib import Path
 import execute
 import nbformat
 import pytest
+from conftest import is_lesson
 
 import tutorial_lib
 from tutorial_lib.schedule import linear
@@ -70,7 +71,7 @@ def test_outputs_are_current_and_in_order(notebook):
 def test_anatomy(notebook):
     text = "\n".join(prose(notebook))
     opening = prose(notebook)[0]
-    assert opening.startswith(f"# {notebook.path.stem[:2]} · ")
+    assert opening.startswith(f"# {execute.number(notebook.path)} · ")
     for part in ("**The question:**", "**You will be able to**", "**You need:**", "**Time:**"):
         assert part in opening, part
     assert 3 <= len(re.findall(r"^\d\. ", opening, flags=re.M)) <= 5
@@ -84,9 +85,10 @@ def test_anatomy(notebook):
     ):
         assert part in text, part
     assert text.count("<details>") == text.count("</details>") == 3
-    assert "You may meet this elsewhere." in text
-    assert "show_source(" in "\n".join(cell.source for cell in code(notebook))
-    assert "assert_close(" in "\n".join(cell.source for cell in code(notebook))
+    if is_lesson(notebook.path):
+        cells = "\n".join(cell.source for cell in code(notebook))
+        assert "show_source(" in cells
+        assert "assert_close(" in cells
 
 
 def test_code_cells_are_short_and_never_three_in_a_row(notebook):
@@ -166,7 +168,7 @@ def test_every_attribute_of_the_library_exists(notebook):
         owners = [importlib.import_module(OWNERS[module])]
         owners += [linear(1000)] if module == "schedule" else []
         if module == "widgets":
-            own = f"tutorial_lib.course.widgets.n{notebook.path.name[:2]}"
+            own = f"tutorial_lib.course.widgets.n{execute.number(notebook.path)}"
             owners.append(importlib.import_module(own))
         assert any(hasattr(owner, name) for owner in owners), f"{module}.{name}"
 
@@ -183,9 +185,89 @@ def test_report_words_per_code_line(notebook, record_property):
     assert words > 3 * code_lines, "a notebook explains; this one only runs"
 
 
+@pytest.mark.parametrize("path", execute.notebooks(1), ids=lambda path: path.stem)
+def test_the_main_line_is_read_in_an_hour_and_asserts_what_is_the_lesson(path):
+    """At most 4,000 words before the exercises, 1,200 in 00; one assert a section on average."""
+    cells = nbformat.read(path, as_version=4).cells
+    end = next(i for i, cell in enumerate(cells) if "## Exercises" in cell.source)
+    told = "\n".join(cell.source for cell in cells[:end] if cell.cell_type == "markdown")
+    formulas = r"\$\$.*?\$\$|\$[^$]*\$|```.*?```|<[^>]*>"
+    words = len(re.sub(formulas, " ", told, flags=re.DOTALL).split())
+    assert words <= (1200 if execute.number(path) == "00" else 4000)
+    shown = "\n".join(cell.source for cell in cells[:end] if cell.cell_type == "code")
+    asserts = re.findall(r"^\s*assert(?:_close)?\b", shown, re.MULTILINE)
+    assert len(asserts) <= len(re.findall(r"^## ", told, re.MULTILINE)) + 1  # and the exercises
+
+
 def test_normalising_twice_changes_nothing(notebook):
     once = nbformat.writes(execute.normalise(nbformat.read(notebook.path, as_version=4)))
     assert once == nbformat.writes(nbformat.read(notebook.path, as_version=4))
+
+
+def written(source: str) -> set[str]:
+    """The files in outputs/ that a cell's code names, but for those that it only loads or shows."""
+    nodes = list(ast.walk(ast.parse(source)))
+    read: set[int] = set()
+    for call in nodes:
+        if isinstance(call, ast.Call):
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            read |= {id(given) for given in call.args if name.startswith(("load", "show"))}
+    named = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in read]
+    return {node.value for node in named if str(node.value).startswith("outputs/")}
+
+
+def test_no_two_notebooks_write_the_same_file():
+    """All run in one folder and share figures/: the later would replace the film of the other."""
+    writers: dict[str, set[str]] = {}
+    for path in PATHS:
+        for cell in code(nbformat.read(path, as_version=4)):
+            for name in written(cell.source):
+                writers.setdefault(name, set()).add(path.name)
+    assert len(writers) > 10, "found hardly any file: does `written` still see them?"
+    assert not {name: found for name, found in writers.items() if len(found) > 1}
+
+
+def test_a_file_that_is_only_loaded_is_not_written():
+    cell = """animation.gif(frames, "outputs/a.gif")
+checkpoint.load("outputs/b")
+options = {"out": "outputs/c"}"""
+    assert written(cell) == {"outputs/a.gif", "outputs/c"}
+
+
+class TestNumbers:
+    """Notebooks are called 00 to 19, and 04b where one goes deeper."""
+
+    @pytest.fixture
+    def stems(self, tmp_path, monkeypatch):
+        stems = ["00_all", "04_net", "04b_deeper", "06_last", "07_next", "07b_deeper", "19_lab"]
+        for stem in stems:
+            (tmp_path / f"{stem}.ipynb").touch()
+        (tmp_path / "notes.ipynb").touch()
+        monkeypatch.setattr(execute, "HERE", tmp_path)
+        return stems
+
+    def test_all_are_found_in_reading_order(self, stems):
+        assert [path.stem for path in execute.notebooks()] == stems
+
+    @pytest.mark.parametrize(
+        ("part", "expected"), [(1, ["00", "04", "06"]), (2, ["07"]), (3, ["19"])]
+    )
+    def test_a_part_is_its_main_line(self, stems, part, expected):
+        assert [execute.number(path) for path in execute.notebooks(part)] == expected
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["04"], ["04_net"]),
+            (["04b", "00"], ["00_all", "04b_deeper"]),
+            (["19_lab"], ["19_lab"]),
+            ([], None),
+            (["1"], []),
+        ],
+    )
+    def test_names_ask_for_exactly_one_each(self, stems, names, expected):
+        found = [path.stem for path in execute.notebooks(names=names)]
+        assert found == (stems if expected is None else expected)
 
 
 class TestWorkingCopy:

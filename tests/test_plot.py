@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.testing import assert_close
@@ -72,6 +73,27 @@ def test_noise_is_clamped_and_never_rescaled(tmp_path):
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 0, 153, 255, 255]]
     figure = plot.grid(x / 100)
     assert figure.axes[0].images[0].get_clim() == (0, 255)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_what_is_no_number_is_never_painted(tmp_path, value, dtype):
+    """Neither as black or white in a picture, nor left out of a cloud."""
+    x = torch.zeros(3, 1, 4, 4, dtype=dtype)
+    x[1, 0, 2, 2] = value
+    points = x.view(-1, 2).float()
+    for call in (
+        lambda: plot.save(x, tmp_path / "a.png"),
+        lambda: plot.grid(x),
+        lambda: plot.strip([torch.zeros_like(x), x], ["a", "b", "c"]),
+        lambda: animation.gif([torch.zeros_like(x), x], tmp_path / "a.gif"),
+        lambda: plot.clouds([[points]], ["t"], ["forward"]),
+        lambda: plot.clouds([[(torch.zeros_like(points), points)]], ["t"], ["drift"]),
+        lambda: plot.histogram({"samples": (points, plot.MODEL)}, "title"),
+    ):
+        with pytest.raises(ValueError, match=r"hold 1 values, of \d+, that are NaN or infinite"):
+            call()
+    assert not list(tmp_path.iterdir())
 
 
 def decoded(path) -> tuple[list[np.ndarray], list[int]]:
@@ -269,6 +291,25 @@ def test_clouds_draws_points_and_arrows():
     top, _, bottom, _ = figure.axes
     assert len(top.collections[0].get_offsets()) == 7 and top.get_title() == "a"
     assert len(bottom.collections[0].get_offsets()) == 5 and bottom.get_ylabel() == "drift"
+
+
+def test_clouds_have_the_colours_that_are_asked_for():
+    points = torch.rand(3, 2)
+    figure = plot.clouds([[points, points]], ["a", "b"], colours=[[plot.MODEL, points[:, 0]]])
+    left, right = (axis.collections[0] for axis in figure.axes)
+    assert to_hex(left.get_facecolor()[0]).upper() == plot.MODEL
+    assert_close(torch.as_tensor(right.get_array()).float(), points[:, 0])
+    (plain,) = plot.clouds([[points]], ["a"]).axes
+    assert to_hex(plain.collections[0].get_facecolor()[0]).upper() == plot.DATA
+
+
+def test_a_film_in_which_the_noise_falls_evenly():
+    noise = [math.sin(math.pi / 2 * t / 100) for t in range(100, -1, -1)]
+    kept = animation.by_noise(noise, 21)
+    assert kept[0] == 0 and kept[-1] == 100 and kept == sorted(set(kept))
+    levels = np.array([noise[i] for i in kept])
+    assert np.abs(levels - np.linspace(1, 0, 21)).max() < 0.02  # the places are 0.016 apart
+    assert animation.by_noise([1.0, 0.5, 0.0], 40) == [0, 1, 2]
 
 
 def test_every_function_is_exercised_here_and_used_by_a_notebook_or_the_library():

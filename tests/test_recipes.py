@@ -9,9 +9,9 @@ from conftest import ROOT
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, evaluate, files
-from tutorial_lib.nets.classifier import Classifier
+from tutorial_lib.nets.classifier import Classifier, SecondClassifier
 from tutorial_lib.nets.unet import UNetConfig
-from tutorial_lib.recipes import garments, judge
+from tutorial_lib.recipes import garments, judge, memory, networks, plane
 
 SPACES = ("pixels", "features")
 
@@ -145,6 +145,8 @@ def short(tmp_path, monkeypatch):
         "ASSETS": tmp_path,
         "MILESTONES": (2, 4),
         "REPLAYED": (1, 3),
+        "STEPS": 2,
+        "ALSO": (1,),
         "UNetConfig": lambda: UNetConfig(widths=(8, 8), heads=1),
         "full": lambda split: few,
         "load": lambda source, split: few,
@@ -157,7 +159,7 @@ def short(tmp_path, monkeypatch):
 def test_the_recipe_of_the_shipped_weights(short, tmp_path):
     """Train, judge, store, search: what comes out is what `sample` and notebook 05 load."""
     run = tmp_path / "run"
-    garments.unet(run, count=12, steps=2)
+    garments.unet(run, count=12)
     tensors, configuration = checkpoint.load(tmp_path / garments.WEIGHTS)
     assert configuration["train"] == asdict(short) and configuration["step"] == 4
     assert configuration["data"] == "twenty" and "recipe" in configuration
@@ -166,8 +168,12 @@ def test_the_recipe_of_the_shipped_weights(short, tmp_path):
     metrics = configuration["metrics"]
     assert metrics["count"] == 12 and metrics["sampler"] == "dpm++, 2 steps, seed 0"
     assert metrics["bits_per_dimension"]["count"] == 20
+    assert set(metrics["by_steps"]) == {"1", "2"}
+    assert metrics["by_steps"]["2"]["feature_distance"] == metrics["feature_distance"]
+    assert metrics["by_steps"]["2"]["second"] == metrics["second"]
     assert {path.name for path in run.iterdir()} == {
         "checkpoint.safetensors",
+        "record.json",
         "step_000002.npy",
         "step_000004.npy",
     }
@@ -192,16 +198,119 @@ def test_the_recipe_of_the_recorded_run(short, tmp_path):
     assert bool((tensors["by_t"] > 0).all()) and 0.5 < float(tensors["by_t"][0, 0, -1]) < 1.5
 
 
-def test_training_a_classifier(generator):
+def test_the_recipe_of_the_recorded_walks(tmp_path, monkeypatch):
+    monkeypatch.setattr(plane, "ASSETS", tmp_path)
+    monkeypatch.setattr(plane, "STAGES", (1, 4))
+    plane.walks(count=5)
+    tensors, about = checkpoint.load(tmp_path / "walks.safetensors")
+    shipped, shipped_about = checkpoint.load("walks")
+    assert tensors.keys() == shipped.keys()
+    assert about | {"training_steps": shipped_about["training_steps"]} == shipped_about
+    assert_close(tensors.pop("beta"), shipped["beta"])
+    for places in tensors.values():
+        assert places.shape == (2, len(plane.MOMENTS), 5, 2) and places.dtype == torch.int8
+        assert torch.equal(places[0, 0], places[1, 0])
+        assert not torch.equal(places[0], places[1])
+    assert (files.ASSETS / "walks.safetensors").stat().st_size < 200_000
+
+
+def test_the_recipe_of_the_networks_side_by_side(tmp_path, monkeypatch):
+    brief = {"steps": 2, "batch": 2}
+    for name, value in {
+        "ASSETS": tmp_path, "MOMENTS": (1, 2), "LARGE_MOMENTS": (1, 2), "BRIEFLY": 1, "EVERY": 1,
+        "SAMPLES": 16, "TESTS": 8, "RATES": (1e-3, 2e-3),
+        "SMALL": replace(networks.SMALL, **brief), "LARGE": replace(networks.LARGE, **brief),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(networks, name, value)
+    networks.networks()
+    tensors, about = checkpoint.load(tmp_path / "networks.safetensors")
+    shipped, shipped_about = checkpoint.load("networks")
+    assert {name: one.shape for name, one in tensors.items()} == {
+        name: one.shape for name, one in shipped.items()
+    }
+    assert about.keys() == shipped_about.keys() and about["behind"] == shipped_about["behind"]
+    for part in ("small", "large"):
+        found, stored = about["found"][part], shipped_about["found"][part]
+        assert {name: one.keys() for name, one in found.items()} == {
+            name: one.keys() for name, one in stored.items()
+        }
+    assert (files.ASSETS / "networks.safetensors").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("network", [Classifier, SecondClassifier])
+def test_training_a_classifier(generator, network):
     """Two classes that differ in brightness are learned in a few dozen steps."""
     labels = torch.arange(1280) % 2
     pixels = torch.randint(0, 100, (1280, 1, 28, 28), generator=generator)
     pixels = pixels + 150 * labels.view(-1, 1, 1, 1)
     images = data.Images(pixels.to(torch.uint8), labels, "")
     torch.manual_seed(0)
-    model = Classifier()
+    model = network()
     losses = list(judge.train_classifier(model, images, epochs=1))
     assert len(losses) == 10 and not model.training
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     _, classes = evaluate.predictions(model, images.pixels[:100])
     assert float((classes == labels[:100]).double().mean()) > 0.95
+
+
+def test_the_recipe_of_networks_that_memorise(tmp_path, monkeypatch):
+    for name, value in {
+        "CONFIG": replace(memory.CONFIG, steps=4, batch=4, report_every=1),
+        "SHAPE": UNetConfig(widths=(8, 8), heads=1),
+        "ASSETS": tmp_path,
+        "COUNTS": (5, 10),
+        "UNTIL": (4, 2),
+        "MOMENTS": (2, 4),
+        "STEPS": 2,
+    }.items():
+        monkeypatch.setattr(memory, name, value)
+    memory.memory(count=3)
+    tensors, _ = checkpoint.load(tmp_path / "memory.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == {
+        "steps": (2,),
+        "losses": (2, 2, 2),
+        "distances": (2, 2, 3, 2),
+        "samples": (2, 3, 1, 28, 28),
+        "nearest": (2, 3),
+        "others": (2, 3, 2),
+    }
+    assert bool(tensors["losses"][0].isfinite().all())
+    assert tensors["losses"][1].isnan().all(1).tolist() == [False, True]
+    assert tensors["distances"][1].isnan().all(2).all(1).tolist() == [False, True]
+
+
+def test_the_record_of_networks_that_memorise_agrees_with_itself():
+    """Who is nearest to the samples that ship, and how near, searched again."""
+    tensors, about = checkpoint.load("memory")
+    known = data.load("embedded").pixels
+    for k, (n, until) in enumerate(zip(about["counts"], about["until"], strict=True)):
+        last = tensors["steps"].tolist().index(until)
+        indices, distances = evaluate.nearest(tensors["samples"][k], known[:n], 2)
+        assert torch.equal(indices[:, 0], tensors["nearest"][k])
+        assert_close((distances / 28).float(), tensors["distances"][k, last])
+    copies = tensors["distances"][..., 0] < tensors["distances"][..., 1] / 3
+    share = copies.double().mean(2).amax(1)
+    assert share[0] > 0.9 > 0.1 > share[-1]
+    assert (files.ASSETS / "memory.safetensors").stat().st_size < 300_000
+
+
+def test_the_recipe_of_the_yardsticks(tmp_path, monkeypatch):
+    test = data.load("embedded", "test")
+    few = data.Images(test.pixels[:200], test.labels[:200], "two hundred")
+    monkeypatch.setattr(judge, "full", lambda split: few)
+    monkeypatch.setattr(judge, "ASSETS", tmp_path)
+    judge.yardsticks()
+    tensors, about = checkpoint.load(tmp_path / "yardsticks.safetensors")
+    shipped, shipped_about = checkpoint.load("yardsticks")
+    assert about | {"count": 10_000} == shipped_about
+    for place in ("first", "second"):
+        assert tensors[place].shape == shipped[place].shape == (len(judge.DAMAGES),)
+        assert bool((shipped[place] > 0).all()) and int(shipped[place].argmin()) == 0
+
+
+def test_a_damage_that_does_nothing_gives_the_floor_of_the_shipped_weights():
+    shipped, _ = checkpoint.load("yardsticks")
+    metrics = checkpoint.load("fashion_mnist")[1]["metrics"]
+    assert_close(float(shipped["first"][0]), metrics["floor"], rtol=1e-3, atol=0)
+    assert_close(float(shipped["second"][0]), metrics["second"]["floor"], rtol=1e-3, atol=0)

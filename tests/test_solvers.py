@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from tutorial_lib.beyond.solvers import SAMPLERS, dpm_solver, heun, karras_tau
+from tutorial_lib.beyond.solvers import CHOSEN, SAMPLERS, dpm_solver, heun, karras_tau
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.sample import ddim, ddpm, final
 from tutorial_lib.schedule import cosine, even_tau, linear, zero_terminal
@@ -51,6 +51,13 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def default_tau(name: str, schedule, S: int) -> torch.Tensor:
+    """The steps that a sampler visits unless it is told which."""
+    if name in ("ddpm", "ddim"):
+        return even_tau(schedule.T, S)
+    return karras_tau(schedule, S, **(CHOSEN if name == "dpm++" else {}))
+
+
 def missed(name: str, schedule, x_T, steps: int) -> torch.Tensor:
     """How far from the exact end each path of a sampler ends, for Gaussian data."""
     first, *_, last = FAST[name](knowing(schedule), schedule, x_T, steps=steps)
@@ -80,7 +87,7 @@ def test_error_on_a_gaussian_falls_with_the_order_of_the_method(make, name):
     measured = [math.log2(a / b) for a, b in pairwise(error)]
     assert measured[-1] > ORDER[name] - 0.25, (error, measured)
     assert name != "ddim" or measured[-1] < 1.25  # and not more
-    assert error[-1] < (0.06 if name == "ddim" else 0.004)
+    assert error[-1] < (0.06 if name == "ddim" else 0.008)
 
 
 def quantile_end(mixture: Mixture, schedule, x, t: int):
@@ -121,7 +128,7 @@ def test_paths_of_a_mixture_end_at_the_quantile_they_began_with(name, S, bound):
     assert float(away[~at_the_parting].max()) < bound
 
 
-@pytest.mark.parametrize(("name", "steps", "share"), [("dpm++", 40, 0.1), ("heun", 20, 0.9)])
+@pytest.mark.parametrize(("name", "steps", "share"), [("dpm++", 40, 0.7), ("heun", 20, 0.9)])
 def test_at_forty_calls_of_the_network_second_order_beats_first(name, steps, share):
     schedule, x_T = cosine(1000), noise(500, 1)
     ddims, its = (
@@ -218,8 +225,9 @@ def test_dpm_solver_against_diffusers(S, make, target):
         algorithm_type="dpmsolver++",
         prediction_type={"eps": "epsilon", "v": "v_prediction"}[target],
     )
-    x = their_walk(theirs, even_tau(1000, S), best(schedule, target, MEAN, STD), x_T)
-    ours = final(dpm_solver(knowing(schedule, target), schedule, x_T, steps=S))
+    tau = even_tau(1000, S)
+    x = their_walk(theirs, tau, best(schedule, target, MEAN, STD), x_T)
+    ours = final(dpm_solver(knowing(schedule, target), schedule, x_T, steps=tau))
     assert_close(ours, x, rtol=0, atol=1e-5)
 
 
@@ -247,7 +255,7 @@ def test_frames_and_calls_of_the_denoiser(name, calls):
     denoise, asked = counted(clipped(schedule))
     own = {"generator": torch.Generator().manual_seed(0)} if name == "ddpm" else {}
     frames = list(SAMPLERS[name](denoise, schedule, x_T, steps=7, **own))
-    tau = karras_tau(schedule, 7) if name == "heun" else even_tau(100, 7)
+    tau = default_tau(name, schedule, 7)
     assert [frame.t for frame in frames] == tau.flip(0).tolist()
     assert len(asked) == calls and set(asked) == set(tau[1:].tolist())
     assert torch.equal(frames[0].x, x_T) and not frames[0].x_0_hat.any()
@@ -258,7 +266,7 @@ def test_frames_and_calls_of_the_denoiser(name, calls):
 @pytest.mark.parametrize("name", FAST)
 def test_one_step_is_the_estimate_from_pure_noise(name):
     schedule, x_T = cosine(100), noise(2, 1, 2, 2)
-    begins = int(karras_tau(schedule, 1)[-1]) if name == "heun" else 100
+    begins = int(default_tau(name, schedule, 1)[-1])
     x = final(FAST[name](clipped(schedule), schedule, x_T, steps=1))
     expected = best(schedule, "x_0", MEAN, STD)(x_T, torch.full((2,), begins)).clamp(-1, 1)
     assert_close(x, expected)
@@ -300,6 +308,17 @@ def test_a_zero_terminal_schedule_is_no_obstacle(name, steps):
 
 
 @pytest.mark.parametrize("name", FAST)
+def test_steps_of_ones_own_choice(name):
+    """A chain over exactly these, which begins at the last of them."""
+    schedule, x_T, tau = cosine(100), noise(6, 1, 2, 2), torch.tensor([0, 3, 20, 70])
+    frames = list(FAST[name](clipped(schedule), schedule, x_T, steps=tau))
+    assert [frame.t for frame in frames] == [70, 20, 3, 0]
+    same = default_tau(name, schedule, 6)
+    own = final(FAST[name](clipped(schedule), schedule, x_T, steps=same))
+    assert torch.equal(own, final(FAST[name](clipped(schedule), schedule, x_T, steps=6)))
+
+
+@pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("S", [0, 101, -3])
 def test_illegal_numbers_of_steps(name, S):
     with pytest.raises(ValueError, match=r"must lie in 1\.\.100"):
@@ -328,18 +347,23 @@ def test_noise_without_a_generator_is_refused():
 )
 def test_karras_steps_rise_and_stay_inside(schedule, data):
     S = data.draw(st.integers(1, schedule.T))
-    tau = karras_tau(schedule, S)
+    root, largest = data.draw(st.sampled_from([(7, 80), (5, 200), (1, 0.5), (3, 1e9)]))
+    tau = karras_tau(schedule, S, root=root, largest=largest)
     assert len(tau) == S + 1 and tau[0] == 0
     assert bool((tau.diff() >= 1).all()) and int(tau[-1]) <= schedule.T
 
 
 @pytest.mark.equation("Karras 5")
-def test_karras_steps_are_the_nearest_to_the_formula():
-    """Of Eq. 5 of Karras et al., with sigma_max = 80 and the schedule's own smallest noise."""
+@pytest.mark.parametrize(("root", "high"), [(7, 80.0), (5, 200.0), (4, 40.0)])
+def test_karras_steps_are_the_nearest_to_the_formula(root, high):
+    """Of Eq. 5 of Karras et al., with this sigma_max and the schedule's own smallest noise."""
     schedule, S = cosine(1000), 12
     ratio = ((1 - schedule.alpha_bar[1:]) / schedule.alpha_bar[1:]).sqrt()
-    low, high = float(ratio[0]), 80.0
-    for i, t in enumerate(karras_tau(schedule, S)[1:].flip(0).tolist()):
-        wanted = (high ** (1 / 7) + i / (S - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+    low = float(ratio[0])
+    tau = karras_tau(schedule, S, root=root, largest=high)
+    assert (root, high) != (7, 80.0) or torch.equal(tau, karras_tau(schedule, S))  # the default
+    for i, t in enumerate(tau[1:].flip(0).tolist()):
+        rising = low ** (1 / root) - high ** (1 / root)
+        wanted = (high ** (1 / root) + i / (S - 1) * rising) ** root
         nearest = int((ratio.log() - math.log(wanted)).abs().argmin()) + 1
         assert t == nearest

@@ -2,6 +2,7 @@
 
 import re
 
+import editions
 import execute
 import nbformat
 import pytest
@@ -11,16 +12,18 @@ from tutorial_lib.course.exercises import every_exercise
 
 EXERCISES = every_exercise()
 GUIDE = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+SECTION = r"\d+b?\.\d+"  # of notebook 02: 2.3, and its exercises are 02.3; from 10 on both are 10.3
+LISTED = re.compile(rf"[Ss]ections? ({SECTION}(?:(?:, and|,| and| to) {SECTION})*)")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def sections() -> set[str]:
     """The numbers of all sections, "2.3" and so on."""
     found = set()
-    for path in execute.notebooks(part=1):
+    for path in execute.notebooks():
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "markdown":
-                found |= set(re.findall(r"^## (\d\.\d+) ", cell.source, re.M))
+                found |= set(re.findall(rf"^## ({SECTION}) ", cell.source, re.M))
     return found
 
 
@@ -30,22 +33,26 @@ def test_nothing_is_left_to_be_filled_in():
 
 def test_every_section_it_names_exists():
     named = set()
-    for words in re.findall(r"[Ss]ections? ([\d., and to]+)", GUIDE):
-        named |= set(re.findall(r"\d\.\d+", words))
-    named |= set(re.findall(r"\b([1-9]\.\d+)\b(?! GB)", GUIDE))
+    for words in LISTED.findall(GUIDE):
+        named |= set(re.findall(SECTION, words))
+    named |= set(re.findall(r"\b([1-9]b?\.\d+)\b(?! GB)", GUIDE))
     assert len(named) > 30
     assert named <= sections()
 
 
 def test_every_exercise_it_names_exists_and_every_one_is_set_somewhere():
-    named = set(re.findall(r"\b0\d\.\d\b", GUIDE))
-    for first, last in re.findall(r"\b(0\d\.\d) to (0\d\.\d)\b", GUIDE):
-        named |= {f"{first[:3]}{k}" for k in range(int(first[3]), int(last[3]) + 1)}
+    text = LISTED.sub("", GUIDE)
+    named = set(re.findall(r"(?<![\w.])\d\db?\.\d+(?![\w]|\.\d)", text))
+    for of, first, last in re.findall(r"\b(\d\db?)\.(\d+) to \1\.(\d+)\b", text):
+        named |= {f"{of}.{k}" for k in range(int(first), int(last) + 1)}
     assert named <= EXERCISES.keys()
     assert EXERCISES.keys() - named == set()
 
 
-@pytest.mark.parametrize("path", execute.notebooks(part=1), ids=lambda path: path.stem)
+MAIN_LINE = [path for part in execute.PARTS for path in execute.notebooks(part)]
+
+
+@pytest.mark.parametrize("path", MAIN_LINE, ids=lambda path: path.stem)
 def test_each_notebook_has_aims_time_questions_exercises_and_misconceptions(path):
     head = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
     title = head.removeprefix("# ").replace(" ·", "")
@@ -63,6 +70,41 @@ def test_each_notebook_has_aims_time_questions_exercises_and_misconceptions(path
     assert part.count("?") >= 2
 
 
+MINUTES = {  # of each exercise, as its statement says
+    number: int(minutes)
+    for path in execute.notebooks()
+    for cell in nbformat.read(path, as_version=4).cells
+    for number, minutes in re.findall(
+        r"^\*\*(\d\db?\.\d+) [^*]*\*\* \((\d+) minutes", cell.source, re.M
+    )
+}
+
+
+@pytest.mark.parametrize("number", ["00", "01", "02", "03"])
+def test_a_lesson_and_what_is_set_in_class_fit_into_ninety_minutes(number):
+    part = GUIDE[GUIDE.index(f"\n### {number} ") :]
+    lesson, halves = re.search(r"\*\*Time:\*\* (\d+) minutes(, in two halves)?", part).groups()
+    set_in_class = re.search(r"\*\*Set:\*\* in class ([^;]*);", part)[1]
+    listed = re.sub(r" \([^)]*\)", "", set_in_class)
+    for first, last in re.findall(r"(\d\d\.\d+) to (\d\d\.\d+)", listed):
+        between = range(int(first[3:]), int(last[3:]) + 1)
+        listed += " ".join(f" {first[:3]}{k}" for k in between)
+    numbers = set(re.findall(r"\d\d\.\d+", listed))
+    total = int(lesson) + sum(MINUTES[number] for number in numbers)
+    assert numbers and total <= (180 if halves else 90), total
+
+
+def test_every_picture_that_the_lecture_names_is_in_its_notebook():
+    table = GUIDE[GUIDE.index("### Two hours") : GUIDE.index("### One day")]
+    rows = re.findall(r"^\| \d+ \|.*\| (\d\db?): (.*) \|$", table, re.M)
+    named = [(number, title) for number, what in rows for title in re.findall('"([^"]+)"', what)]
+    assert len(named) > 12
+    for number, title in named:
+        (path,) = execute.notebooks(names=[number])
+        sources = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+        assert any(title in source for source in sources), (number, title)
+
+
 def test_every_verb_it_names_exists():
     verbs = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", GUIDE, re.M))
@@ -76,3 +118,33 @@ def test_its_links_lead_somewhere():
         heads = re.findall(r"^#+ (.*)$", text, re.M)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
         assert not anchor or anchor in anchors, target
+
+
+def test_each_route_fits_its_time_and_is_summed_up():
+    """The minutes of the lecture and of the day add up; each route ends with four takeaways."""
+    routes = GUIDE[GUIDE.index("## Three routes") : GUIDE.index("## Notebook by notebook")]
+    two_hours, day, weeks = re.split(r"^### (?:Two hours|One day|Six weeks)$", routes, flags=re.M)[
+        1:
+    ]
+    minutes = re.findall(r"^\| (\d+) \| ", two_hours, re.M)
+    assert sum(map(int, minutes)) == 120
+    minutes = re.findall(r"^\| \d\db? \| (\d+) \| ", day, re.M)
+    assert sum(map(int, minutes)) == 360
+    assert re.findall(r"^\| (\d) \| ", weeks, re.M) == list("123456")
+    for route in (two_hours, day, weeks):
+        takeaways = route[route.index("**Four things to take away.**") :]
+        assert re.findall(r"\((\d)\) [A-Z]", takeaways) == list("1234")
+
+
+def test_the_points_of_each_notebook():
+    worth = {}
+    for path in editions.notebooks():
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        stated = re.split(r"^(?=\*\*\d\db?\.\d+ )", text, flags=re.M)[1:]
+        worth[editions.number(path)] = sum(map(editions.points, stated))
+    listed = re.search(r"notebooks 00 to 06 have (.*?)\.", " ".join(GUIDE.split()))[1]
+    main_line = [f"0{k}" for k in range(7)]
+    expected = [worth[number] for number in [*main_line, "04b", "05b", "06b", "19"]]
+    numbers = re.findall(r"\b\d+\b", listed)
+    assert list(map(int, numbers)) == expected

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.testing import assert_close
 
-from tutorial_lib import toys
+from tutorial_lib import gaussian, toys
 
 TWO = toys.Mixture(torch.tensor([0.3, 0.7]).double(), torch.tensor([[-1.0], [1.0]]).double(), 0.09)
 FLAT = toys.Mixture(
@@ -61,9 +61,52 @@ def test_the_perfect_network_in_the_plane_beats_every_other_guess():
     assert_close(product, torch.tensor(0.0).double(), rtol=0, atol=0.02)  # orthogonality
 
 
+@pytest.mark.parametrize("shape", toys.SHAPES)
+def test_shapes_have_about_unit_variance_and_repeat(shape):
+    draw = toys.SHAPES[shape]
+    points = draw(20_000, torch.Generator().manual_seed(0))
+    assert points.shape == (20_000, 2)
+    assert torch.equal(points[:5], draw(20_000, torch.Generator().manual_seed(0))[:5])
+    assert float(points.mean(0).abs().max()) < 0.3
+    assert 0.7 < float(points.var(0).mean()) < 1.3
+
+
+def test_rings_moons_and_squares_are_what_they_are_called():
+    generator = torch.Generator().manual_seed(0)
+    radius = toys.two_rings(1000, generator).norm(dim=1)
+    assert float(torch.minimum((radius - 0.8).abs(), (radius - 1.8).abs()).max()) < 1e-5
+    assert 400 < int((radius > 1).sum()) < 600
+    squares = ((toys.checkerboard(1000, generator) / 0.85 + 2).floor()).long()
+    assert bool((squares.sum(dim=1) % 2 == 0).all())
+    assert len(squares.unique(dim=0)) == 8
+    moons = toys.two_moons(1000, generator) / 1.4
+    upper = (moons - torch.tensor([-0.5, -0.25])).norm(dim=1)
+    lower = (moons - torch.tensor([0.5, 0.25])).norm(dim=1)
+    assert float(torch.minimum((upper - 1).abs(), (lower - 1).abs()).max()) < 1e-5
+
+
 def test_swiss_roll_is_a_spiral_of_unit_size():
     points = toys.swiss_roll(2000, torch.Generator().manual_seed(0))
     radius, angle = points.norm(dim=1), torch.atan2(points[:, 1], points[:, 0])
     turns = (radius * 7.2 - angle) / (2 * math.pi)  # r = angle: a whole number of turns
     assert_close(turns, turns.round(), rtol=0, atol=1e-3)
     assert 0.7 < float(points.var(0).mean()) < 1.3
+
+
+@pytest.mark.parametrize(("beta", "nats"), [(0.5, 1.33), (0.1, 0.0364), (0.02, 8.9e-8)])
+def test_a_small_step_back_is_nearly_gaussian(beta, nats):
+    """The mean KL of the step back from the Gaussian of its own mean and variance, for narrow bumps
+    at -1 and 1.
+    """
+    narrow = toys.Mixture(torch.tensor([0.5, 0.5]).double(), TWO.means, 0.1**2)
+    line = torch.linspace(-2, 2, 4001, dtype=torch.float64)
+    x_1 = torch.linspace(-3, 3, 601, dtype=torch.float64)[:, None]
+    log_step = gaussian.log_density(x_1, (1 - beta) ** 0.5 * line, beta)  # (601, 4001)
+    log_joint = narrow.log_density(line[:, None]) + log_step
+    density = log_joint.exp().sum(1) / 1000
+    posterior = log_joint.softmax(1) * 1000
+    mean = (posterior * line).sum(1, keepdim=True) / 1000
+    variance = (posterior * (line - mean) ** 2).sum(1, keepdim=True) / 1000
+    best = gaussian.log_density(line, mean, variance)
+    kl = (torch.special.xlogy(posterior, posterior) - posterior * best).sum(1) / 1000
+    assert_close(float((kl * density).sum() / 100), nats, rtol=0.01, atol=0)

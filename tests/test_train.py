@@ -18,12 +18,20 @@ from conftest import ROOT
 from torch import nn
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoint, train
-from tutorial_lib.config import EARLIER, OPTIMIZERS, T_SAMPLING, DiffusionConfig, TrainConfig
-from tutorial_lib.data import Images, to_model
+from tutorial_lib import checkpoint, sample, train
+from tutorial_lib.config import (
+    EARLIER,
+    OPTIMIZERS,
+    T_SAMPLING,
+    DiffusionConfig,
+    TrainConfig,
+    schedule_of,
+)
+from tutorial_lib.data import NOBODY, Images, to_model
+from tutorial_lib.denoise import denoiser
 from tutorial_lib.diffusion import q_posterior, regression_loss, target_from
 from tutorial_lib.engine.muon import orthogonalize
-from tutorial_lib.nets.unet import UNet, UNetConfig
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 from tutorial_lib.schedule import cosine, linear
 from tutorial_lib.train import Progress
 
@@ -236,6 +244,34 @@ def test_algorithm_1_tells_half_of_the_images(tiny_images):
     _, loss = train.algorithm_1(tiny_images, replace(config, self_conditioning=False))
     loss(Looking(), *drawn)
     assert shown == [None]
+
+
+@pytest.mark.parametrize("self_conditioning", [False, True])
+def test_algorithm_1_drops_some_labels(tiny_images, self_conditioning):
+    """A share of `label_drop`, whether an image is told its estimate or not."""
+    shown = []
+
+    class Looking(nn.Module):
+        def forward(self, x_t, t, y, x_0_hat=None):
+            shown.append((y, x_0_hat))
+            return torch.full_like(x_t, 0.25)
+
+    config = replace(SMALL, batch=10, target="x_0", labels=True, label_drop=0.4)
+    config = replace(config, self_conditioning=self_conditioning)
+    _, loss = train.algorithm_1(tiny_images, config)
+    count = 2000
+    x_0, y = torch.zeros(count, 1, 1, 1), torch.arange(count) % 5
+    u, t = torch.rand(count, generator=torch.Generator().manual_seed(0)), torch.ones(count).long()
+    loss(Looking(), x_0, t, x_0, y, u)
+    seen, estimate = shown[-1]
+    assert bool(((seen == y) | (seen == NOBODY)).all())
+    dropped = (seen == NOBODY).double()
+    assert abs(float(dropped.mean()) - 0.4) < 0.04
+    if self_conditioning:
+        told = (estimate != 0).flatten()
+        assert torch.equal(shown[0][0], seen[told])  # the first question is of the same label
+        for half in (told, ~told):
+            assert abs(float(dropped[half].mean()) - 0.4) < 0.06
 
 
 @pytest.mark.equation("Algorithm 1")
@@ -520,6 +556,7 @@ OF_DIFFUSION = {
     "schedule": ("cosinus",),
     "T": (0,),
     "t_sampling": ("middle",),
+    "label_drop": (-0.1, 1.1),
 }
 
 
@@ -547,6 +584,8 @@ def test_a_batch_that_cannot_be_cut(kind):
         {"T": 60},
         {"t_sampling": "uniform"},
         {"self_conditioning": True},
+        {"labels": True},
+        {"label_drop": 0.1},
     ],
 )
 def test_resuming_with_another_configuration(tiny, tiny_images, tmp_path, change):
@@ -564,8 +603,9 @@ def forget(folder, *fields: str) -> None:
 
 
 def test_an_older_checkpoint_is_resumed_with_the_values_of_its_time(tiny, tiny_images, tmp_path):
-    """Momentum was 0.95, t uniform, and no network was self-conditioning."""
+    """Momentum was 0.95, t uniform, and no network was self-conditioning or took labels."""
     now = {"momentum": 0.9, "t_sampling": "logit-normal", "self_conditioning": True}
+    now |= {"labels": True, "label_drop": 0.5}
     assert EARLIER.keys() == now.keys()
     then = replace(SMALL, **EARLIER)
     whole, *_ = run(tiny, tiny_images, then)
@@ -602,8 +642,8 @@ def test_resuming_from_nothing(tiny, tiny_images, tmp_path):
 def test_minutes_choose_the_number_of_steps(tiny_images, tmp_path):
     config = replace(SMALL, steps=10_000_000)
     *_, last = training(Spoiled(0), tiny_images, config, out=tmp_path, minutes=1e-6)
-    assert last.step == last.config.steps == 20  # the first 20 are timed
-    assert checkpoint.load(tmp_path)[1]["train"]["steps"] == 20
+    assert last.step == last.config.steps == 1  # there was no time for more
+    assert checkpoint.load(tmp_path)[1]["train"]["steps"] == 1
 
 
 @pytest.mark.parametrize("report_every", [1, 7, 1000])
@@ -641,7 +681,7 @@ from pathlib import Path
 torch.set_num_threads(1)
 from tutorial_lib import train
 from tutorial_lib.data import Images
-from tutorial_lib.nets.unet import UNet, UNetConfig
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 out = Path(sys.argv[1])
 tiny = UNetConfig(image_size=8, widths=(8,), patch=2, blocks=1, heads=2, groups=4)
 generator = torch.Generator().manual_seed(0)
@@ -716,3 +756,246 @@ def test_linear_schedule_is_used_when_asked_for(tiny_images):
     v = ab.sqrt() * eps - (1 - ab).sqrt() * x_0
     (report,) = training(Spoiled(0), tiny_images, replace(config, target="v"))
     assert_close(report.loss, float(v.square().mean()), rtol=1e-5, atol=0)
+
+
+class Foreign(nn.Module):
+    """A network of somebody else's, with PyTorch's own group norm behind a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4)
+        self.last = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x, t):
+        return self.last(self.norm(self.first(x)))
+
+
+PARTS = ("embed", "stem", "down", "attention", "norm", "out", "first", "all but out")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_frozen_stays_and_the_rest_is_resumed_bit_for_bit(
+    tiny, tiny_images, tmp_path, part
+):
+    """Behind a frozen stem, or first layer, PyTorch's group norm can end the whole process."""
+
+    def partly(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        model = Foreign() if part == "first" else UNet(tiny)
+        for p in model.parameters():
+            nn.init.normal_(p, std=0.1)  # a last layer of zeros would pass no gradient on
+        for name, p in model.named_parameters():
+            frozen = not name.startswith("out") if part == "all but out" else part in name
+            p.requires_grad_(not frozen)
+        return model
+
+    config = replace(SMALL, steps=6)
+    whole = partly(3)
+    *_, last = training(whole, tiny_images, config, out=tmp_path / "whole")
+    before = partly(3).state_dict()
+    for name, p in whole.named_parameters():
+        assert p.requires_grad or torch.equal(p, before[name]), name
+    assert any(not torch.equal(p, before[name]) for name, p in whole.named_parameters())
+    for report in training(partly(3), tiny_images, config, out=tmp_path / "broken"):
+        if report.step == 3:
+            break
+    resumed = partly(4)
+    *_, end = training(resumed, tiny_images, config, out=tmp_path / "broken", resume=True)
+    same_parameters(resumed, whole)
+    same_parameters(end.ema_model, last.ema_model)
+
+
+def test_restored_weights_are_trained_on_once_they_are_freed(tiny, tiny_images, tmp_path):
+    """Fine-tuning: the average starts from the given weights, too."""
+    run(tiny, tiny_images, SMALL, out=tmp_path)
+    given = restore(*checkpoint.load(tmp_path))
+    with pytest.raises(ValueError, match=r"nothing is left to train.*requires_grad_\(True\)"):
+        list(training(given, tiny_images, SMALL))
+    start = copy.deepcopy(given)
+    reports = training(given.requires_grad_(True), tiny_images, SMALL)
+    first = next(reports)
+    networks = (first.ema_model, given, start)
+    for average, now, then in zip(*(m.parameters() for m in networks), strict=True):
+        assert float((now - then).detach().abs().max()) < 0.1
+        assert_close(
+            average, then.lerp(now.detach(), 9 / 11), rtol=0, atol=1e-6
+        )  # the decay is 2 / 11
+
+
+def built(tiny, seed: int, *, frozen: bool, tied: bool, dtype: torch.dtype) -> UNet:
+    torch.manual_seed(seed)
+    model = UNet(tiny).to(dtype)
+    if tied:
+        model.middle_2.conv_1.weight = model.middle_1.conv_1.weight
+    for part in (model.stem, model.embed):
+        part.requires_grad_(not frozen)
+    return model
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """By the backend that needs no compiler; the names of its weights change all the same."""
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_any_network_is_trained_saved_resumed_and_sampled_from(
+    tiny, tiny_images, tmp_path, frozen, tied, wrapped, dtype
+):
+    """Bit for bit; and a compiled run may go on without compilation, and the other way round."""
+    kind = {"frozen": frozen, "tied": tied, "dtype": dtype}
+    config = replace(SMALL, steps=4)
+    whole = built(tiny, 3, **kind)
+    *_, last = training(whole, tiny_images, config, out=tmp_path / "whole")
+
+    first, second = built(tiny, 3, **kind), built(tiny, 4, **kind)
+    wrappers = (compiled, nn.DataParallel) if wrapped else (nn.Identity(), nn.Identity())
+    options = {"out": tmp_path / "broken"}
+    with torch.compiler.set_stance("force_eager"):  # compiling takes seconds each time
+        for report in training(wrappers[0](first), tiny_images, config, **options):
+            if report.step == 2:
+                break
+        *_, end = training(wrappers[1](second), tiny_images, config, resume=True, **options)
+    same_parameters(second, whole)
+    same_parameters(end.ema_model, last.ema_model)
+    ours, theirs = checkpoint.load(tmp_path / "broken"), checkpoint.load(tmp_path / "whole")
+    assert ours[0].keys() == theirs[0].keys() and ours[1] == theirs[1]
+
+    restored = restore(*ours)
+    x_T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    frames = {}
+    for precision in (dtype, torch.float32):
+        denoise = denoiser(restored.to(precision), cosine(50), target="v", clip=True)
+        frames[precision] = sample.final(sample.ddim(denoise, cosine(50), x_T, steps=4))
+        assert frames[precision].dtype == torch.float32
+    assert_close(frames[dtype], frames[torch.float32], rtol=0.02, atol=0.02)
+    same_parameters(restored, last.ema_model.float())
+
+
+def test_a_compiled_part_of_a_network_keeps_its_plain_names(tiny, tiny_images, tmp_path):
+    config = replace(SMALL, steps=3)
+    whole, parts = network(tiny), network(tiny)
+    parts.attention = compiled(parts.attention)
+    for model, folder in ((whole, "whole"), (parts, "parts")):
+        list(training(model, tiny_images, config, out=tmp_path / folder))
+    ours, theirs = (checkpoint.load(tmp_path / name)[0] for name in ("parts", "whole"))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+    more = {"out": tmp_path / "whole", "resume": True}
+    *_, last = training(parts, tiny_images, replace(config, steps=4), **more)
+    assert last.step == 4
+    restore(*checkpoint.load(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("wrap", [nn.Identity(), compiled, nn.DataParallel])
+def test_a_network_is_handed_back_as_it_was_given(tiny, tiny_images, wrap, precision):
+    """So that it computes in full precision, and a second training is like a first."""
+    config = replace(SMALL, steps=2, precision=precision)
+    once, twice, plain = (network(tiny) for _ in range(3))
+    list(training(once, tiny_images, config))
+    given = wrap(twice)
+    attributes = set(vars(twice))
+    for _ in range(2):
+        twice.load_state_dict(plain.state_dict())
+        with torch.compiler.set_stance("force_eager"):
+            list(training(given, tiny_images, config))
+        assert set(vars(twice)) == attributes
+        same_parameters(once, twice)
+    x = torch.full((1, 1, 8, 8), 1 + 2**-12)
+    plain.load_state_dict(once.state_dict())
+    with torch.compiler.set_stance("force_eager"):
+        assert_close(given(x, torch.tensor([3])), plain(x, torch.tensor([3])))
+
+
+def test_a_network_says_by_itself_what_it_is(tiny, tiny_images, tmp_path):
+    """Without `about`, or with one that does not mention it; another one is then refused."""
+    for name, about in (("none", None), ("other", {"note": "mine"})):
+        list(training(network(tiny), tiny_images, SMALL, out=tmp_path / name, about=about))
+        tensors, configuration = checkpoint.load(tmp_path / name)
+        assert restore(tensors, configuration).config == tiny
+    options = {"out": tmp_path / "none", "resume": True}
+    with pytest.raises(ValueError, match="weights of another network"):
+        list(training(network(replace(tiny, widths=(16,))), tiny_images, SMALL, **options))
+    with pytest.raises(ValueError, match="weights of another network"):
+        list(training(Foreign(), tiny_images, SMALL, **options))
+    list(training(Foreign(), tiny_images, SMALL, out=tmp_path / "foreign"))
+    with pytest.raises(ValueError, match=r"no.*U-Net's.*load_state_dict\(checkpoint.part"):
+        restore(*checkpoint.load(tmp_path / "foreign"))
+
+
+def test_a_schedule_of_ones_own_is_trained_on_and_recorded(tiny, tiny_images, tmp_path):
+    """And not the named one, which the configuration still mentions."""
+    own = linear(50, beta_T=0.3)
+    config = replace(SMALL, steps=4)
+    learning = train.algorithm_1(tiny_images, config, own)
+    x_0, t, eps, *_ = drawn = learning[0](1)
+    model = network(tiny)
+    nn.init.normal_(model.out.weight, std=0.1)
+    expected = train.training_step(model, own, x_0, t, eps, target="v")
+    assert torch.equal(learning[1](model, *drawn), expected)
+
+    options = {"out": tmp_path, "device": "cpu"}
+    reports = train.train(network(tiny), *learning, config, **options)
+    next(reports)
+    reports.close()
+    saved = checkpoint.load(tmp_path)[1]
+    assert torch.equal(schedule_of(saved).beta, own.beta)
+    more = {"resume": True, **options}
+    assert len(list(train.train(network(tiny), *learning, config, **more))) == 3
+    for other in (None, linear(50, beta_T=0.4)):
+        learning = train.algorithm_1(tiny_images, config, other)
+        with pytest.raises(ValueError, match="trained on another noise schedule"):
+            list(train.train(network(tiny), *learning, config, **more))
+    with pytest.raises(ValueError, match="the schedule has 40 steps, but T is 50"):
+        train.algorithm_1(tiny_images, config, linear(40, beta_T=0.4))
+
+
+def test_named_schedules_are_found_by_what_weights_say():
+    _, shipped = checkpoint.load("fashion_mnist")
+    assert torch.equal(schedule_of(shipped).beta, cosine(1000).beta)
+    for wrong in ({}, {"train": None}, {"train": {"schedule": "cosine"}}):
+        with pytest.raises(ValueError, match=r"do not say with which .*T they were trained"):
+            schedule_of(wrong)
+
+
+class OfPoints(nn.Module):
+    """A network for points in the plane, or for volumes, by the convolutions of its dimension."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        torch.manual_seed(0)
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}.get(dimension)
+        last = nn.Linear(4, 2) if conv is None else conv(4, 2, 3, padding=1)
+        first = nn.Linear(2, 4) if conv is None else conv(2, 4, 3, padding=1)
+        norm = nn.Identity() if conv is None else nn.GroupNorm(2, 4)
+        self.body = nn.Sequential(first, norm, nn.SiLU(), last)
+
+    def forward(self, x_t, t):
+        return self.body(x_t)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", [0, 1, 2, 3])
+def test_points_sequences_and_volumes_are_trained_on(tmp_path, generator, dimension, dtype):
+    """(N, 2), (N, 2, 4), (N, 2, 4, 4), ...: each point once an epoch, with the label 0."""
+    points = torch.randn(10, 2, *[4] * dimension, generator=generator, dtype=dtype)
+    config = replace(SMALL, steps=30, batch=10, warmup=5, lr=0.01, report_every=30)
+    draw, loss = train.algorithm_1(points, config)
+    drawn = draw(3)
+    assert drawn.x_0.dtype == torch.float32 and not drawn.y.any()
+    order = [(points - x).flatten(1).abs().sum(1).argmin().item() for x in drawn.x_0]
+    assert sorted(order) == list(range(10))
+    model = OfPoints(dimension)
+    (report,) = train.train(model, draw, loss, config, out=tmp_path, device="cpu")
+    assert sum(report.losses[-5:]) < sum(report.losses[:5])
+
+
+def test_points_that_are_none(tiny_images):
+    with pytest.raises(TypeError, match=r"must be floating-point numbers, got torch.uint8"):
+        train.algorithm_1(tiny_images.pixels, SMALL)
+    with pytest.raises(ValueError, match="points have no left and right"):
+        train.algorithm_1(torch.randn(5, 2), replace(SMALL, flip=True))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutorial_lib.checkpoint import prefixed
+from tutorial_lib.nets import published
 from tutorial_lib.nets.shapes import count_parameters, shape_table
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 
@@ -82,13 +83,14 @@ def test_four_levels_reject_28():
         {"blocks": 0},
         {"heads": 0},
         {"groups": 0},
+        {"labels": -1},
         {"widths": (12,)},
         {"image_size": 0},
         {"image_size": -28},
     ],
 )
 def test_illegal_configurations(wrong):
-    message = r"positive whole number|not a multiple of groups|cannot be halved"
+    message = r"positive whole number|not a multiple of groups|cannot be halved|not be negative"
     with pytest.raises(ValueError, match=message):
         UNetConfig(**wrong)
 
@@ -204,3 +206,57 @@ def test_self_conditioning(tiny, generator):
     assert model(x_t, t, estimate).shape == x_t.shape
     with pytest.raises(ValueError, match="self_conditioning=True"):
         awake(tiny)(x_t, t, estimate)
+
+
+def test_labels(tiny, generator):
+    """Each label matters; without one all are nobody's; else the network is what it was."""
+    torch.manual_seed(0)
+    plain = UNet(tiny).state_dict()
+    torch.manual_seed(0)
+    new = UNet(replace(tiny, labels=3)).state_dict()
+    assert {name for name in new if name not in plain} == {"of_label.weight"}
+    assert all(torch.equal(plain[name], new[name]) for name in plain)
+    model = awake(replace(tiny, labels=3))
+    x_t, t = torch.randn(4, 1, 8, 8, generator=generator), torch.full((4,), 50)
+    same, nobody = x_t[:1].expand(4, -1, -1, -1), torch.full((4,), -1)
+    assert_close(model(x_t, t), model(x_t, t, y=nobody), rtol=0, atol=0)
+    seen = model(same, t, y=torch.tensor([-1, 0, 1, 2])).detach()
+    assert float(torch.pdist(seen.flatten(1)).min()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("labels", "y", "message"),
+    [
+        (0, [0, 0], r"takes no labels; build it with UNetConfig\(labels"),
+        (3, [0], r"shape \(2,\), a label for each image, got \(1,\)"),
+        (3, [0, 3], r"must lie in 0..2, or be -1 for none, got 0..3"),
+        (3, [-2, 1], r"must lie in 0..2, or be -1 for none, got -2..1"),
+    ],
+)
+def test_illegal_labels(tiny, labels, y, message):
+    model = UNet(replace(tiny, labels=labels))
+    with pytest.raises(ValueError, match=message):
+        model(torch.zeros(2, 1, 8, 8), torch.ones(2), y=torch.tensor(y))
+
+
+@pytest.mark.parametrize("model", ["resnet", None, [1], {"depth": 3}, {"widths": 8}])
+def test_a_model_that_is_no_unet_is_refused(tiny, model):
+    tensors = prefixed("ema", UNet(tiny).state_dict())
+    with pytest.raises(ValueError, match=r"not a U-Net's of this version.*load_state_dict"):
+        restore(tensors, {"model": model})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", ["ours", "paper", "annotated"])
+def test_a_network_of_any_precision_takes_images_of_any(tiny, generator, kind, dtype):
+    make = {"ours": lambda: awake(tiny), "annotated": published.annotated_unet}
+    torch.manual_seed(0)
+    model = make.get(kind, lambda: published.paper_unet(8, (1, 2), dropout=0.0))()
+    shape = {"ours": (2, 1, 8, 8), "annotated": (2, 1, 28, 28)}.get(kind, (2, 3, 8, 8))
+    x, t = torch.randn(shape, generator=generator), torch.tensor([1, 500])
+    with torch.no_grad():
+        expected = model(x, t)
+        for images in (x, x.to(dtype)):
+            output = model.to(dtype)(images, t)
+            assert output.dtype == dtype
+            assert_close(output.float(), expected, rtol=0.05, atol=0.05)

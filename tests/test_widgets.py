@@ -1,5 +1,6 @@
 """Explorers: each control changes the picture at its ends, its size stays, and no network runs."""
 
+import re
 from collections.abc import Iterator
 
 import ipywidgets
@@ -8,8 +9,8 @@ import torch
 from conftest import best
 from torch.testing import assert_close
 
-from tutorial_lib import schedule
-from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
+from tutorial_lib import schedule, toys
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06
 
 COSINE = schedule.cosine(1000)
 
@@ -20,20 +21,31 @@ def walks() -> n06.Recorded:
     return list(n06.reverse_frames(network, COSINE, target="eps", seeds=2, steps=(3, 8)))[-1]
 
 
+@pytest.fixture(scope="module")
+def placed() -> n06.Placed:
+    network = best(COSINE, "eps", mean=0.2, std=0.5)
+    found = n06.placement_frames(network, COSINE, target="eps", calls=(3, 5), exact=8)
+    return list(found)[-1]
+
+
 EXPLORERS = {
+    "walk": n00.walk,
     "chain": n01.chain,
     "noising": n02.noising,
+    "step back": n02.step_back,
     "kl": n03.kl,
     "decoder": n03.decoder,
     "network": n04.network,
     "replay": n05.replay,
     "reverse": n06.reverse,
+    "placement": n06.placement,
 }
 
 
 @pytest.fixture(params=EXPLORERS)
 def box(request) -> ipywidgets.VBox:
-    arguments = (request.getfixturevalue("walks"), COSINE) if request.param == "reverse" else ()
+    ahead = {"reverse": "walks", "placement": "placed"}.get(request.param)
+    arguments = (request.getfixturevalue(ahead), COSINE) if ahead else ()
     return EXPLORERS[request.param](*arguments)
 
 
@@ -99,7 +111,8 @@ def test_controls_have_labels_and_take_the_keyboard(box):
 
 def test_the_picture_has_a_fixed_place_and_says_what_it_shows(box):
     (image,) = [leaf for leaf in leaves(box) if isinstance(leaf, ipywidgets.Image)]
-    assert (image.layout.width, image.layout.height) == tuple(f"{n}px" for n in size(image.value))
+    assert image.layout.width == f"{size(image.value)[0]}px"
+    assert (image.layout.max_width, image.layout.height) == ("100%", "auto")  # it shrinks
     before = image.tooltip
     assert len(before) > 10
     for control in controls(box):
@@ -138,10 +151,19 @@ def test_t_cannot_leave_the_schedule(T):
     assert t.value == T
 
 
+def test_a_step_back_agrees_with_its_gaussian_the_better_the_smaller_it_is():
+    said = r"differ by (\S+) nats"
+    titles = [n02.step_back_picture(beta, 0.4).get_suptitle() for beta in (0.5, 0.02, 0.002)]
+    large, small, smaller = (float(re.search(said, title)[1]) for title in titles)
+    assert large > 10
+    assert 0.024 < small < 0.026
+    assert 50 < small / smaller < 200  # ten times smaller, a hundred times closer
+
+
 def test_chains_without_a_limit_say_so():
     swapping, apart = ((0, 1, 0), (1, 0, 0), (0, 1, 0)), ((0, 0, 0), (0, 1, 0), (1, 1, 1))
-    assert "round and round" in n01.chain_picture(swapping).get_suptitle()
-    assert "2 sets of states that nobody leaves" in n01.chain_picture(apart).get_suptitle()
+    assert "there is no limit" in n01.chain_picture(swapping).get_suptitle()
+    assert "2 recurrent classes" in n01.chain_picture(apart).get_suptitle()
     assert "multiplies the error by 0.72" in n01.chain_picture().get_suptitle()
 
 
@@ -178,6 +200,34 @@ def test_walks_do_not_depend_on_what_the_network_predicts(walks, target):
         assert_close(spread, walks[walk][1], rtol=1e-3, atol=1e-4)
 
 
+def test_recorded_walks_are_whole_and_end_where_the_data_lie():
+    """The longer the training, the nearer; the walks of all stages begin with the same noise."""
+    walks = n00.recorded()
+    assert list(walks.places) == sorted(toys.SHAPES) and walks.t[0] == walks.schedule.T
+    assert walks.t == sorted(walks.t, reverse=True) and walks.t[-1] == 0
+    for name, places in walks.places.items():
+        assert places.shape[:2] == (len(walks.trained), len(walks.t))
+        assert torch.equal(places[0, 0], places[-1, 0])
+        data = toys.SHAPES[name](20_000, torch.Generator().manual_seed(1))
+        away = [float(torch.cdist(x, data).min(dim=1).values.mean()) for x in places[:, -1]]
+        assert away == sorted(away, reverse=True)
+        assert away[-1] < 0.1 < away[0]
+        missed = float(torch.cdist(data[:500], places[-1, -1]).min(dim=1).values.max())
+        assert missed < 0.6, "no part of the shape is left out"
+
+
+def test_what_a_walk_shows_is_the_jump_of_the_data():
+    figure = n00.walk_picture(data="two rings", t=30)
+    there, _ = (axis.collections[0].get_offsets() for axis in figure.axes)
+    share = n00.recorded().schedule.alpha_bar[30]
+    assert f"alpha_bar = {share:.3f}" in figure.get_suptitle()
+    x_0 = toys.two_rings(len(there), torch.Generator().manual_seed(0))
+    expected = float(share) * float(x_0.var()) + 1 - float(share)
+    assert abs(float(there.var()) / expected - 1) < 0.15
+    with pytest.raises(ValueError):
+        n00.walk_picture(t=29)
+
+
 def test_the_recorded_run_is_whole():
     record = n05.recorded()
     moments = len(record["steps"])
@@ -186,3 +236,13 @@ def test_the_recorded_run_is_whole():
     assert record["by_t"].shape == (moments, 2, 10)
     assert record["samples"].shape == (moments, 2, 12, 1, 28, 28)
     assert record["by_t"][-1, 1].mean() < 0.3 * record["by_t"][0, 1].mean()
+
+
+def test_places_solvers_and_calls_are_compared_from_one_start(placed):
+    assert len(placed) == 3 * 3 * 2
+    for (_, solver, calls), (tau, pictures, away) in placed.items():
+        assert len(tau) - 1 == ((calls + 1) // 2 if solver == "Heun" else calls)
+        assert pictures.shape == (6, 1, 28, 28) and pictures.dtype == torch.uint8
+        assert 0 <= away < 200
+    away = {walk: found[2] for walk, found in placed.items()}
+    assert away["root 4, from 120", "DPM++", 5] < away["root 4, from 120", "DPM++", 3]

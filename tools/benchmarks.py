@@ -32,6 +32,7 @@ OURS = "ours"
 KINDS = {  # what is measured: the first part of each name in the results
     "machine", "front door", "speed", "calls", "other precision", "training", "quality",
     "native time", "native", "ablation speed", "compiled", "ablation quality", "longer", "cost",
+    "placement",
 }  # fmt: skip
 
 
@@ -266,6 +267,47 @@ def _taught(value: dict) -> list[str]:
     return [f"{value['steps']:,}", f"{value['feature_distance']:.1f}", _interval(value)]
 
 
+SWEPT, JUDGED = 2000, 10_000  # samples
+
+
+def placement(found: dict) -> str:
+    """Both judges' distances: a row for each solver and placement, a column for each cost."""
+    cells: dict[tuple[str, str], dict[int, str]] = {}
+    for solver, placed, value in _placed(found, SWEPT):
+        both = f"{value['feature_distance']:.2f} / {value['second']['feature_distance']:.2f}"
+        cells.setdefault((solver, placed), {})[value["calls"]] = both
+    costs = sorted({calls for row in cells.values() for calls in row})
+    rows = [[" ".join(name), *(row.get(c, "") for c in costs)] for name, row in cells.items()]
+    return table(["calls of the network", *map(str, costs)], rows)
+
+
+def placement_final(found: dict) -> str:
+    """The chosen placement, whose figures travel with the weights, beside the popular one."""
+    metrics = checkpoint.load("fashion_mnist")[1]["metrics"]
+    judged = [("even in t", value["calls"], value) for *_, value in _placed(found, JUDGED)]
+    chosen = sorted((int(steps), value) for steps, value in metrics["by_steps"].items())
+    judged += [("as chosen", steps, value) for steps, value in chosen]
+    rows = []
+    for placed, calls, value in judged:
+        both = [value, value["second"]]
+        figures = [[f"{v['feature_distance']:.3f}", _interval(v, 3)] for v in both]
+        rows.append([placed, str(calls), *figures[0], *figures[1]])
+    first = f"first judge (floor {metrics['floor']:.2f})"
+    second = f"second judge (floor {metrics['second']['floor']:.3f})"
+    return table(["", "calls", first, "95 % interval", second, "95 % interval"], rows)
+
+
+def _placed(found: dict, count: int) -> list[tuple[str, str, dict]]:
+    """(solver, placement, figures) of so many samples, the popular placement first."""
+    parts = [(*rest.split("/"), value) for rest, value in of_kind(found, "placement").items()]
+    chosen = [(s, p, value) for s, p, _, n, value in parts if int(n) == count]
+    order = {"dpm++": 0, "heun": 1, "ddim": 2}
+    return sorted(
+        chosen,
+        key=lambda row: (order[row[0]], not row[1].startswith("even"), row[1], row[2]["calls"]),
+    )
+
+
 def cost(found: dict) -> str:
     rows = []
     for c in measured(found, "cost")["table"]:
@@ -315,7 +357,8 @@ BLOCKS: dict[str, Callable[[dict], str]] = {
     "machine": machine, "summary": summary, "front door": front_door, "speed": speed,
     "precision": precision, "quality": quality, "native": native,
     "ablation speed": ablation_speed, "ablation quality": ablation_quality, "longer": longer,
-    "cost": cost, "limits": limits, "shipped": shipped,
+    "cost": cost, "limits": limits, "shipped": shipped, "placement": placement,
+    "placement final": placement_final,
 }  # fmt: skip
 
 

@@ -25,8 +25,8 @@ python="${{PYTHON:-python3}}"
     exit 1; }}
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels
 "$python" tools/make_venv.py
-.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[grading]"
-touch .venv/.ready && touch .venv/.grading
+.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[tests,grading]"
+touch .venv/.ready && touch .venv/.tests
 echo "Ready: make lab"
 """
 INSTALL_BAT = f"""@echo off

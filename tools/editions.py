@@ -2,8 +2,10 @@
 
     python tools/editions.py [--out build/editions]
 
-students/   the notebooks, with stubs to fill in, and the pages they link to; no solution in it
-teachers/   the same with the solutions in their places, the solutions by themselves, and all pages
+students/   the notebooks, with stubs to fill in, the pages they link to, and how to install; no
+            solution in it
+teachers/   the same with the solutions in their places, the solutions by themselves, all pages, a
+            quiz of each notebook for a learning platform, and pages to print
 nbgrader/   a course folder: `source/NN/` holds an assignment of each notebook's exercises,
             with nbgrader's marks
 
@@ -16,31 +18,62 @@ import ast
 import re
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
-from execute import HERE, ROOT, copy_of_notebooks, normalise, notebooks
+import printable
+import quiz
+from execute import HERE, ROOT, copy_of_notebooks, normalise, notebooks, number
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from tutorial_lib import __version__
+
 SOLUTIONS = HERE / "solutions"
 # what notebooks link to, and what those link to
-PAGES = ("notation.md", "equations.md", "errata.md")
+PAGES = (
+    *("notation.md", "equations.md", "errata.md", "theory_on_one_page.md", "training.md"),
+    *("bring_your_own.md", "benchmarks.md", "figures/quality.png", "figures/ablation.png"),
+)
 LICENCES = ("LICENSE", "LICENSE-text")
 TAG = "exercise-"
-CONFIGURATION = '''"""How nbgrader runs this course.
+CONFIGURATION = "nbgrader_config.py"
+CHECK = "from tutorial_lib.course.exercises import check"
+STUDENTS = """# Diffusion models: your copy
 
-    nbgrader generate_assignment 02 --create
-    nbgrader autograde 02 --create
-    nbgrader export
-"""
+You need Python 3.11 or newer, about 2 GB of disk, and one file beside this page, which your teacher gives you:
+`{wheel}`. Set up once, in a terminal in this folder.
 
-c = get_config()  # noqa: F821 - nbgrader provides it
-c.CourseDirectory.course_id = "diffusion"
-c.ClearSolutions.code_stub = {"python": "...  # your work"}
-c.Execute.timeout = 20  # seconds for one cell; then it is interrupted, and the next one runs
-c.Execute.interrupt_on_timeout = True
-'''
+On Windows:
+
+```bat
+py -m venv .venv
+.venv\\Scripts\\python -m pip install -c constraints.txt torch
+.venv\\Scripts\\python -m pip install -c constraints.txt "{wheel}[notebooks]"
+.venv\\Scripts\\python -m jupyterlab notebooks
+```
+
+On Linux and macOS:
+
+```sh
+python3 -m venv .venv
+.venv/bin/python -m pip install -c constraints.txt torch
+.venv/bin/python -m pip install -c constraints.txt "{wheel}[notebooks]"
+.venv/bin/python -m jupyterlab notebooks
+```
+
+On Linux the second line fetches several GB for NVIDIA cards, which the course does not need. Before it, look up the
+address for CPU on [PyTorch's own page](https://pytorch.org/get-started/locally/) (Linux, Pip, CPU) and say
+`export PIP_EXTRA_INDEX_URL=ADDRESS`. On Windows and macOS the build for CPU comes by itself.
+
+The last line opens the notebooks, today and every other day. Each ends with exercises: put your work where the dots are,
+run the cell, and `check` says how far you have come; `hint("02.3")` helps. A picture that follows its sliders does so
+once its cell has been run. Lost something? Take the notebook from this folder's original once more.
+
+Is something wrong, or was right work refused? Tell your teacher the number of the exercise, your code, and what `check`
+has printed.
+"""  # noqa: E501 - a page
 
 
 def exercises(notebook: NotebookNode) -> dict[str, NotebookNode]:
@@ -65,8 +98,8 @@ def answers_to(path: Path) -> NotebookNode:
 def solved(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
     """The notebook with each stub replaced by its solution and what that prints; done in place."""
     found = exercises(answers)
-    for number, cell in exercises(notebook).items():
-        cell.source, cell.outputs = found[number].source, found[number].outputs
+    for exercise, cell in exercises(notebook).items():
+        cell.source, cell.outputs = found[exercise].source, found[exercise].outputs
     return normalise(notebook)
 
 
@@ -78,41 +111,77 @@ def assignment(notebook: NotebookNode, answers: NotebookNode) -> NotebookNode:
     title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
     task = "Put your work where the dots are. `check` says how far you have come."
     opening = new_markdown_cell(f"# Exercises: {title}\n\n{task}")
-    imports = next(cell for cell in answers.cells if cell.cell_type == "code")
-    cells = [opening, _marked(new_code_cell(imports.source), "imports", locked=True)]
-    found, statement = exercises(answers), ""
+    imports = new_code_cell()
+    cells = [opening, _marked(imports, "imports", locked=True)]
+    found, above = exercises(answers), []
     for cell in notebook.cells:
-        number = next((n for n, own in exercises(notebook).items() if own is cell), None)
-        if number is None:
-            statement = cell.source if cell.cell_type == "markdown" else statement
+        exercise = next((n for n, own in exercises(notebook).items() if own is cell), None)
+        if exercise is None:
+            above.append(cell)
             continue
-        name = number.replace(".", "-")
-        if f"**{number}" not in statement:
-            raise ValueError(
-                f"the cell above exercise {number} of {title!r} should state it, "
-                f"beginning with **{number}"
-            )
-        said = statement[statement.index(f"**{number}") :]
-        both = new_code_cell(together(cell.source, found[number].source))
-        answer = re.search(r'^check\("[\d.]+", (.*)\)$', cell.source, re.M)[1]
-        marks = new_code_cell(MARKS.format(number=number, answer=answer))
+        name = exercise.replace(".", "-")
+        said = statement(exercise, above)
+        above = []
+        both = new_code_cell(together(cell.source, found[exercise].source))
+        answer = re.search(r'^check\("[\w.]+", (.*)\)$', cell.source, re.M)[1]
+        marks = new_code_cell(MARKS.format(number=exercise, answer=answer))
         marks = _marked(marks, f"{name}-marks", locked=True)
-        marks.metadata.nbgrader |= {"grade": True, "points": points(said)}
-        cells += [new_markdown_cell(said), _marked(both, name, solution=True), marks]
+        marks.metadata.nbgrader |= {"grade": True, "points": points(said.source)}
+        cells += [said, _marked(both, name, solution=True), marks]
+    own = next(cell.source for cell in answers.cells if cell.cell_type == "code")
+    imports.source = _imports(own, [c.source for c in cells if c.cell_type == "markdown"])
     made = new_notebook(cells=cells, metadata={"kernelspec": notebook.metadata.kernelspec})
     for i, cell in enumerate(made.cells):
         cell.id = f"cell-{i}"
     return made
 
 
-# The library is imported afresh, so that nothing that an answer has done to it counts.
-MARKS = """import sys
+def statement(exercise: str, above: list[NotebookNode]) -> NotebookNode:
+    """What an exercise asks: all words and pictures from its number on, as one cell.
 
-for name in [name for name in sys.modules if name.split(".")[0] == "tutorial_lib"]:
-    del sys.modules[name]
-import tutorial_lib.course.exercises
+    above: the cells between the exercise before and this one.
+    Raises ValueError if none of them states it.
+    """
+    words, pictures = [], {}
+    for cell in above:
+        if cell.cell_type == "markdown":
+            words.append(cell.source)
+        for output in cell.get("outputs", []):
+            if picture := output.get("data", {}).get("image/png"):
+                name = f"{len(pictures) + 1}.png"
+                pictures[name] = {"image/png": picture}
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                words.append(f"![{alt}](attachment:{name})")
+    said = "\n\n".join(words)
+    if f"**{exercise}" not in said:
+        raise ValueError(
+            f"a cell above exercise {exercise} should state it, beginning with **{exercise}"
+        )
+    said = said[said.index(f"**{exercise}") :]
+    used = {name: pictures[name] for name in pictures if f"attachment:{name}" in said}
+    return new_markdown_cell(said, **({"attachments": used} if used else {}))
 
-tutorial_lib.course.exercises.mark("{number}", {answer})"""
+
+def _imports(own: str, statements: list[str]) -> str:
+    """The imports of the solutions, and what else their readers call: hints, and the modules of the
+    library that the statements name (`diffusion.q_sample`, or `tutorial_lib.schedule`).
+    """
+    words = "\n".join(statements)
+    named = set(re.findall(r"`tutorial_lib\.(\w+)`", words))
+    for module, name in re.findall(r"`(\w+)\.(\w+)", words):
+        ours = (ROOT / "tutorial_lib" / f"{module}.py").exists()
+        if ours and hasattr(import_module(f"tutorial_lib.{module}"), name):
+            named.add(module)
+    known = set(re.findall(r"^from tutorial_lib import (\w+)$", own, re.M))
+    missing = ", ".join(sorted(named - known))
+    before = f"from tutorial_lib import {missing}\n" if missing else ""
+    return own.replace(CHECK, f"{before}{CHECK}, hint")
+
+
+# The teacher's side reads it, and does not run it; to students it says where they stand.
+MARKS = """from tutorial_lib.course.exercises import mark
+
+mark("{number}", {answer})"""
 
 
 def together(stub: str, solution: str) -> str:
@@ -123,8 +192,13 @@ def together(stub: str, solution: str) -> str:
     """
     begin, end = "### BEGIN SOLUTION", "### END SOLUTION"
     lines, answers = [], {node.name: node for node in _functions(solution)}
+    own, asked = solution.splitlines(), {node.name for node in _functions(stub)}
+    helpers = [n for n in ast.parse(solution).body[:-1] if getattr(n, "name", "") not in asked]
+    for node in helpers:  # classes, imports, functions that the stub does not name
+        start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        lines += [begin, *own[start - 1 : node.end_lineno], end, "", ""]
     for node in _functions(stub):
-        answer, own = answers[node.name], solution.splitlines()
+        answer = answers[node.name]
         written = own[answer.lineno - 1 : answer.end_lineno]
         first = answer.body[1].lineno - answer.lineno  # behind the docstring
         if isinstance(node.body[-1], ast.Expr) and node.body[-1].value.value is ...:
@@ -175,9 +249,12 @@ def assemble(out: Path) -> None:
         for name in LICENCES:
             shutil.copy(ROOT / name, folder)
     shutil.rmtree(students / "notebooks" / SOLUTIONS.name)
-    (students / "docs").mkdir()
+    (students / "docs" / "figures").mkdir(parents=True)
     for name in PAGES:
-        shutil.copy(ROOT / "docs" / name, students / "docs")
+        shutil.copy(ROOT / "docs" / name, students / "docs" / name)
+    wheel = f"tutorial_lib-{__version__}-py3-none-any.whl"
+    (students / "README.md").write_text(STUDENTS.format(wheel=wheel), encoding="utf-8")
+    shutil.copy(ROOT / "constraints.txt", students)
     programs = shutil.ignore_patterns("*.py", "__pycache__")
     shutil.copytree(ROOT / "docs", teachers / "docs", ignore=programs)
     for name in ("README.md", "CITATION.cff", "environment.yml"):
@@ -187,10 +264,16 @@ def assemble(out: Path) -> None:
         made = solved(nbformat.read(path, as_version=4), answers)
         nbformat.write(made, teachers / "notebooks" / path.name)
         made = assignment(nbformat.read(path, as_version=4), answers)
-        folder = course / "source" / path.name[:2]
+        folder = course / "source" / number(path)
         folder.mkdir(parents=True)
-        nbformat.write(made, folder / path.name)
-    (course / "nbgrader_config.py").write_text(CONFIGURATION)
+        # not called like the lesson, which some would hand in otherwise
+        nbformat.write(made, folder / f"{number(path)}_exercises.ipynb")
+    shutil.copy(Path(__file__).with_name(CONFIGURATION), course)
+    quiz.write(teachers / "quiz")
+    try:
+        printable.write(teachers / "print")
+    except ImportError:
+        print('No pages to print: they need pip install -c constraints.txt -e ".[grading]"')
     print(f"Wrote {students}, {teachers} and {course}")
 
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -29,23 +30,41 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "notebooks"
-PARTS = {1: range(1, 7), 2: range(7, 14), 3: range(14, 19)}
+PARTS = {1: range(7), 2: range(7, 14), 3: range(14, 20)}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SECONDS = 600  # the longest that one cell may take
+TOGETHER = 2  # notebooks that run side by side; they share the cores
 
 
 def notebooks(part: int | None = None, names: list[str] | None = None) -> list[Path]:
-    """The notebooks of one part (or all), in reading order; or those that begin as `names` say."""
+    """All notebooks in reading order, or those of one part, or those that `names` ask for.
+
+    A part is its main line: what goes deeper, as 04b does, runs with all only.
+    """
     found = sorted(HERE.glob("[0-9][0-9]*_*.ipynb"))
     if part is not None:
-        found = [path for path in found if int(path.name[:2]) in PARTS[part]]
-    return [path for path in found if not names or path.name.startswith(tuple(names))]
+        main_line = [path for path in found if number(path).isdigit()]
+        found = [path for path in main_line if int(number(path)) in PARTS[part]]
+    return [path for path in found if asked_for(path, names)]
 
 
 def solutions(names: list[str] | None = None) -> list[Path]:
     """The notebooks with the answers to the exercises, chosen in the same way."""
     found = sorted((HERE / "solutions").glob("*.ipynb"))
-    return [path for path in found if not names or path.name.startswith(tuple(names))]
+    return [path for path in found if asked_for(path, names)]
+
+
+def number(path: Path) -> str:
+    """The number of a notebook, its solutions or its exercises: "04", or "04b" of what goes deeper.
+
+    The file's name begins with it, up to the first underscore.
+    """
+    return path.name.partition("_")[0]
+
+
+def asked_for(path: Path, names: list[str] | None) -> bool:
+    """Whether `names` hold the number of a notebook, or its whole name; no names ask for all."""
+    return not names or number(path) in names or path.stem in names
 
 
 def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
@@ -124,15 +143,23 @@ def page(notebook: NotebookNode, folder: Path, name: str) -> str:
 
 def run(out: Path, part: int | None) -> None:
     """Execute the notebooks into `out`; write HTML beside them, the GIF of notebook 06 on top."""
-    began, lines = time.perf_counter(), []
+    began = time.perf_counter()
     shutil.rmtree(out / "notebooks", ignore_errors=True)
     folder = copy_of_notebooks(out / "notebooks")
-    for path in notebooks(part):
+
+    def publish(path: Path) -> str:
+        """Execute one notebook, write it and its page; return the line that reports it."""
         print(f"{path.stem} ...", flush=True)
         notebook, seconds = execute(path, folder)
         nbformat.write(notebook, folder / path.name)
         (out / f"{path.stem}.html").write_text(page(notebook, folder, path.stem), encoding="utf-8")
-        lines.append(f"  {path.stem:<32} {seconds:4.0f} s")
+        return f"  {path.stem:<32} {seconds:4.0f} s"
+
+    threads = max(1, (os.cpu_count() or 1) // TOGETHER)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        last_first = notebooks(part)[::-1]  # the later lessons take longest
+        lines = list(pool.map(publish, last_first))[::-1]
     gif = folder / "outputs" / "denoising.gif"
     if gif.exists():
         shutil.copy(gif, out / "denoising.gif")

@@ -17,7 +17,9 @@ VENV = ".venv"
 PYTHON = os.path.join(VENV, *(["Scripts", "python.exe"] if os.name == "nt" else ["bin", "python"]))
 ENVIRONMENT = ["-m", "venv", VENV]
 TORCH = ["-m", "pip", "install", "-c", "constraints.txt", "torch"]
-REST = ["-m", "pip", "install", "-c", "constraints.txt", "-e", ".[notebooks,tests]"]
+REST = ["-m", "pip", "install", "-c", "constraints.txt", "-e", ".[notebooks]"]
+LIBRARY = os.path.join(VENV, "Lib" if os.name == "nt" else "lib")
+COMPILE = ["-m", "compileall", "-qq", "-j", "0", LIBRARY]
 LOOK = """
 import importlib.metadata, json
 try:
@@ -59,16 +61,19 @@ def main():
         run([sys.executable, *ENVIRONMENT, "--clear", *shared])
     elif not has_pip(PYTHON):
         run([PYTHON, "-m", "ensurepip"])
+    limits = "constraints.txt"
     if choice == "install":
-        run([PYTHON, *TORCH])
-        run([PYTHON, *quiet(REST)])
-        return
-    limits = os.path.join(VENV, "constraints.txt")
-    with open("constraints.txt", encoding="utf-8") as ours:
-        lines = limited(ours.read().splitlines(True), found)
-    with open(limits, "w", encoding="utf-8") as theirs:
-        theirs.writelines(lines)
-    run([PYTHON, *[limits if word == "constraints.txt" else word for word in quiet(REST)]])
+        run([PYTHON, *raw(TORCH)])
+    else:
+        limits = os.path.join(VENV, "constraints.txt")
+        with open("constraints.txt", encoding="utf-8") as ours:
+            lines = limited(ours.read().splitlines(True), found)
+        with open(limits, "w", encoding="utf-8") as theirs:
+            theirs.writelines(lines)
+    rest = [limits if word == "constraints.txt" else word for word in raw(REST)]
+    run([PYTHON, *quiet(rest)])
+    # some packages hold templates that are no Python, so its exit code says nothing
+    subprocess.call([PYTHON, *COMPILE])
 
 
 def has_pip(python):
@@ -139,6 +144,11 @@ def run(command):
 def quiet(command):
     """The same pip command, saying only what goes wrong."""
     return [*command[:3], "--quiet", *command[3:]]
+
+
+def raw(command):
+    """The same pip command without the compiling, which pip does on one core, and we on all."""
+    return [*command[:3], "--no-compile", *command[3:]]
 
 
 def numbers(version):

@@ -4,11 +4,12 @@ In reading order; nothing imports what stands below it.
 
     markov, gaussian, toys          chains, Gaussians, data known exactly            01 to 03
     schedule, diffusion             the forward process, targets, the bound          02, 03
-    files, readers, data            what goes in: pictures, as numbers in [-1, 1]    05
-    checkpoint                      what stays: weights and their configuration      05
+    files, readers, folders,
+      pictures, arrays, data        what goes in: pictures, as numbers in [-1, 1]    05
+    hub, checkpoint                 what stays: weights and their configuration      05
     nets/                           blocks, the U-Net, published networks            04
     denoise                         any network, as (x_t, t) -> x_0_hat              06
-    config, engine/, train          one training loop for every model                05
+    config, engine/, record, train  one training loop for every model                05
     sample, evaluate                walking back from noise, and judging samples     06
     beyond/                         fast solvers, likelihood                         Part II
     course/                         pictures, explorers, exercises of the notebooks

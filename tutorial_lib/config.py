@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tutorial_lib.diffusion import LOSSES, TARGETS
-from tutorial_lib.schedule import check_name, named
+from tutorial_lib.schedule import NoiseSchedule, check_name, from_betas, named
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
 T_SAMPLING = ("logit-normal", "uniform")
 # what runs did before their records had a field for it
 EARLIER = {"momentum": 0.95, "t_sampling": "uniform", "self_conditioning": False}
+EARLIER |= {"labels": False, "label_drop": 0.15}
 
 
 def _option(default: Any, meaning: str) -> Any:
@@ -83,10 +84,33 @@ class DiffusionConfig(TrainConfig):
     flip: bool = _option(False, "mirror half of the images (wrong for shoes)")
     # Chen et al. 2022, arXiv 2208.04202; the network must take x_0_hat
     self_conditioning: bool = _option(False, "show the network its own last estimate of x_0")
+    # Ho & Salimans 2022, arXiv 2207.12598; the network must take y
+    labels: bool = _option(False, "tell the network the class of each image")
+    label_drop: float = _option(0.15, "share of the images that are shown without their label")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("target", self.target, TARGETS)
         check_name("loss", self.loss, LOSSES)
         check_name("t_sampling", self.t_sampling, T_SAMPLING)
+        if not 0 <= self.label_drop <= 1:
+            raise ValueError(f"label_drop must lie in [0, 1], got {self.label_drop}")
         named(self.schedule, self.T)  # raises for an unknown schedule or T
+
+
+def schedule_of(configuration: dict[str, Any]) -> NoiseSchedule:
+    """The noise schedule that weights were trained with, by what their checkpoint says.
+
+    That is a table of its own, if `train.algorithm_1` was given one, or a named one.
+    Raises ValueError when it says neither.
+    """
+    if "beta" in configuration:
+        return from_betas(configuration["beta"])
+    trained = configuration.get("train") or {}
+    missing = [name for name in ("schedule", "T") if name not in trained]
+    if missing:
+        raise ValueError(
+            f"these weights do not say with which {' and '.join(missing)} they were trained; "
+            "in Python, give the schedule yourself"
+        )
+    return named(trained["schedule"], trained["T"])

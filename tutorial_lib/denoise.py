@@ -47,7 +47,7 @@ def self_conditioned(denoise: Denoiser) -> Denoiser:
     It remembers, so make one for each run of a sampler.  Its first call is without an estimate.  So
     is any call at a later step t than the one before, or with a batch of another shape: these start
     afresh.
-    (Chen et al. 2022, arXiv 2208.04202; notebook 04)
+    (Chen et al. 2022, arXiv 2208.04202; notebook 04b)
     """
     last_t: Tensor | None = None
     last_estimate: Tensor | None = None

@@ -21,9 +21,10 @@ LOSSES = ("l2", "l1", "huber")
 def q_step(schedule: NoiseSchedule, x_prev: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     r"""One step of the forward process (Eq. 2).
 
-    $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$
+    $x_t = \sqrt{1 - \beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon_t$
 
-    x_prev: (B, ...), the state at t - 1.  t: (B,) in 1..T.  eps: like x_prev, standard normal.
+    x_prev: (B, ...), the state at t - 1.  t: (B,) in 1..T.  eps: like x_prev, standard normal; the
+    noise of this step alone.
     """
     _same_shape("x_prev", x_prev, "eps", eps)
     root_alpha = schedule.at(schedule.alpha.sqrt(), t, x_prev)  # (B, 1, ...)

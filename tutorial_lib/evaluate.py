@@ -1,10 +1,11 @@
 """How good are the samples, and are they new?
 
-A small classifier, the Frechet distance between clouds of its features, and the images nearest to a
-sample.  How likely real images are is computed in `beyond.likelihood`.
+Two small classifiers, the Frechet distance between clouds of their features, and the images nearest
+to a sample.  How likely real images are is computed in `beyond.likelihood`.
 
 The distance is built like FID, with a small Fashion-MNIST classifier in place of an Inception
-network, and so its numbers compare only with each other: it is never called FID.
+network, and so its numbers compare only with each other: it is never called FID.  A distance is the
+opinion of one judge; the second, a network of another kind, is there to be asked as well.
 """
 
 import torch
@@ -12,20 +13,29 @@ from torch import Tensor
 
 from tutorial_lib import checkpoint
 from tutorial_lib.data import CLASSES, load, to_model
-from tutorial_lib.nets.classifier import Classifier
+from tutorial_lib.nets.classifier import Classifier, SecondClassifier
+
+Judge = Classifier | SecondClassifier
+# shipped weights -> the network, and the shipped moments of its features of real images
+JUDGES: dict[str, tuple[type[Judge], str]] = {
+    "classifier": (Classifier, "reference"),
+    "second_classifier": (SecondClassifier, "second_reference"),
+}
 
 
-def load_classifier() -> Classifier:
-    """The classifier that ships with the package, ready to use."""
-    tensors, _ = checkpoint.load("classifier")
-    model = Classifier()
+def load_classifier(name: str = "classifier") -> Judge:
+    """One of the classifiers that ship with the package, ready to use: one of `JUDGES`."""
+    tensors, _ = checkpoint.load(name)
+    model = JUDGES[name][0]()
     model.load_state_dict(checkpoint.part(tensors, "model"))
     return model.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def predictions(model: Classifier, pixels: Tensor, size: int = 500) -> tuple[Tensor, Tensor]:
-    """Features (N, 128) in float64 and classes (N,) of uint8 images (N, 1, 28, 28).
+def predictions(model: Judge, pixels: Tensor, size: int = 500) -> tuple[Tensor, Tensor]:
+    """Features (N, D) in float64 and classes (N,) of uint8 images (N, 1, 28, 28).
+
+    model: one of `JUDGES`; D is 128 for the first and 64 for the second.
 
     Raises ValueError for any others.
     """
@@ -78,7 +88,8 @@ def bootstrap_interval(
     clouds = (features[torch.randint(n, (n,), generator=generator)] for _ in range(200))
     drawn = torch.tensor([frechet_distance(*moments(cloud), mean, cov) for cloud in clouds])
     around = frechet_distance(*moments(features), mean, cov) + float(drawn.mean())
-    return around - float(drawn.quantile(0.975)), around - float(drawn.quantile(0.025))
+    low, high = (around - float(drawn.quantile(share)) for share in (0.975, 0.025))
+    return max(low, 0.0), high  # no distance is negative
 
 
 def nearest(
@@ -123,26 +134,37 @@ def report(samples: Tensor) -> dict:
     reference: as many as there are samples from among the embedded test images, or, where these do
     not suffice, the 10,000 of the full test set, whose moments ship too.
     Returns count, feature_distance and its interval, floor, floor_count, reference_count and
-    class_shares, the share of each class.
+    class_shares, the share of each class; and under "second" feature_distance, interval and floor
+    as the second judge sees them, whose numbers are on a scale of their own.
     Raises ValueError for images of another kind, and for fewer than two.
     """
-    model, (shipped, about) = load_classifier(), checkpoint.load("reference")
+    found, classes = _distance(samples, "classifier")
+    second, _ = _distance(samples, "second_classifier")
+    shares = (classes.bincount(minlength=len(CLASSES)) / len(samples)).tolist()
+    return {
+        "count": len(samples),
+        **found,
+        "class_shares": dict(zip(CLASSES, shares, strict=True)),
+        "second": {name: second[name] for name in ("feature_distance", "interval", "floor")},
+    }
+
+
+def _distance(samples: Tensor, judge: str) -> tuple[dict, Tensor]:
+    """What one judge says of uint8 samples: the distance and what belongs to it; their classes."""
+    model, (shipped, about) = load_classifier(judge), checkpoint.load(JUDGES[judge][1])
     features, classes = predictions(model, samples)
     test, reference = load("embedded", "test").pixels, (shipped["train.mean"], shipped["train.cov"])
     floor_count, others = about["test_count"], (shipped["test.mean"], shipped["test.cov"])
     if len(samples) <= len(test):
         floor_count, others = len(samples), moments(predictions(model, test[: len(samples)])[0])
+    generator = torch.Generator().manual_seed(0)
     return {
-        "count": len(samples),
         "feature_distance": frechet_distance(*moments(features), *reference),
-        "interval": bootstrap_interval(features, *reference, torch.Generator().manual_seed(0)),
+        "interval": bootstrap_interval(features, *reference, generator),
         "floor": frechet_distance(*others, *reference),
         "floor_count": floor_count,
         "reference_count": about["train_count"],
-        "class_shares": dict(
-            zip(CLASSES, (classes.bincount(minlength=10) / len(samples)).tolist(), strict=True)
-        ),
-    }
+    }, classes
 
 
 def copies(samples: Tensor, known: Tensor, others: Tensor) -> dict[str, float]:

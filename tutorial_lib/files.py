@@ -1,9 +1,17 @@
-"""Where the package's own files lie, and the one way files are written: whole or not at all."""
+"""Where the package's own files lie, and how files are written: whole or not at all, by one run."""
 
+import json
 import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ASSETS = Path(__file__).parent / "assets"
+LOCK = "training.lock"  # in the folder of a run, while it is running
+PAUSES = (0.1, 0.5, 2.0)  # seconds before another attempt to write
 
 
 def write(path: Path | str, content: bytes) -> Path:
@@ -19,13 +27,74 @@ def write(path: Path | str, content: bytes) -> Path:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise type(error)(
-            f"could not write {path}: {error.strerror}; choose a folder that can be written"
-        ) from error
+        raise _named(error, path) from error
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
     return path
+
+
+def patiently(write: Callable[[], None]) -> None:
+    """Call `write`, and again a little later when it fails: a file may be locked for a moment.
+
+    Raises the OSError of the last attempt.
+    """
+    for pause in PAUSES:
+        try:
+            return write()
+        except OSError:
+            time.sleep(pause)
+    return write()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process: no other may train into it meanwhile.
+
+    What a process has left behind that is no longer there is taken over.
+    Raises ValueError while another run, here or on another machine, uses the folder; OSError when
+    it cannot be written.
+    """
+    path, own = folder / LOCK, _identity(os.getpid())
+    if path.exists() and not _is_running(path, own["host"]):
+        path.unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:  # of two, one fails
+            json.dump(own, file)
+    except FileExistsError as error:
+        raise ValueError(
+            f"another run is training into {folder}, as {path} says; wait until it has ended, or "
+            "choose another folder; if there is none any more, delete that file"
+        ) from error
+    except OSError as error:
+        raise _named(error, path) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    """What tells a process from others: its machine, its number there, and when it began."""
+    from psutil import Process
+
+    return {"host": socket.gethostname(), "pid": pid, "began": Process(pid).create_time()}
+
+
+def _is_running(lock: Path, host: str) -> bool:
+    """Whether the process that has left a lock is still there, as far as can be told from here."""
+    from psutil import NoSuchProcess
+
+    try:
+        held = json.loads(lock.read_text(encoding="utf-8"))
+        if held["host"] != host:
+            return True
+        return abs(_identity(held["pid"])["began"] - held["began"]) < 60  # clocks are set anew
+    except NoSuchProcess:
+        return False
+    except (ValueError, KeyError):  # no lock of ours, or one that is just being written
+        return True
 
 
 def check_writable(path: Path | str) -> None:
@@ -36,3 +105,10 @@ def check_writable(path: Path | str) -> None:
     trial = path.with_name(f".{path.name}.{os.getpid()}.try")
     write(trial, b"")
     trial.unlink()
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error, saying which file could not be written."""
+    return type(error)(
+        f"could not write {path}: {error.strerror}; choose a folder that can be written"
+    )

@@ -1,8 +1,8 @@
-r"""Markov chains: finite ones, their long run and their reversal, and chains for a given law.
+r"""Markov chains: finite ones, their long run and their reversal, and chains for a given density.
 
 A finite chain on S states is its transition matrix P, (S, S): row i holds the probabilities
-$P_{ij}$ of going from state i to state j, so a law $\pi$ (a row of S probabilities) becomes $\pi P$
-after one step.  (Notebook 01)
+$P_{ij}$ of going from state i to state j.  The distribution of the state is a row of S
+probabilities; one step multiplies it by P from the right.  (Notebook 01)
 """
 
 import math
@@ -30,8 +30,11 @@ def transition_matrix(rows: list[list[float]] | Tensor) -> Tensor:
     return P
 
 
-def laws(P: Tensor, start: Tensor | list[float], steps: int) -> Tensor:
-    r"""The laws $\pi_0, \pi_0 P, \dots, \pi_0 P^{steps}$, one a row: (steps + 1, S)."""
+def distributions(P: Tensor, start: Tensor | list[float], steps: int) -> Tensor:
+    r"""The distributions of the state after 0, 1, ..., `steps` steps, by $S_n = S_{n-1} P$.
+
+    start: (S,), the first of them.  Returns (steps + 1, S), one a row.
+    """
     rows = [torch.as_tensor(start, dtype=torch.float64)]
     for _ in range(steps):
         rows.append(rows[-1] @ P)
@@ -51,7 +54,7 @@ def simulate(P: Tensor, start: int, steps: int, generator: torch.Generator) -> T
 
 
 def stationary(P: Tensor) -> Tensor:
-    r"""The law with $\pi = \pi P$, (S,): the left eigenvector of P for the eigenvalue 1.
+    r"""The distribution with $\pi = \pi P$, (S,): the left eigenvector of P for the eigenvalue 1.
 
     Raises ValueError when there are several: when the chain has more than one recurrent class.
     """
@@ -59,7 +62,7 @@ def stationary(P: Tensor) -> Tensor:
     if len(recurrent) > 1:
         raise ValueError(
             f"this chain has {len(recurrent)} recurrent classes, {recurrent}, "
-            "and so no single limit"
+            "and so several stationary distributions"
         )
     values, vectors = torch.linalg.eig(P.T)
     nearest_to_1 = (values - 1).abs().argmin()
@@ -70,7 +73,7 @@ def stationary(P: Tensor) -> Tensor:
 def eigenvalues(P: Tensor) -> Tensor:
     r"""Eigenvalues of P, complex, the largest in absolute value first.
 
-    The first is 1; a chain that converges does so like $|\lambda_2|^n$, oscillating where
+    The first is 1; a chain that forgets its start does so like $|\lambda_2|^n$, oscillating where
     $\lambda_2$ is not positive.
     """
     values = torch.linalg.eigvals(P)
@@ -113,26 +116,37 @@ def period(P: Tensor, state: int) -> int:
     return divisor
 
 
-def converges(P: Tensor) -> bool:
-    """Whether the law tends to one limit from every start.
+def settles(P: Tensor) -> bool:
+    """Whether the distribution of the state has a limit, from every start.
 
-    It does exactly when there is a single recurrent class, and that class is aperiodic.
+    It has exactly when every recurrent class is aperiodic.
+    """
+    return all(period(P, states[0]) == 1 for states, closed in classes(P) if closed)
+
+
+def forgets(P: Tensor) -> bool:
+    """Whether the distribution of the state has one limit, the same from every start.
+
+    It has exactly when there is a single recurrent class, and that class is aperiodic.
     """
     recurrent = [states for states, closed in classes(P) if closed]
-    return len(recurrent) == 1 and period(P, recurrent[0][0]) == 1
+    return settles(P) and len(recurrent) == 1
 
 
-def reverse(P: Tensor, law: Tensor) -> Tensor:
-    r"""The kernel that walks back, by Bayes: $R_{ji} = \pi_i P_{ij} / (\pi P)_j$, (S, S).
+def reverse(P: Tensor, before: Tensor) -> Tensor:
+    r"""The transition matrix of one step back, by Bayes' rule, (S, S).
 
-    law: the law of the state *before* the step.  Unlike P, the way back depends on it.
+    $R_{ji} = S_{n-1}(i)\, P_{ij} / S_n(j)$
+
+    before: (S,), the distribution $S_{n-1}$ of the state before the step.  Unlike P, R depends on
+    it.
     Raises ValueError when some state cannot have been reached, and so has no way back.
     """
-    joint = law.to(P)[:, None] * P  # (S, S): before, after
+    joint = before.to(P)[:, None] * P  # (S, S): before, after
     after = joint.sum(0)
     if (after == 0).any():
         state = int((after == 0).nonzero()[0])
-        raise ValueError(f"state {state} cannot be reached from this law: no way back")
+        raise ValueError(f"state {state} cannot be reached from this start: no way back")
     return (joint / after).T
 
 
@@ -160,7 +174,7 @@ def autoregression(phi: Tensor, eps: Tensor) -> Tensor:
 def metropolis(
     log_density: Callable[[Tensor], Tensor], x: Tensor, scale: float, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Many chains whose stationary law has this density; yields their states, for ever.
+    """Many chains whose stationary distribution has this density; yields their states, for ever.
 
     Propose a step from N(0, scale^2); accept it with probability min(1, p(new) / p(old)), else
     stay.  The density p need be known only up to a factor, which cancels in p(new) / p(old).
@@ -184,7 +198,7 @@ def langevin(
 
     $x \leftarrow x + \frac{h}{2} \nabla \log p(x) + \sqrt h\, z$, where h is the step.
 
-    The stationary law is p only as h goes to 0, or with a Metropolis correction.
+    The stationary distribution is p only as h goes to 0, or with a Metropolis correction.
     x: (N,) the starts.
     score: elementwise, the derivative of the log-density.
     """

@@ -1,17 +1,15 @@
-"""Pictures and labels read from files: IDX, Parquet, and folders of image files."""
+"""Pictures and labels read from files: IDX, as MNIST was published, and the package's Parquet."""
 
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+SPLITS = {"train": "train", "test": "t10k"}  # ours -> the prefix of the IDX files
 UNSIGNED_BYTES = b"\0\0\x08"  # how the header of an IDX file of such numbers begins
 
 
@@ -22,7 +20,7 @@ def read_idx(path: Path) -> Tensor:
     the numbers, how many axes there are, the length of each axis in four bytes; then the numbers.
     Raises ValueError if the file is damaged or of another kind.  (Notebook 05)
     """
-    raw = _unzipped(path)
+    raw = _content(path)
     axes = raw[3] if len(raw) > 3 else 0
     header = 4 + 4 * axes  # the length of the header, in bytes
     if len(raw) < header or raw[:3] != UNSIGNED_BYTES:
@@ -30,16 +28,82 @@ def read_idx(path: Path) -> Tensor:
         raise ValueError(f"{path} is not an IDX file of unsigned bytes: it begins with {begins}")
     shape = struct.unpack_from(f">{axes}I", raw, offset=4)
     body = np.frombuffer(raw, np.uint8, offset=header)
-    if body.size != np.prod(shape):
+    try:
+        values = body.reshape(shape)
+    except ValueError as error:
         raise ValueError(
             f"{path} is damaged: its header promises {shape}, but {body.size:,} bytes follow"
+        ) from error
+    return torch.from_numpy(values.copy())
+
+
+def find_idx(folder: Path) -> Path | None:
+    """Where IDX files lie: in a folder itself, or, as other loaders leave them, one or two below.
+
+    Returns None where there are none.  Raises ValueError where they lie in several places.
+    """
+    if _has_idx(folder):
+        return folder
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    places = [place for path in below for place in (path, path / "raw") if _has_idx(place)]
+    if len(places) > 1:
+        raise ValueError(f"IDX files lie in {' and in '.join(map(str, places))}; name one of them")
+    return places[0] if places else None
+
+
+def idx_file(folder: Path, split: str, kind: str) -> Path | None:
+    """The file with a split's "images" or "labels", plain or gzipped; None where there is none.
+
+    Some loaders have a dot in its name where others have a hyphen.
+    """
+    dimensions = 3 if kind == "images" else 1
+    for joint in "-.":
+        name = f"{SPLITS[split]}-{kind}{joint}idx{dimensions}-ubyte"
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                return path
+    return None
+
+
+def read_idx_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+    """The pictures and labels of one split: (N, 1, H, W) uint8 and (N,) int64.
+
+    Raises FileNotFoundError where one of the two files is missing, ValueError where they are
+    damaged or do not fit.
+    """
+    images, labels = (idx_file(folder, split, kind) for kind in ("images", "labels"))
+    if images is None:
+        raise FileNotFoundError(
+            f"{folder} holds IDX files, but none with {split} images, "
+            f"{SPLITS[split]}-images-idx3-ubyte[.gz]"
         )
-    return torch.from_numpy(body.reshape(shape).copy())
+    if labels is None:
+        raise FileNotFoundError(
+            f"{folder} holds {images.name} but no {SPLITS[split]}-labels-idx1-ubyte[.gz] beside it"
+        )
+    pixels = read_idx(images)  # (N, H, W)
+    targets = read_idx(labels)  # (N,)
+    if pixels.ndim != 3 or targets.shape != pixels.shape[:1]:
+        raise ValueError(
+            f"{folder}: images of shape {tuple(pixels.shape)} "
+            f"and labels of shape {tuple(targets.shape)} do not match"
+        )
+    if pixels.numel() == 0:
+        raise ValueError(f"there are no images in {images}")
+    return pixels[:, None], targets.long()
 
 
-def _unzipped(path: Path) -> bytes:
+def _has_idx(folder: Path) -> bool:
+    return any(idx_file(folder, split, "images") for split in SPLITS)
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file, unzipped if its name ends in .gz."""
     try:
         raw = path.read_bytes()
+    except OSError as error:
+        raise type(error)(f"{path} could not be read: {error.strerror}") from error
+    try:
         return gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete gzip file: {error}") from error
@@ -64,50 +128,3 @@ def read_parquet(path: Path) -> tuple[Tensor, Tensor]:
             f"{path} is not a readable Parquet file of images and labels: {error}"
         ) from error
     return torch.from_numpy(pixels.copy()), torch.from_numpy(labels)
-
-
-def read_folder(folder: Path, size: int | None = None) -> tuple[Tensor, Tensor]:
-    """The image files in a folder and below, grey or in colour; each subfolder is a class.
-
-    size: resize each to size x size; without it they must all agree.
-    Returns (N, C, H, W) uint8 with C = 1 if all are grey, else 3, and (N,) int64.
-    Raises FileNotFoundError where there are no images, ValueError where one cannot be read or their
-    sizes differ.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"no IDX files and no images ({', '.join(SUFFIXES)}) in {folder}")
-    pictures = list(_opened(paths, size))
-    sizes = sorted({picture.size for picture in pictures})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the {len(paths)} images in {folder} have {len(sizes)} different sizes, "
-            f"from {sizes[0]} to {sizes[-1]}; "
-            "give one size to bring them all to (size=28, or --size 28)"
-        )
-    if all(picture.mode in ("1", "L", "LA") for picture in pictures):
-        grey = [np.asarray(picture.convert("L")) for picture in pictures]  # (H, W) each
-        pixels = np.stack(grey)[:, None]  # (N, 1, H, W)
-    else:
-        colour = [np.asarray(picture.convert("RGB")) for picture in pictures]  # (H, W, 3) each
-        pixels = np.stack(colour).transpose(0, 3, 1, 2)  # (N, 3, H, W)
-    classes = sorted({path.parent for path in paths})
-    labels = [classes.index(path.parent) for path in paths]
-    return torch.from_numpy(pixels.copy()), torch.tensor(labels)
-
-
-def _opened(paths: list[Path], size: int | None) -> Iterator[Image.Image]:
-    """The pictures in these files, resized to size x size if a size is given."""
-    if size is not None and size < 1:
-        raise ValueError(f"size must be a positive number of pixels, got {size}")
-    for path in paths:
-        try:
-            with Image.open(path) as file:
-                picture = file.copy()  # reads it
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path} is not a readable image: {error}") from error
-        if picture.mode.startswith("I;16"):  # grey in 16 bits: keep the upper 8
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        if size is not None:
-            picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-        yield picture

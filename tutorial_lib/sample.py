@@ -71,7 +71,7 @@ def ddim(
     x_T: Tensor,
     *,
     generator: torch.Generator | None = None,
-    steps: int | None = None,
+    steps: int | Tensor | None = None,
     eta: float = 0.0,
 ) -> Iterator[Frame]:
     r"""Song, Meng & Ermon 2021, Eq. 12, 16 (arXiv 2010.02502), with dashes for the next step.
@@ -79,7 +79,9 @@ def ddim(
     $x' = \sqrt{\bar\alpha'} \hat x_0 + \sqrt{1 - \bar\alpha' - \sigma^2} \hat\epsilon + \sigma z$
 
     eta: in [0, 1], scales sigma: 0 is deterministic and needs no generator, 1 is `ddpm` with
-    beta_tilde.  The rest as for `ddpm`.
+    beta_tilde.
+    steps: as for `ddpm`; or which, rising from 0, as `beyond.solvers.karras_tau` places them.
+    The rest as for `ddpm`.
     Raises ValueError also for an eta outside [0, 1], or without its generator.
     """
     check_eta(eta)
@@ -87,20 +89,21 @@ def ddim(
         raise ValueError(
             f"eta = {eta} adds noise, which has to come from a generator; give one, or eta=0"
         )
-    tau = even_tau(schedule.T, steps).tolist()
+    tau = (steps if isinstance(steps, Tensor) else even_tau(schedule.T, steps)).tolist()
     visited = schedule.strided(tau)
     signal = visited.alpha_bar.sqrt().tolist()
     noise = (1 - visited.alpha_bar).sqrt().tolist()
     sigma = (eta * visited.beta_tilde.sqrt()).tolist()
     x = x_T
-    yield Frame(schedule.T, x, torch.zeros_like(x))
+    yield Frame(tau[-1], x, torch.zeros_like(x))
     for i in range(visited.T, 0, -1):
         x_0_hat = denoise(x, same_t(tau[i], len(x)))
         eps_hat = (x - signal[i] * x_0_hat) / noise[i]
         direction = max(noise[i - 1] ** 2 - sigma[i] ** 2, 0.0) ** 0.5
         x = signal[i - 1] * x_0_hat + direction * eps_hat
         if sigma[i] > 0:
-            x = x + sigma[i] * noise_like(x, generator)
+            # there is a generator where eta is not 0
+            x = x + sigma[i] * noise_like(x, generator)  # type: ignore[arg-type]
         yield Frame(tau[i - 1], x, x_0_hat)
 
 

@@ -183,10 +183,9 @@ def same_t(t: int, batch: int = 1) -> Tensor:
     return torch.full((batch,), t, dtype=torch.int64)
 
 
-def even_tau(T: int, S: int | None = None) -> Tensor:
-    """S of the steps 1..T, spread evenly and ending at T, with 0 in front.
+def how_many(T: int, S: int | None) -> int:
+    """S, the number of sampling steps; T where none is given.
 
-    An int64 tensor of length S + 1; all of the steps by default.
     Raises ValueError unless 1 <= S <= T.
     """
     S = T if S is None else S
@@ -194,6 +193,16 @@ def even_tau(T: int, S: int | None = None) -> Tensor:
         raise ValueError(
             f"the number of sampling steps must lie in 1..{T} (the schedule's T), got {S}"
         )
+    return S
+
+
+def even_tau(T: int, S: int | None = None) -> Tensor:
+    """S of the steps 1..T, spread evenly and ending at T, with 0 in front.
+
+    An int64 tensor of length S + 1; all of the steps by default.
+    Raises ValueError unless 1 <= S <= T.
+    """
+    S = how_many(T, S)
     return torch.linspace(0, T, S + 1, dtype=torch.float64).round().long()
 
 

@@ -1,10 +1,11 @@
-r"""Data of which everything can be known exactly: mixtures of Gaussians; and a Swiss roll.
+r"""Data of which everything can be known exactly: mixtures of Gaussians; and shapes in the plane.
 
 For a mixture the best possible network, $E[x_0 | x_t]$, is a formula, so samplers can be checked
 against the truth.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,3 +71,35 @@ def swiss_roll(count: int, generator: torch.Generator) -> Tensor:
     x = angle * angle.cos()  # the radius is the angle
     y = angle * angle.sin()
     return torch.stack([x, y], dim=1) / 7.2
+
+
+def two_moons(count: int, generator: torch.Generator) -> Tensor:
+    """Points on two half circles that reach into each other, (count, 2), of about unit variance."""
+    angle = math.pi * torch.rand(count, generator=generator)
+    side = 2.0 * torch.randint(2, (count,), generator=generator) - 1  # -1 or 1
+    x = side * (angle.cos() - 0.5)
+    y = side * (angle.sin() - 0.25)
+    return 1.4 * torch.stack([x, y], dim=1)
+
+
+def two_rings(count: int, generator: torch.Generator) -> Tensor:
+    """Points on two circles around the origin, (count, 2), of about unit variance."""
+    angle = 2 * math.pi * torch.rand(count, generator=generator)
+    radius = 0.8 + torch.randint(2, (count,), generator=generator)  # 0.8 or 1.8
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+def checkerboard(count: int, generator: torch.Generator) -> Tensor:
+    """Points in every other square of a board of 4 by 4, (count, 2), of about unit variance."""
+    column = torch.randint(4, (count,), generator=generator)
+    row = 2 * torch.randint(2, (count,), generator=generator) + column % 2
+    inside = torch.rand(count, 2, generator=generator)
+    return 0.85 * (torch.stack([column, row], dim=1) + inside - 2)
+
+
+SHAPES: dict[str, Callable[[int, torch.Generator], Tensor]] = {
+    "spiral": swiss_roll,
+    "two moons": two_moons,
+    "two rings": two_rings,
+    "checkerboard": checkerboard,
+}

@@ -22,7 +22,7 @@ import torch
 from common import machine, median_seconds
 
 from tutorial_lib import checkpoint
-from tutorial_lib.course.widgets import n01, n02, n03, n04, n05, n06
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06
 from tutorial_lib.nets.unet import restore
 from tutorial_lib.schedule import cosine
 
@@ -34,7 +34,10 @@ def redraw() -> dict[str, float]:
     """Of each explorer, in milliseconds: the median over the two ends of its slowest control."""
     model, schedule = restore(*checkpoint.load("fashion_mnist")), cosine(1000)
     walks = list(n06.reverse_frames(model, schedule, target="v", seeds=2, steps=(5, 20)))[-1]
-    explorers = (n01.chain, n02.noising, n03.kl, n03.decoder, n04.network, n05.replay)
+    explorers = (
+        n00.walk, n01.chain, n02.noising, n02.step_back, n03.kl, n03.decoder, n04.network,
+        n05.replay,
+    )  # fmt: skip
     boxes = {one.__name__: one() for one in explorers} | {"reverse": n06.reverse(walks, schedule)}
     found = {}
     for name, box in boxes.items():
@@ -83,7 +86,7 @@ def grade() -> dict[str, float]:
         nbgrader = [sys.executable, "-m", "nbgrader"]
         subprocess.run([*nbgrader, "generate_assignment", "02", "--create"], **run)
         (released,) = (course / "release" / "02").glob("*.ipynb")
-        (original,) = [path for path in editions.notebooks(part=1) if path.name == released.name]
+        (original,) = editions.notebooks(names=[editions.number(released)])
         answers = editions.exercises(editions.answers_to(original))
         for i in range(STUDENTS):
             notebook = nbformat.read(released, as_version=4)

@@ -13,7 +13,7 @@ Every measurement is a process of its own.  Whatever a clock decides has the mac
 speed is measured in turns (A B C D A B C D); what no clock decides runs side by side, each process
 with a thread of its own.  `full` and `more` measure nothing again that build/benchmarks holds of
 this machine, so that an interrupted run goes on where it was; `speed` begins afresh.  After a
-change to a contestant, delete its results.  docs/benchmarks.md and notebook 05 are made from the
+change to a contestant, delete its results.  docs/benchmarks.md and notebook 05b are made from the
 results that ship.
 """
 

@@ -6,36 +6,40 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tutorial_lib import checkpoint, data, files, sample
-from tutorial_lib.beyond.solvers import SAMPLERS
+from tutorial_lib.beyond.guidance import guided
+from tutorial_lib.beyond.solvers import SAMPLERS, STEPS
+from tutorial_lib.config import schedule_of
 from tutorial_lib.course import animation, plot
 from tutorial_lib.course.notebook import progress
 from tutorial_lib.denoise import Denoiser, denoiser, self_conditioned
 from tutorial_lib.engine.hardware import get_device
 from tutorial_lib.nets.unet import UNet, restore
-from tutorial_lib.schedule import NoiseSchedule, even_tau, named
+from tutorial_lib.schedule import NoiseSchedule, how_many
 
 ENDINGS = (".png", ".gif", ".npy")
 SHIPPED = "fashion_mnist"
 CHUNK = 250  # images sampled at once
 GIF_FRAMES = 40
-FAST_STEPS = 25  # of samplers that need not follow the whole chain
+FAST = "dpm++"  # the sampler unless another is asked for
+GUIDANCE = 1.0  # w, unless another is asked for
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The options of `sample`."""
-    add_sampling(parser, sampler="ddpm", count=64)
+    add_sampling(parser, count=64)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="ends in .png, .gif or .npy"
     )
 
 
-def add_sampling(parser: argparse.ArgumentParser, sampler: str, count: int) -> None:
+def add_sampling(parser: argparse.ArgumentParser, count: int) -> None:
     """The options that say which images to draw, and how."""
     parser.add_argument(
         "--weights", default=SHIPPED, help="a shipped name, a file, or a folder that train wrote"
@@ -43,16 +47,28 @@ def add_sampling(parser: argparse.ArgumentParser, sampler: str, count: int) -> N
     known = ", ".join(SAMPLERS)
     parser.add_argument(
         "--sampler",
-        default=sampler,
-        help=f"one of {known} (default {sampler}; ddpm takes minutes)",
+        default=FAST,
+        help=f"one of {known} (default {FAST}; ddpm is the lesson, and takes minutes)",
     )
     parser.add_argument(
         "--steps",
         type=int,
-        help=f"how many of the T steps to visit (default: ddpm all, others {FAST_STEPS})",
+        help=f"how many of the T steps to visit (default: ddpm all, others {STEPS})",
     )
     parser.add_argument(
         "--eta", type=float, help="of ddim: 0, no noise (default), to 1, the noise of ddpm"
+    )
+    parser.add_argument(
+        "--label",
+        metavar="NAME|0..9",
+        help="draw this class alone (of weights that have learnt labels; default: at random)",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help=f"how strongly the label draws: 0 without labels, 1 as in the data (default "
+        f"{GUIDANCE:g}), above 1 exaggerated",
     )
     parser.add_argument(
         "--count", type=int, default=count, help=f"number of images (default {count})"
@@ -88,7 +104,12 @@ def _npy(pixels: Tensor) -> bytes:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Everything that it takes to draw images, checked before anything long begins."""
+    """Everything that it takes to draw images, checked before anything long begins.
+
+    y: (count,) the labels asked for, for weights that take labels.  guidance: w of `guided`.
+    source: of the images that the weights have learnt from, as `data.load` takes it, "auto" where
+    their record does not say.  trained_on: what that was, in words.
+    """
 
     model: UNet
     schedule: NoiseSchedule
@@ -96,7 +117,11 @@ class Sampling:
     sampler: Callable[..., Iterator[sample.Frame]]
     steps: int
     x_T: Tensor
+    y: Tensor | None
+    guidance: float
     device: str
+    source: str
+    trained_on: str
 
     @classmethod
     def prepared(cls, options: argparse.Namespace) -> "Sampling":
@@ -107,50 +132,105 @@ class Sampling:
                 f"unknown sampler {options.sampler!r}; choose one of {', '.join(SAMPLERS)}"
             )
         tensors, configuration = checkpoint.load(options.weights)
-        model, config = restore(tensors, configuration), _trained(configuration)
-        schedule = named(config["schedule"], config["T"])
-        usual = schedule.T if options.sampler == "ddpm" else min(FAST_STEPS, schedule.T)
-        steps = usual if options.steps is None else options.steps
-        even_tau(schedule.T, steps)  # raises unless the number is legal
+        model, target = restore(tensors, configuration), _target(configuration)
+        schedule = schedule_of(configuration)
+        usual = schedule.T if options.sampler == "ddpm" else min(STEPS, schedule.T)
+        steps = how_many(schedule.T, usual if options.steps is None else options.steps)
         generator = torch.Generator().manual_seed(options.seed)
         shape = (model.config.channels, model.config.image_size, model.config.image_size)
         x_T = sample.start(options.count, shape, generator=generator)
         sampler = _sampler(options, generator)
-        return cls(model.to(device), schedule, config["target"], sampler, steps, x_T, device)
+        y = _labels(options, model.config.labels, configuration)
+        return cls(
+            model.to(device),
+            schedule,
+            target,
+            sampler,
+            steps,
+            x_T,
+            y,
+            GUIDANCE if options.guidance is None else options.guidance,
+            device,
+            source=configuration.get("images", {}).get("source", "auto"),
+            trained_on=configuration.get("data", "data unknown"),
+        )
 
-    def denoise(self) -> Denoiser:
-        """A denoiser for one run; a self-conditioning one is shown its own last estimates."""
-        denoise = denoiser(self.model, self.schedule, target=self.target, clip=True)
+    def denoise(self, here: slice) -> Denoiser:
+        """A denoiser for one run; a self-conditioning one is shown its own last estimates.
+
+        here: which of the images it is for; each has its label, if there are any.
+        """
+        denoise = denoiser(self.model, self.schedule, target=self.target, clip=self.y is None)
+        if self.y is not None:
+            denoise = guided(denoise, self.y[here].to(self.device), self.guidance, clip=True)
         return self_conditioned(denoise) if self.model.config.self_conditioning else denoise
 
     def draw(self, keep: int) -> list[Tensor]:
         """`keep` moments on the way, the last one last, each (count, C, H, W) uint8."""
         kept = set(animation.every(self.steps + 1, keep)) if keep > 1 else {self.steps}
-        parts, chunks = self.x_T.split(CHUNK), []
-        with progress(None, total=self.steps * len(parts)) as bar:
-            for x_T in parts:
-                frames = self.sampler(
-                    self.denoise(), self.schedule, x_T.to(self.device), steps=self.steps
-                )
+        firsts, chunks = range(0, len(self.x_T), CHUNK), []
+        with progress(None, total=self.steps * len(firsts)) as bar:
+            for first in firsts:
+                here = slice(first, first + CHUNK)
+                x_T = self.x_T[here].to(self.device)
+                frames = self.sampler(self.denoise(here), self.schedule, x_T, steps=self.steps)
                 moments = []
                 for i, frame in enumerate(frames):
                     bar.update(i > 0)
+                    _check_numbers(frame)
                     if i in kept:
                         moments.append(data.to_pixels(frame.x).cpu())
                 chunks.append(moments)
         return [torch.cat(moments) for moments in zip(*chunks, strict=True)]
 
 
-def _trained(configuration: dict) -> dict:
-    """What weights were trained with.  Raises ValueError unless they say schedule and target."""
-    config = configuration.get("train", {})
-    missing = [name for name in ("schedule", "T", "target") if name not in config]
-    if missing:
+def _check_numbers(frame: sample.Frame) -> None:
+    """Raise ValueError at the first step whose images are no numbers any more."""
+    if not frame.x.isfinite().all():
         raise ValueError(
-            f"these weights do not say with which {' and '.join(missing)} they were trained, "
+            f"the samples stopped being numbers on the way to step {frame.t}; these weights are "
+            "damaged, or they predict another target than their record says"
+        )
+
+
+def _labels(
+    options: argparse.Namespace, labels: int, configuration: dict[str, Any]
+) -> Tensor | None:
+    """The label of each image to draw, (count,): the one asked for, or each at random."""
+    if not labels:
+        for name in ("label", "guidance"):
+            if getattr(options, name) is not None:
+                raise ValueError(
+                    f"these weights have not learnt labels, and --{name} needs them; leave it out, "
+                    "or train with --labels"
+                )
+        return None
+    if options.label is None:
+        generator = torch.Generator().manual_seed(options.seed)
+        return torch.randint(labels, (options.count,), generator=generator)
+    return torch.full((options.count,), _label(options.label, labels, configuration))
+
+
+def _label(asked: str, labels: int, configuration: dict[str, Any]) -> int:
+    """The number of a class by its name or number.  Raises ValueError for neither."""
+    names = configuration.get("images", {}).get("classes") or []
+    by_name = {name.lower(): k for k, name in enumerate(names)}
+    if asked.lower() in by_name:
+        return by_name[asked.lower()]
+    if asked.isdecimal() and int(asked) < labels:
+        return int(asked)
+    known = f", or one of {', '.join(names)}" if names else ""
+    raise ValueError(f"unknown label {asked!r}; choose a number in 0..{labels - 1}{known}")
+
+
+def _target(configuration: dict) -> str:
+    """What the network of these weights predicts.  Raises ValueError unless they say it."""
+    if "target" not in configuration.get("train", {}):
+        raise ValueError(
+            "these weights do not say which target they were trained to predict, "
             "so they cannot be sampled from here; use denoise.denoiser in Python"
         )
-    return config
+    return configuration["train"]["target"]
 
 
 def _sampler(
@@ -163,5 +243,8 @@ def _sampler(
         )
     eta = 0.0 if options.eta is None else options.eta
     sample.check_eta(eta)
-    own = {"ddpm": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}
+    own: dict[str, dict[str, Any]] = {
+        "ddpm": {"generator": generator},
+        "ddim": {"generator": generator, "eta": eta},
+    }
     return partial(SAMPLERS[options.sampler], **own.get(options.sampler, {}))

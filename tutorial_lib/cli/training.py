@@ -1,38 +1,97 @@
 """`train`: a U-Net by Algorithm 1, with progress, a log, and a clean stop at any moment."""
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+import os
+import time
+from dataclasses import fields, replace
 from pathlib import Path
 
-import torch
-
-from tutorial_lib import checkpoint, data, files, train
-from tutorial_lib.config import EARLIER, DiffusionConfig
-from tutorial_lib.course.notebook import progress
+from tutorial_lib import checkpoint, files, train
+from tutorial_lib.cli import probing, settings, tracking
+from tutorial_lib.cli.card import card
+from tutorial_lib.cli.following import Follower, follow, say
+from tutorial_lib.config import DiffusionConfig
 from tutorial_lib.engine import stopping
-from tutorial_lib.engine.hardware import get_device
 from tutorial_lib.nets.shapes import count_parameters
-from tutorial_lib.nets.unet import UNet, UNetConfig
+
+CARD = "README.md"
+MARK = "<!-- train writes this page anew; delete this line to keep what you change -->\n"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The options of `train`: where and how long, and one for each field of its configuration."""
+    parser.set_defaults(seed=False)  # is 0, and tells that it was not said
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoint and loss.csv"
+        "--out",
+        type=_path,
+        metavar="DIR",
+        help="folder for the checkpoint, loss.csv and a model card; only --probe needs none",
     )
     parser.add_argument(
-        "--data", default="auto", help="auto, embedded, hub, or a folder of IDX files or images"
+        "--data",
+        type=os.path.expanduser,
+        help="auto (default), embedded, hub, a folder of IDX files or images, or arrays in a file",
     )
-    parser.add_argument("--size", type=int, help="resize a folder of images to SIZE x SIZE pixels")
+    parser.add_argument(
+        "--size", type=int, help="scale the short side of your pictures to SIZE and crop the middle"
+    )
     parser.add_argument(
         "--minutes", type=float, help="train about this long, instead of a number of --steps"
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint in --out, with its configuration",
+        help="go on from the checkpoint in --out, with its data and its configuration",
     )
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        type=os.path.expanduser,
+        metavar="WEIGHTS",
+        help="begin with these weights: a shipped name, a file, or a folder that train wrote",
+    )
+    _add_probe(parser)
+    _add_network(parser)
+    _add_watching(parser)
+    _add_fields(parser)
+
+
+def _add_probe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="only say how long this run would take here (without previews); nothing is written",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="with --probe: one JSON document instead of text"
+    )
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--widths", type=_widths, help="channels of each level of the U-Net (default 48,128)"
+    )
+    parser.add_argument("--blocks", type=int, help="residual blocks of each level (default 1)")
+    parser.add_argument(
+        "--patch", type=int, help="pixels on a side that are folded into channels (default 2)"
+    )
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preview-every",
+        type=int,
+        metavar="STEPS",
+        help="draw 16 images of the averaged network so often, as preview_000500.png in --out",
+    )
+    parser.add_argument(
+        "--track",
+        metavar="NAMES",
+        help="log to tensorboard, wandb or others that accelerate knows, with commas between them",
+    )
+
+
+def _add_fields(parser: argparse.ArgumentParser) -> None:
     for field in fields(DiffusionConfig):
         if field.name == "seed":
             continue
@@ -45,108 +104,79 @@ def add(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(name, type=field.type, help=said)
 
 
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are not whole numbers with commas between them, such as 32,64"
+        ) from None
+
+
 def run(options: argparse.Namespace) -> None:
     """Train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on."""
-    device = get_device(options.device)
-    _check(options)
-    config = _config(options)
-    images = data.load(options.data, size=options.size)
-    files.check_writable(options.out / train.FILE)
-    shape = UNetConfig(
-        image_size=_square(images),
-        channels=images.pixels.shape[1],
-        self_conditioning=config.self_conditioning,
-    )
-    torch.manual_seed(config.seed)  # the initial weights
-    network = UNet(shape)
-    if stopping.is_main():
-        print(f"{images.source}; {count_parameters(network):,} parameters; on {device}", flush=True)
+    try:
+        number = _train(options)
+    except (ValueError, TypeError, OSError):
+        if stopping.speaks():
+            raise
+        time.sleep(2)  # a launcher ends all when the first is gone: let the one speak that does
+        raise SystemExit(2) from None
+    if number:
+        raise SystemExit(128 + number)  # as of a program that the signal has ended
+
+
+def _train(options: argparse.Namespace) -> int:
+    """The whole command; the signal that has stopped it before its end, or 0."""
+    trackers = tracking.checked(options.track)
+    task = settings.prepared(options)
+    config, out = task.config, options.out
+    if not options.json:
+        count = count_parameters(task.network)
+        say(f"{task.images.source}; {count:,} parameters; on {task.device}")
+    if options.probe:
+        probing.run(task, options.minutes, options.json)
+        stopping.leave_processes()
+        return 0
     reports = train.train(
-        network,
-        *train.algorithm_1(images, config),
-        config,
-        out=options.out,
-        about={"model": asdict(shape), "data": images.source},
+        task.network,
+        *train.algorithm_1(task.images, config),
+        replace(config, report_every=task.often),
+        out=out,
+        about=task.about,
         resume=options.resume,
         minutes=options.minutes,
-        device=device,
+        device=task.device,
     )
+    follower = Follower(out, config.report_every, options.preview_every, trackers, options.minutes)
     with stopping.on_signals() as stopped:
-        last = _follow(reports, options.out / "loss.csv", config.steps, stopped)
-    stopping.leave_processes()
-    if stopping.is_main():
-        print(_summary(last, stopped, options.out, config.steps))
-
-
-def _check(options: argparse.Namespace) -> None:
-    if (options.out / train.FILE).exists() and not options.resume:
-        raise ValueError(
-            f"{options.out} already holds a run; add --resume to go on with it, "
-            "or choose another folder"
-        )
-    if options.minutes is not None and options.minutes <= 0:
-        raise ValueError(f"minutes must be positive, got {options.minutes:g}")
-
-
-def _config(options: argparse.Namespace) -> DiffusionConfig:
-    """What the options say, on top of the checkpoint's configuration when resuming."""
-    config = DiffusionConfig(seed=options.seed)
-    if options.resume:
-        stored = checkpoint.load(options.out)[1].get("train")
-        if stored is None:
-            raise ValueError(
-                f"{options.out} holds weights without a training state; there is nothing to resume"
-            )
-        config = DiffusionConfig(**(EARLIER | stored))
-    given = {field.name: getattr(options, field.name) for field in fields(config)}
-    if options.resume:
-        del given["seed"]
-    return replace(config, **{name: value for name, value in given.items() if value is not None})
-
-
-def _square(images: data.Images) -> int:
-    height, width = images.pixels.shape[2:]
-    if height != width:
-        raise ValueError(
-            f"images must be square, got {width} x {height} pixels; give --size to resize them"
-        )
-    return height
-
-
-def _follow(
-    reports: Iterator[train.Progress], log: Path, steps: int, stopped: list[int]
-) -> train.Progress | None:
-    """Show progress and write loss.csv until the run ends or a signal comes; the last report."""
-    last, rows = None, []
-    with progress(None, total=steps) as bar:
-        for last in reports:
-            first = last.step - len(last.losses) + 1
-            if not rows:
-                rows = _earlier_rows(log, before=first)
-                bar.update(first - 1)
-            rows += [f"{step},{loss:.6f}" for step, loss in enumerate(last.losses, first)]
-            bar.total = last.config.steps
-            bar.update(len(last.losses))
-            bar.set_postfix_str(f"loss {last.loss:.4f}, {last.images_per_second:.0f} images/s")
-            if stopping.agreed(stopped):
-                reports.close()  # saves
-                break
-        if rows and stopping.is_main():
-            files.write(log, ("step,loss\n" + "\n".join(rows) + "\n").encode())
-    return last
-
-
-def _earlier_rows(log: Path, before: int) -> list[str]:
-    """The rows of an earlier part of the run, up to where it was resumed."""
-    rows = log.read_text().splitlines()[1:] if log.exists() and before > 1 else []
-    return [row for row in rows if int(row.split(",")[0]) < before]
-
-
-def _summary(last: train.Progress | None, stopped: list[int], out: Path, steps: int) -> str:
+        last, number = follow(reports, follower, stopped)
     if last is None:
-        return f"nothing left to do: {out} has reached its {steps} steps; give more with --steps"
-    ended = "stopped" if stopped else "done"
-    return (
-        f"{ended} at step {last.step} of {last.config.steps}, loss {last.loss:.4f}; "
-        f"saved in {out / train.FILE}"
-    )
+        say(f"nothing left to do: {out} has reached its {config.steps} steps; more with --steps")
+    else:
+        _end(last, follower)
+    stopping.leave_processes()
+    return number if last and last.step < last.config.steps else 0
+
+
+def _end(last: train.Progress, follower: Follower) -> None:
+    """The last words of the first process, and the model card."""
+    if not stopping.is_main():
+        return
+    step, steps, out = last.step, last.config.steps, follower.out
+    loss, minutes = follower.loss, follower.seconds / 60
+    done = "done" if step == steps else "stopped"
+    say(f"{done} at step {step} of {steps}, loss {loss:.4f}; saved in {out / train.FILE}")
+    figures = {"final loss": f"{loss:.4f}", "minutes of training": f"{minutes:.1f}"}
+    record = checkpoint.load(out)[1]
+    head, *rest = card(record, figures=figures).split("---\n\n", 1)
+    page, path = "---\n\n".join([head, MARK + "\n" + rest[0]]), out / CARD
+    try:
+        if not path.exists() or MARK in path.read_text(encoding="utf-8"):
+            files.write(path, page.encode())
+    except OSError as error:
+        say(f"no model card: {error}")

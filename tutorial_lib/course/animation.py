@@ -79,6 +79,16 @@ def every(count: int, frames: int) -> list[int]:
     return sorted({round(moment) for moment in moments})
 
 
+def by_noise(noise: Sequence[float], frames: int) -> list[int]:
+    r"""Which moments of a walk to show, so that a film shows more than noise.
+
+    noise: of each moment, falling to 0: $\sqrt{1 - \bar\alpha_t}$.  At most `frames` moments, as
+    evenly spaced in it as they can be, the first and the last included.
+    """
+    wanted = np.linspace(float(noise[0]), float(noise[-1]), min(len(noise), frames))
+    return sorted({int(np.abs(np.asarray(noise) - level).argmin()) for level in wanted})
+
+
 def _palette(picture: np.ndarray) -> Image.Image:
     """The picture with few colours: (H, W) in 16 greys, (H, W, 3) in 64 colours."""
     if picture.ndim == 3:

@@ -32,6 +32,23 @@ def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
 
 
 def as_pixels(x: Tensor) -> Tensor:
-    """Images as uint8 on the CPU, whether they come so or in [-1, 1]."""
-    pixels = x if x.dtype == torch.uint8 else to_pixels(x)
+    """Images as uint8 on the CPU, whether they come so or in [-1, 1].
+
+    Raises ValueError for images that are not numbers everywhere.
+    """
+    pixels = x if x.dtype == torch.uint8 else to_pixels(finite(x, "these images"))
     return pixels.cpu()
+
+
+def finite(x: Tensor, what: str) -> Tensor:
+    """The same numbers.  Raises ValueError where some are NaN or infinite: no picture shows that.
+
+    what: how the message calls them.
+    """
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise ValueError(
+            f"{what} hold {bad:,} values, of {x.numel():,}, that are NaN or infinite, and no "
+            "colour stands for those; look for the step at which they begin"
+        )
+    return x

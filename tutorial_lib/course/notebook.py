@@ -1,5 +1,7 @@
 """What every notebook needs: a check of the environment, sources shown, GIFs embedded, progress."""
 
+from __future__ import annotations
+
 import base64
 import html
 import importlib.metadata
@@ -7,10 +9,15 @@ import inspect
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tutorial_lib import __version__
+from tutorial_lib import __version__, files
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 NEEDS = {"torch": "2.6", "numpy": "1.26", "matplotlib": "3.8", "einops": "0.7", "datasets": "3.0"}
 
@@ -19,6 +26,7 @@ def check_environment(written_for: str) -> None:
     """Say in plain words whether this machine can run the notebook.
 
     written_for: the version of tutorial_lib the notebook was written with.
+    Where the notebook's folder is read-only, the kernel goes on working in a temporary one.
     Raises RuntimeError that says what to do when a package is missing, too old, or of another
     series.
     """
@@ -37,6 +45,19 @@ def check_environment(written_for: str) -> None:
     if problems:
         raise RuntimeError("This notebook cannot run here yet:\n- " + "\n- ".join(problems))
     print(f"tutorial_lib {__version__}: everything this notebook needs is here.")
+    _find_room()
+
+
+def _find_room() -> None:
+    """Work in a temporary folder where `outputs/` cannot be written, and say so."""
+    here = Path.cwd()
+    outputs = here / "outputs"
+    try:
+        files.check_writable((outputs if outputs.is_dir() else here) / "trial")
+    except OSError:
+        there = tempfile.mkdtemp(prefix="tutorial_lib-")
+        os.chdir(there)
+        print(f"{here} is read-only; what this notebook writes goes to {there}")
 
 
 def _problem(package: str, least: str) -> list[str]:
@@ -75,7 +96,7 @@ def show_gif(path: Path | str, alt: str, width: int = 360):
     )
 
 
-def progress(items: Iterable, total: int | None = None, unit: str = "step") -> Iterable:
+def progress(items: Iterable | None, total: int | None = None, unit: str = "step") -> tqdm:
     """A progress bar with rate and time left, where somebody watches; else the items alone.
 
     Nobody watches when the output is redirected, under CI, or when a program executes a notebook

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from tutorial_lib import files
-from tutorial_lib.course.mosaic import as_pixels, tile
+from tutorial_lib.course.mosaic import as_pixels, finite, tile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,8 @@ def strip(
     rows: each (N, C, H, W), in [-1, 1] or uint8.  labels: of the N columns.  names: of the rows.
     """
     figure, axes = _panels(len(rows), len(labels), inches=1.05, title=title)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    near = {"w_pad": 0.02, "h_pad": 0.02, "wspace": 0.02, "hspace": 0.02}
+    figure.set_layout_engine("constrained", **near)
     for row, images in zip(axes, rows, strict=True):
         for axis, image in zip(row, as_pixels(images), strict=True):
             axis.imshow(rearrange(image, "c h w -> h w c").numpy(), **GREY)
@@ -72,20 +73,26 @@ def strip(
 
 
 def clouds(
-    rows: Sequence[Sequence], labels: Sequence[str], names: Sequence[str], title: str = ""
+    rows: Sequence[Sequence],
+    labels: Sequence[str],
+    names: Sequence[str] = (),
+    title: str = "",
+    colours: Sequence[Sequence] = (),
 ) -> Figure:
     """Rows of clouds in the plane, all on one scale, under common labels.
 
     Each panel of a row: points (N, 2), or a pair of places and arrows, (N, 2) each.
+    colours: those of the points of each panel, or a number for each of its points, (N,).
     """
     figure, axes = _panels(len(rows), len(labels), inches=1.6, title=title)
-    for row, panels in zip(axes, rows, strict=True):
-        for axis, panel in zip(row, panels, strict=True):
+    colours = colours or [[DATA] * len(labels)] * len(rows)
+    for row, panels, painted in zip(axes, rows, colours, strict=True):
+        for axis, panel, colour in zip(row, panels, painted, strict=True):
             if isinstance(panel, tuple):
-                places, arrows = panel
+                places, arrows = (finite(one, "these places and arrows") for one in panel)
                 axis.quiver(*places.T, *arrows.T, color=MODEL, angles="xy", width=0.01)
             else:
-                axis.scatter(*panel.T, s=1, color=DATA, linewidths=0)
+                axis.scatter(*finite(panel, "these points").T, s=1, c=colour, linewidths=0)
             axis.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
     _label(axes, labels, names)
     return figure
@@ -172,7 +179,9 @@ def _chain(axis: Axes, P: Tensor, states: Sequence[str]) -> None:
         _arrow(axis, places[i], places[j], float(P[i, j]))
     for place, state in zip(places, states, strict=True):
         _circle(axis, place, 0.36, facecolor=DATA, edgecolor="white", zorder=3)
-        axis.text(*place, state, ha="center", va="center", fontsize=9, color="white", zorder=4)
+        axis.text(
+            place[0], place[1], state, ha="center", va="center", fontsize=9, color="white", zorder=4
+        )
 
 
 def _arrow(axis: Axes, start: np.ndarray, end: np.ndarray, weight: float) -> None:
@@ -189,13 +198,13 @@ def _arrow(axis: Axes, start: np.ndarray, end: np.ndarray, weight: float) -> Non
         style = {**bent, "color": QUIET, "lw": width}
         axis.annotate("", xy=end - 0.34 * along, xytext=start + 0.34 * along, arrowprops=style)
     white = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-    axis.text(*label, f"{weight:g}", ha="center", va="center", fontsize=8, bbox=white)
+    axis.text(label[0], label[1], f"{weight:g}", ha="center", va="center", fontsize=8, bbox=white)
 
 
 def _circle(axis: Axes, centre: np.ndarray, radius: float, **style: Any) -> None:
     from matplotlib.patches import Circle
 
-    axis.add_patch(Circle(centre, radius, **style))
+    axis.add_patch(Circle((centre[0], centre[1]), radius, **style))
 
 
 def histogram(
@@ -210,7 +219,7 @@ def histogram(
     density: a grid and the values of a density on it, drawn as a black line.
     """
     figure, axes = _subplots(figsize=(6, 3))
-    numbers = torch.cat([cloud.flatten() for cloud, _ in clouds.values()])
+    numbers = torch.cat([finite(cloud, name).flatten() for name, (cloud, _) in clouds.items()])
     edges = np.linspace(float(numbers.min()), float(numbers.max()), 80)  # common to all
     style = {"histtype": "stepfilled", "alpha": 0.5}
     for name, (cloud, colour) in clouds.items():

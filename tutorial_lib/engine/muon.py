@@ -3,7 +3,7 @@ r"""Muon, an optimiser for weights that are matrices: every direction of a step 
 The gradient of a matrix of weights is mostly a few strong directions, and every optimiser that
 scales its entries one by one follows these and neglects the rest.  Muon takes the momentum
 $M = U S V^\top$ and steps along $U V^\top$.
-(Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; notebook 05)
+(Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; notebook 05b)
 """
 
 from typing import Any
@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "momentum": momentum, "dtype": dtype})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         """Move the weights that have a gradient.  closure: PyTorch passes one; it is not used."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = {}
@@ -80,6 +80,7 @@ class Muon(torch.optim.Optimizer):
 
     def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
         """Take the gradient into the weight's average; return what its step is to follow."""
+        assert weight.grad is not None  # as `step` has seen
         average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
         average.lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(average, momentum)

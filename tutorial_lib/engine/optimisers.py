@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib.checkpoint import plain
 from tutorial_lib.engine.muon import Muon
 
 
@@ -19,15 +20,21 @@ def optimisers(
 ) -> dict[str, torch.optim.Optimizer]:
     """One optimiser or two for the weights of a network that are to be trained.
 
-    muon: whether the weights of convolutions, the four-dimensional ones, go to Muon; all others go
-    to Adam.
+    muon: whether the weights of two-dimensional convolutions go to Muon; all others go to Adam.
+    So do those of grouped convolutions, whose filters see different channels and make no one
+    matrix, and of transposed ones.
     lr, lr_muon: the rates at the top of their schedule, kept as "initial_lr".
     dtype: of Muon's products.
     Returns {"adam": ..., "muon": ...}, less what has nothing to move.
     """
     trained = [p for p in network.parameters() if p.requires_grad]
-    convolutions = [p for p in trained if muon and p.ndim == 4]
-    others = [p for p in trained if not (muon and p.ndim == 4)]
+    matrices = {
+        part.weight
+        for part in network.modules()
+        if muon and isinstance(part, nn.Conv2d) and part.groups == 1
+    }
+    convolutions = [p for p in trained if p in matrices]
+    others = [p for p in trained if p not in matrices]
     made: dict[str, torch.optim.Optimizer] = {}
     if others:
         group = {"params": others, "initial_lr": lr}
@@ -45,7 +52,7 @@ class Together(torch.optim.Optimizer):
         super().__init__([group for part in parts for group in part.param_groups], {})
         self.parts = parts
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         """Step with each, at the rates that this one's groups say."""
         groups = iter(self.param_groups)  # copies by now: accelerate has loaded the state anew
         for part in self.parts:
@@ -58,7 +65,9 @@ def states(
     network: nn.Module, optimizers: Iterable[tuple[str, torch.optim.Optimizer]]
 ) -> dict[str, Tensor]:
     """What (kind, optimiser) pairs remember of each weight: tensors called kind.weight.key."""
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    names: dict[Tensor, str] = {
+        parameter: plain(name) for name, parameter in network.named_parameters()
+    }
     return {
         f"{kind}.{names[parameter]}.{key}": torch.as_tensor(value)
         for kind, optimizer in optimizers
@@ -73,7 +82,7 @@ def restore_states(
     tensors: dict[str, Tensor],
 ) -> None:
     """Give optimisers back what `states` has noted; tensors of other names are passed over."""
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    names = {parameter: plain(name) for name, parameter in network.named_parameters()}
     for kind, optimizer in optimizers:
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             prefix = f"{kind}.{names[parameter]}."

@@ -6,7 +6,7 @@ from them.
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 
@@ -29,6 +29,27 @@ def time_embedding(t: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)  # (B, width)
 
 
+class GroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm`, kept from a crash of PyTorch's on the CPU, which ends the whole process.
+
+    Its backward pass fails for images in channels-last order that need no gradient, while its own
+    weights do: so behind a frozen layer.  Only then are the images brought into the usual order.
+    x: (B, C, ...).  Returns the same shape.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _safely_ordered(x, self.weight, self.bias)
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+@fx.wrap  # torch.fx cannot look into a decision
+def _safely_ordered(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    learning = torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad)
+    if learning and not x.requires_grad and not x.is_contiguous():
+        return x.contiguous()
+    return x
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, each behind group norm and SiLU, and a skip connection around both.
 
@@ -48,14 +69,14 @@ class ResidualBlock(nn.Module):
         width_t: int,
         groups: int = 8,
         add: bool = False,
-        dropout: float = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.add = add
-        self.norm_1 = nn.GroupNorm(groups, channels_in)
+        self.norm_1 = GroupNorm(groups, channels_in)
         self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.scale_shift = nn.Linear(width_t, (1 if add else 2) * channels_out)
-        self.norm_2 = nn.GroupNorm(groups, channels_out)
+        self.norm_2 = GroupNorm(groups, channels_out)
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         if channels_in == channels_out:
@@ -105,9 +126,9 @@ class StandardizedBlock(nn.Module):
         super().__init__()
         self.scale_shift = nn.Linear(width_t, 2 * channels_out)
         self.conv_1 = StandardizedConv2d(channels_in, channels_out, 3, padding=1)
-        self.norm_1 = nn.GroupNorm(groups, channels_out)
+        self.norm_1 = GroupNorm(groups, channels_out)
         self.conv_2 = StandardizedConv2d(channels_out, channels_out, 3, padding=1)
-        self.norm_2 = nn.GroupNorm(groups, channels_out)
+        self.norm_2 = GroupNorm(groups, channels_out)
         if channels_in == channels_out:
             self.skip = nn.Identity()
         else:
@@ -150,7 +171,7 @@ class Attention(nn.Module):
             )
         self.heads = heads
         inner = heads * (width or channels // heads)
-        self.norm = nn.GroupNorm(groups, channels)
+        self.norm = GroupNorm(groups, channels)
         self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=bias)
         self.out = nn.Conv2d(inner, channels, 1)
         nn.init.zeros_(self.out.weight)
@@ -178,9 +199,9 @@ class LinearAttention(nn.Module):
     def __init__(self, channels: int, heads: int = 4, width: int = 32) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(1, channels)
+        self.norm = GroupNorm(1, channels)
         self.to_qkv = nn.Conv2d(channels, 3 * heads * width, 1, bias=False)
-        self.out = nn.Sequential(nn.Conv2d(heads * width, channels, 1), nn.GroupNorm(1, channels))
+        self.out = nn.Sequential(nn.Conv2d(heads * width, channels, 1), GroupNorm(1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.to_qkv(self.norm(x))  # (B, 3 h c, H, W)

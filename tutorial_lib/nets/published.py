@@ -1,4 +1,4 @@
-"""Two U-Nets from the literature, built from our bricks, to be measured against (notebook 04)."""
+"""Two U-Nets from the literature, built from our bricks, to be measured against (notebook 04b)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tutorial_lib.nets.blocks import (
     Attention,
     Down,
+    GroupNorm,
     LinearAttention,
     ResidualBlock,
     StandardizedBlock,
@@ -20,7 +21,9 @@ from tutorial_lib.nets.blocks import (
 class Stage(nn.Sequential):
     """Layers one after the other; residual blocks among them also see the time embedding."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # a plain nn.Sequential sees no embedding
+        self, x: Tensor, embedding: Tensor
+    ) -> Tensor:
         for layer in self:
             if isinstance(layer, ResidualBlock | StandardizedBlock):
                 x = layer(x, embedding)
@@ -36,7 +39,8 @@ class PublishedUNet(nn.Module):
     embed: the layers behind it.
     down, up: equally many stages; the last of the way down is the partner of the first of the way
     up.
-    x_t: (B, C, H, W).  t: (B,).  Returns a tensor shaped like x_t.
+    x_t: (B, C, H, W).  t: (B,).
+    Returns a tensor shaped like x_t, in the precision of the network's weights.
     """
 
     def __init__(
@@ -55,8 +59,9 @@ class PublishedUNet(nn.Module):
         self.up = nn.ModuleList(up)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        embedding = self.embed(time_embedding(t, self.width))  # (B, 4 width)
-        x = x_t
+        dtype = next(self.embed.parameters()).dtype
+        embedding = self.embed(time_embedding(t, self.width).to(dtype))  # (B, 4 width)
+        x = x_t.to(dtype)
         skips = []
         for stage in self.down:
             x = stage(x, embedding)
@@ -85,7 +90,7 @@ def paper_unet(
     attention = partial(Attention, heads=1, groups=32)
 
     def stage(channels_in: int, channels_out: int, size: int) -> Stage:
-        layers = [block(channels_in, channels_out)]
+        layers: list[nn.Module] = [block(channels_in, channels_out)]
         if size == 16:
             layers.append(attention(channels_out))
         return Stage(*layers)
@@ -137,7 +142,7 @@ def _paper_up(
             here = width
         if level > 0:
             up[-1].append(Up(here, here))
-    up[-1].extend([nn.GroupNorm(32, here), nn.SiLU(), nn.Conv2d(here, 3, 3, padding=1)])
+    up[-1].extend([GroupNorm(32, here), nn.SiLU(), nn.Conv2d(here, 3, 3, padding=1)])
     return up
 
 

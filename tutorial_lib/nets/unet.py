@@ -6,11 +6,20 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from tutorial_lib import checkpoint
-from tutorial_lib.nets.blocks import Attention, Down, ResidualBlock, Up, time_embedding
+from tutorial_lib.nets.blocks import (
+    Attention,
+    Down,
+    GroupNorm,
+    ResidualBlock,
+    Up,
+    time_embedding,
+)
+
+LABEL_STD = 0.5  # of a new label's embedding; that of t has entries of about 0.7
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class UNetConfig:
     groups: int = 8
     # Whether the network also takes its last estimate of x_0.
     self_conditioning: bool = False
+    # Classes that a label may name, 0 to labels - 1; with 0 the network takes no labels.
+    labels: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -45,6 +56,8 @@ class UNetConfig:
             raise ValueError(
                 f"every size in a UNetConfig must be a positive whole number, got {self}"
             )
+        if self.labels < 0:
+            raise ValueError(f"labels must not be negative, got {self.labels}")
         for width in self.widths:
             if width % self.groups:
                 raise ValueError(f"width {width} is not a multiple of groups = {self.groups}")
@@ -72,7 +85,9 @@ class UNet(nn.Module):
     x_t: (B, channels, image_size, image_size), about unit variance.  t: (B,) integers.
     x_0_hat: like x_t, an estimate made before, if the network is self-conditioning; by default
     zeros (Chen et al. 2022, arXiv 2208.04202).
-    Returns a tensor shaped like x_t.
+    y: (B,) integers, the labels of the images, if the network takes them; -1, `data.NOBODY`, is an
+    image without a label, and so are all by default (Ho & Salimans 2022, arXiv 2207.12598).
+    Returns a tensor shaped like x_t, in the precision of the network's weights.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -107,18 +122,25 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Up(width, config.widths[level - 1]))
 
-        self.norm = nn.GroupNorm(config.groups, first)
+        self.norm = GroupNorm(config.groups, first)
         self.out = nn.Conv2d(first, folded, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+        if config.labels:  # made last: all other weights begin as those of a network without
+            self.of_label = nn.Embedding(1 + config.labels, first)  # the first row is nobody's
+            nn.init.normal_(self.of_label.weight, std=LABEL_STD)
 
-    def forward(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None = None) -> Tensor:
-        self._check(x_t, t, x_0_hat)
-        embedding = self.embed(time_embedding(t, self.config.widths[0]))  # (B, width_t)
+    def forward(
+        self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None = None, y: Tensor | None = None
+    ) -> Tensor:
+        self._check(x_t, t, x_0_hat, y)
+        dtype = self.stem.weight.dtype  # of all weights: float32, unless somebody has cast them
+        time = time_embedding(t, self.config.widths[0]).to(dtype)  # (B, widths[0])
+        embedding = self.embed(self._with_label(time, y))  # (B, width_t)
 
         # The stem: patches of p x p pixels become channels, and then features.
         p = self.config.patch
-        x = self._with_estimate(x_t, x_0_hat)  # (B, C, H, W)
+        x = self._with_estimate(x_t, x_0_hat).to(dtype)  # (B, C, H, W)
         x = rearrange(x, "b c (y p) (x q) -> b (c p q) y x", p=p, q=p)  # (B, C p p, H / p, W / p)
         x = self.stem(x)  # (B, widths[0], H / p, W / p)
 
@@ -156,7 +178,15 @@ class UNet(nn.Module):
             x_0_hat = torch.zeros_like(x_t)
         return torch.cat([x_t, x_0_hat], dim=1)  # (B, 2 C, H, W)
 
-    def _check(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None) -> None:
+    def _with_label(self, time: Tensor, y: Tensor | None) -> Tensor:
+        """What the embedding begins with, (B, widths[0]): that of t, plus that of a label."""
+        if not self.config.labels:
+            return time
+        if y is None:
+            return time + self.of_label.weight[0]
+        return time + self.of_label(y.to(time.device) + 1)
+
+    def _check(self, x_t: Tensor, t: Tensor, x_0_hat: Tensor | None, y: Tensor | None) -> None:
         channels, size = self.config.channels, self.config.image_size
         if x_t.shape[1:] != (channels, size, size):
             raise ValueError(
@@ -171,17 +201,40 @@ class UNet(nn.Module):
             raise ValueError(
                 "this network takes no x_0_hat; build it with UNetConfig(self_conditioning=True)"
             )
+        if y is not None:
+            self._check_labels(y, len(x_t))
+
+    def _check_labels(self, y: Tensor, count: int) -> None:
+        labels = self.config.labels
+        if not labels:
+            raise ValueError("this network takes no labels; build it with UNetConfig(labels=...)")
+        if y.shape != (count,):
+            raise ValueError(
+                f"y must have shape ({count},), a label for each image, got {tuple(y.shape)}"
+            )
+        if _outside(y, labels):
+            raise ValueError(
+                f"labels must lie in 0..{labels - 1}, or be -1 for none, "
+                f"got {int(y.min())}..{int(y.max())}"
+            )
+
+
+@fx.wrap  # torch.fx cannot look into a decision
+def _outside(y: Tensor, labels: int) -> bool:
+    """Whether a label is none of -1..labels - 1; a compiler, which knows no values, is told no."""
+    if torch.compiler.is_compiling():
+        return False
+    return bool(((y < -1) | (y >= labels)).any())
 
 
 def restore(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:
     """The network that `checkpoint.load` has read: its averaged weights, ready to sample from.
 
+    They are frozen.  To train on from them, free them with `.requires_grad_(True)` and hand the
+    network to `train.train`: it starts, and so does the average, from these weights.
     Raises ValueError when the tensors belong to another configuration, or are no U-Net's.
     """
-    if "model" not in configuration:
-        held = ", ".join(configuration)
-        raise ValueError(f"these weights are not a U-Net's: their configuration has only {held}")
-    model = UNet(UNetConfig(**configuration["model"]))
+    model = UNet(_shape(configuration))
     averaged = checkpoint.part(tensors, "ema")
     try:
         model.load_state_dict(averaged)
@@ -190,4 +243,25 @@ def restore(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:
         raise ValueError(
             f"the weights do not fit their configuration {model.config}: {reason}"
         ) from error
-    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
+    return model.eval().requires_grad_(False)
+
+
+def _shape(configuration: dict[str, Any]) -> UNetConfig:
+    """What a checkpoint says of its network.  Raises ValueError unless that is a `UNet`."""
+    otherwise = (
+        "; a network of another kind is built by yourself, and then takes "
+        'load_state_dict(checkpoint.part(tensors, "ema"))'
+    )
+    if "model" not in configuration:
+        held = ", ".join(configuration) or "nothing"
+        raise ValueError(
+            f"these weights are not a U-Net's: their configuration has only {held}{otherwise}"
+        )
+    try:
+        return UNetConfig(**configuration["model"])
+    except TypeError as error:
+        raise ValueError(
+            f"these weights are not a U-Net's of this version: {configuration['model']} "
+            f"does not describe one ({error}){otherwise}"
+        ) from error

@@ -2,15 +2,22 @@
 
 import sys
 
-from tutorial_lib.recipes import embedded, garments, judge
+from tutorial_lib.recipes import embedded, garments, judge, memory, networks, plane
 
 RECIPES = (
     embedded.data,
     judge.classifier,
     judge.reference,
+    judge.second_classifier,
+    judge.second_reference,
+    judge.yardsticks,
     garments.unet,
+    garments.judged,
     garments.nearest,
     garments.replay,
+    plane.walks,
+    memory.memory,
+    networks.networks,
 )
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ def data(folder: Path = ASSETS) -> None:
     import datasets
     import pyarrow.parquet as pq
 
-    about = {
+    about: dict[str, Any] = {
         "what": "A subset of Fashion-MNIST, balanced by class: "
         "10,000 training and 2,000 test images",
         "source": "https://github.com/zalandoresearch/fashion-mnist",

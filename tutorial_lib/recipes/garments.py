@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tutorial_lib import checkpoint, evaluate, sample, train
 from tutorial_lib.beyond.likelihood import bits_per_dimension
-from tutorial_lib.beyond.solvers import dpm_solver
+from tutorial_lib.beyond.solvers import STEPS, dpm_solver
 from tutorial_lib.course import plot
 from tutorial_lib.data import load, to_pixels
 from tutorial_lib.denoise import Denoiser, denoiser
@@ -20,42 +20,59 @@ from tutorial_lib.recipes.sources import full, sha256
 from tutorial_lib.schedule import named
 
 # The settings behind the weights that ship.
-# Uniform t: they serve for likelihoods, too (notebook 05, section 5.11).
+# Uniform t: they serve for likelihoods, too (notebook 05b, section 5b.3).
 SHIPPED = train.DiffusionConfig(
     steps=25_000, batch=128, momentum=0.95, warmup=100, ema=0.999, t_sampling="uniform"
 )
 SCHEDULE = named(SHIPPED.schedule, SHIPPED.T)
 WEIGHTS = "fashion_mnist.safetensors"
+ALSO = (10, 25)  # steps by which the weights are judged besides the usual ones
 SEARCHED = 2000  # samples whose neighbours are looked for
 REPLAYED = (1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1300, 1600, 2000)
 MILESTONES = (100, 300, 1000, 3000, 8000, 16_000, SHIPPED.steps)
 
 
-def unet(out: Path = Path("build/retrain"), count: int = 10_000, steps: int = 25) -> None:
-    """Train the shipped U-Net on all 60,000 images, judge it, and store it.
+def unet(out: Path = Path("build/retrain"), count: int = 10_000) -> None:
+    """Train the shipped U-Net on all 60,000 images, store it, and judge it.
 
     Resumes by itself when it was interrupted.  Also draws the milestones that notebook 05 shows,
     and looks for the training images nearest to the samples.  What ships, and is judged by `count`
-    samples of `steps` steps, are the averaged weights, as float16.
+    samples, are the averaged weights, as float16.
     """
     _train_unet(out)
     _draw_milestones(out)
     tensors, configuration = checkpoint.load(out)
     averaged = {name: t.half() for name, t in tensors.items() if name.startswith("ema.")}
     configuration["recipe"] = "python -m tutorial_lib.recipes unet"
-    model = restore(averaged, configuration)
-    samples = _draw(model, count, steps)
-    metrics = {"sampler": f"dpm++, {steps} steps, seed 0"} | evaluate.report(samples)
-    metrics["bits_per_dimension"] = bits_per_dimension(
-        _denoise(model),
+    bits = bits_per_dimension(
+        _denoise(restore(averaged, configuration)),
         SCHEDULE,
         full("test").pixels,
         generator=torch.Generator().manual_seed(0),
     )
-    configuration["metrics"] = metrics
+    configuration["metrics"] = {"bits_per_dimension": bits}
     checkpoint.save(ASSETS / WEIGHTS, averaged, configuration)
-    print(json.dumps(metrics, indent=1))
-    _search(samples[:SEARCHED], steps)
+    judged(count)
+
+
+def judged(count: int = 10_000) -> None:
+    """Judge the weights that ship, by samples of few steps and of more, and search for copies.
+
+    The figures of the usual number of steps come first; the others stand beside them, by step.
+    """
+    tensors, configuration = checkpoint.load(ASSETS / WEIGHTS)
+    model, by_steps = restore(tensors, configuration), {}
+    for steps in (*ALSO, STEPS):
+        samples = _draw(model, count, steps)
+        found = evaluate.report(samples)
+        by_steps[str(steps)] = {name: found[name] for name in ("feature_distance", "interval")}
+        by_steps[str(steps)]["second"] = found["second"]
+        print(steps, json.dumps(by_steps[str(steps)]), flush=True)
+    bits = configuration["metrics"]["bits_per_dimension"]
+    metrics = {"sampler": f"dpm++, {STEPS} steps, seed 0"} | found
+    metrics |= {"by_steps": by_steps, "bits_per_dimension": bits}
+    checkpoint.save(ASSETS / WEIGHTS, tensors, configuration | {"metrics": metrics})
+    _search(samples[:SEARCHED], STEPS)
 
 
 def _train_unet(out: Path) -> None:
@@ -80,7 +97,7 @@ def _train_unet(out: Path) -> None:
                 flush=True,
             )
         if last.step in MILESTONES:
-            np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, 25).numpy())
+            np.save(out / f"step_{last.step:06d}.npy", _draw(last.ema_model, 10, STEPS).numpy())
 
 
 def _draw_milestones(out: Path) -> None:
@@ -95,7 +112,7 @@ def _draw_milestones(out: Path) -> None:
     figure.savefig("notebooks/figures/training_milestones.png", dpi=90)
 
 
-def nearest(count: int = SEARCHED, steps: int = 25) -> None:
+def nearest(count: int = SEARCHED, steps: int = STEPS) -> None:
     """Draw the samples by which the shipped weights were judged, and search for copies."""
     _search(_draw(restore(*checkpoint.load(ASSETS / WEIGHTS)), count, steps), steps)
 
@@ -113,7 +130,8 @@ def _search(samples: Tensor, steps: int, first: int = 6, closest: int = 4) -> No
     def in_both_spaces(pixels: Tensor) -> dict[str, Tensor]:
         return {"pixels": pixels, "features": evaluate.predictions(model, pixels)[0]}
 
-    known, tensors = in_both_spaces(training.pixels), {}
+    known = in_both_spaces(training.pixels)
+    tensors: dict[str, Tensor] = {}
     for name, pixels in (("test", test.pixels), ("samples", samples)):
         points = in_both_spaces(pixels)
         # indices and distances in each space, (N, 3)
@@ -149,7 +167,7 @@ def replay(count: int = 12) -> None:
     model = UNet(UNetConfig())
     config = replace(SHIPPED, steps=REPLAYED[-1], ema=0.998, report_every=1)
     fixed = train.draw(load("embedded", "test"), 1, replace(config, batch=1000, seed=1))
-    recorded = {"steps": [], "losses": [], "by_t": [], "samples": []}
+    recorded: dict[str, list] = {"steps": [], "losses": [], "by_t": [], "samples": []}
     learning = train.algorithm_1(full("train"), config)
     for last in train.train(model, *learning, config, device="cpu"):
         recorded["losses"] += last.losses
@@ -157,7 +175,7 @@ def replay(count: int = 12) -> None:
             networks = (model, last.ema_model)
             recorded["steps"].append(last.step)
             recorded["by_t"].append([_loss_by_t(network, fixed) for network in networks])
-            samples = [_draw(network, count, 25) for network in networks]
+            samples = [_draw(network, count, STEPS) for network in networks]
             recorded["samples"].append(torch.stack(samples))
             print(f"step {last.step}: loss {last.loss:.4f}", flush=True)
     tensors = {name: torch.tensor(recorded[name]) for name in ("steps", "losses", "by_t")}

@@ -2,16 +2,18 @@
 
 `check` says whether the answer is right, and if not, what is wrong first.  The statements stand in
 the notebooks, the solutions in `notebooks/solutions/`; what an answer has to fulfil stands here, in
-a module for each notebook: `n02` for 02, with a dict `EXERCISES`.  A new module is found by its
-name.  Every check draws fresh inputs, so that no constant passes, and refuses an answer that uses
-the name of the function it is about.
+a module for each notebook: `n02` for 02 and `n04b` for 04b, with a dict `EXERCISES`.  A new module
+is found by its name.  Every check draws fresh inputs, so that no constant passes, and refuses an
+answer that uses the name of the function it is about.
 """
 
 import copy
 import io
+import os
 import pkgutil
 import secrets
 import warnings
+import zlib
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +25,8 @@ from torch import Tensor
 from tutorial_lib.course.exercises.checks import Exercise, Wrong
 from tutorial_lib.course.exercises.reading import is_stub, names_used, told
 from tutorial_lib.schedule import NoiseSchedule
+
+FORBIDDEN = "It calls `{name}`, which is what this exercise is about. Write it out yourself."
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,23 @@ class Verdict:
         return self.state == "right"
 
 
-def check(number: str, answer: Any) -> None:
+def check(number: str, answer: Any, student: str = "") -> None:
     """Print whether `answer` solves the exercise of that number, and if not, what is wrong first.
 
     number: "02.3", for example.
     answer: the function itself, or a tuple of them.
+    student: a name, whose owner gets the same inputs each time, and others than the neighbours.
+    The variable TUTORIAL_LIB_STUDENT of the environment says it for all checks; without a name
+    inputs are new each time.
     Raises ValueError for a number that does not exist.
     """
-    print(verdict(number, answer).message)
+    name = student or os.environ.get("TUTORIAL_LIB_STUDENT", "")
+    print(verdict(number, answer, seed_of(name, number) if name else None).message)
+
+
+def seed_of(student: str, number: str) -> int:
+    """The seed of a student's inputs in an exercise, the same on every machine."""
+    return zlib.crc32(f"{student.strip().casefold()} {number}".encode())
 
 
 def hint(number: str, which: int = 1) -> None:
@@ -129,9 +142,7 @@ def _refuse(answer: Any, forbidden: tuple[str, ...]) -> None:
     used = names_used(answer) if forbidden else set()
     for name in forbidden:
         if name in used:
-            raise Wrong(
-                f"It calls `{name}`, which is what this exercise is about. Write it out yourself."
-            )
+            raise Wrong(FORBIDDEN.format(name=name))
 
 
 def _on_copies(answer: Any) -> Any:

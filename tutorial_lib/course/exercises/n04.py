@@ -1,11 +1,14 @@
 """Checks of the exercises of notebook 04: U-Net building blocks."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tutorial_lib.course.exercises.checks import Exercise, returned, same, true
-from tutorial_lib.nets import blocks
+from tutorial_lib.course.exercises.checks import Exercise, between, hidden, returned, same, true
+from tutorial_lib.nets.unet import UNet
 
 CONVOLUTIONS = ("Conv2d", "StandardizedConv2d", "conv2d")
 WINDOWS = ("MaxPool2d", "max_pool2d", "Unfold", "unfold")
@@ -36,7 +39,7 @@ def convolution_size(answer, generator):
         picture = torch.zeros(1, 1, size, size)
         right = nn.Conv2d(1, 1, k, stride, padding)(picture).shape[-1]
         slips = {
-            "One too few: count fence posts, not gaps.": right - 1,
+            "One too few: count the places, not the steps between them.": right - 1,
             "One too many.": right + 1,
         }
         what = f"The size for {size}, k = {k}, stride {stride}, padding {padding}"
@@ -51,18 +54,25 @@ def _three_rows(generator: torch.Generator, *limits: int) -> list[list[int]]:
     return rows
 
 
-def time_embedding(answer, generator):
-    """(t, width, longest) -> (B, width)."""
-    t = torch.randint(1, 1000, (5,), generator=generator)
-    right = blocks.time_embedding(t, 8, 1000.0)  # (5, 8)
-    alternating = right.view(5, 2, 4).transpose(1, 2).flatten(1)
-    frequency = 1000.0 ** -(torch.arange(4).double() / 4)  # the last is not 1 / 1000
-    angle = t[:, None].double() * frequency  # (5, 4)
-    too_fast = torch.cat([angle.sin(), angle.cos()], 1)
+def interleaved_embedding(answer, generator):
+    """(t, width, longest) -> (B, width), sine and cosine of each clock side by side."""
+    t = torch.randint(1, 200, (5,), generator=generator)
+    i = torch.arange(4).double()
+
+    def columns(frequency: Tensor) -> Tensor:
+        angle = t[:, None].double() * frequency  # (5, 4)
+        return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)  # (5, 8)
+
+    right = columns(1000.0 ** (-i / 4))
     slips = {
-        "Cosines come first; sines are asked for.": right.roll(4, 1),
-        "Sines and cosines alternate; all sines should come first.": alternating,
-        "The lowest frequency is not 1 / longest: divide by width / 2 - 1.": too_fast,
+        "All sines come first there; here each has its cosine beside it.": (
+            right.view(5, 4, 2).transpose(1, 2).flatten(1)
+        ),
+        "In each pair the sine comes first.": right.view(5, 4, 2).flip(2).flatten(1),
+        "The lowest frequency is 1 / longest there; here it stops a little before.": (
+            columns(1000.0 ** (-i / 3))
+        ),
+        "The exponent is half of what it should be.": columns(1000.0 ** (-i / 8)),
     }
     same(answer(t, 8, 1000.0), right, "The embedding", slips, tolerance=1e-3)
 
@@ -113,12 +123,109 @@ def fits(answer, generator):
         )
 
 
+def suspect(number: str) -> Callable[..., Any]:
+    """The line with a bug that exercise `number` is about, as a function; here "04.7" alone.
+
+    Raises ValueError for an exercise that has none.
+    """
+    return hidden({"04.7": _frequency}, number)
+
+
+def _frequency(width: int, longest: float) -> Tensor:
+    half = width // 2
+    exponent = torch.arange(half).double() / (half - 1)  # (width / 2,) from 0 to 1
+    return longest**exponent
+
+
+def frequency(answer, generator):
+    """(width, longest) -> the suspect's frequencies, (width / 2,)."""
+    width = 2 * int(torch.randint(3, 9, (), generator=generator))
+    longest = float(between(20, 200, generator))
+    wrong = _frequency(width, longest)
+    slips = {
+        "That is the library's line, and it has no slip in it.": 1 / wrong,
+        "Then neighbours would be alike, too. Look at its frequencies.": wrong / longest,
+        "The right numbers, from the last to the first.": wrong.flip(0),
+        "Then all clocks would go round together.": torch.ones_like(wrong),
+    }
+    same(answer(width, longest), wrong, "The row of frequencies", slips, tolerance=1e-4)
+
+
+def own_unet(answer, generator):
+    """() -> a network with levels and with skips, that uses t."""
+    network = answer()
+    returned(network)
+    true(isinstance(network, nn.Module), "It should return a `torch.nn.Module`.")
+    borrowed = any(isinstance(part, UNet) for part in network.modules())
+    true(not borrowed, "It contains the library's `UNet`; build your own from smaller parts.")
+    count = sum(p.numel() for p in network.parameters())
+    true(0 < count <= 100_000, f"It has {count:,} parameters; 1 to 100,000 are asked for.")
+    network.eval()
+    _fill(network, generator)
+    x = torch.randn(3, 1, 28, 28, generator=generator)
+    t = torch.randint(1, 500, (3,), generator=generator)
+    with torch.no_grad():
+        out = network(x, t)
+        returned(out)
+        true(out.shape == x.shape, f"For x_t of shape {tuple(x.shape)} it returns {_shape(out)}.")
+        alone = network(x[1:2], t[1:2])[0]
+        apart = (alone - out[1]).abs().max() > 1e-3 * (1 + out.abs().max())
+        true(not apart, "The answer for a picture depends on the others in its batch.")
+        later = network(x, t + 400)
+    true(bool((later - out).abs().max() > 1e-4), "It does not listen to t.")
+    _has_levels_and_skips(network, x, t)
+
+
+def _shape(out: Any) -> str:
+    return f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+
+
+@torch.no_grad()
+def _fill(network: nn.Module, generator: torch.Generator) -> None:
+    """Random numbers for all weights: some begin at zero, and then nothing could be seen."""
+    for parameter in network.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            parameter.copy_(noise * parameter[0].numel() ** -0.5)
+        else:
+            parameter.add_(0.1 * noise)
+
+
+def _has_levels_and_skips(network: nn.Module, x: Tensor, t: Tensor) -> None:
+    """Raise Wrong unless there are several sizes, and something goes round the smallest."""
+    outputs: list[tuple[nn.Module, int]] = []
+
+    def note(part: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            outputs.append((part, output.shape[-1]))
+
+    inside = [part for part in network.modules() if part is not network]
+    handles = [part.register_forward_hook(note) for part in inside]
+    network(x, t)
+    for handle in handles:
+        handle.remove()
+    sizes = sorted({size for _, size in outputs})
+    true(len(sizes) > 1, "All its layers work at one size; a U has levels.")
+    smallest = {part for part, size in outputs if size == sizes[0]}
+    for part in smallest:
+        part.register_forward_hook(lambda part, inputs, output: torch.zeros_like(output))
+    x = x.clone().requires_grad_()
+    out = network(x, t)
+    reached = torch.autograd.grad(out.square().sum(), x, allow_unused=True)[0]
+    led_around = reached is not None and bool(reached.abs().max() > 1e-6)
+    true(
+        led_around,
+        f"All goes through the smallest level ({sizes[0]} x {sizes[0]}): with zeros there, "
+        "nothing of x_t is left in the output.",
+    )
+
+
 EXERCISES = {
     "04.1": Exercise(
         test=convolution_parameters,
         praise=(
-            "The picture's size does not occur: that is why convolutions are cheap, "
-            "and at home in every place."
+            "The picture's size does not occur: the same filters serve at every place, "
+            "in pictures of any size."
         ),
         hints=(
             "Each filter has a weight for each channel and each of k x k places, and one bias.",
@@ -141,32 +248,23 @@ EXERCISES = {
         forbidden=(*CONVOLUTIONS, *WINDOWS),
     ),
     "04.3": Exercise(
-        test=time_embedding,
+        test=interleaved_embedding,
         praise=(
-            "Each column is a clock hand of another speed; together they tell every t "
-            "from every other."
+            "The same clocks in another order. A network does not mind; "
+            "weights that were trained with the other order do."
         ),
         hints=(
-            (
-                "Half of the columns are sines, half cosines, of t times a frequency. "
-                "Frequencies fall from 1 to 1 / longest."
-            ),
-            (
-                "t[:, None] * frequency is a table, (B, width / 2), "
-                "if frequency is a row of width / 2 numbers."
-            ),
-            (
-                "frequency = longest ** (-torch.arange(width // 2) / (width // 2 - 1)); "
-                "torch.cat puts sines and cosines side by side."
-            ),
+            "t[:, None] * frequency is a table, (B, width / 2): an angle for each t and clock.",
+            "torch.stack([sines, cosines], dim=2) puts them side by side; how to flatten that?",
+            "The exponents are -torch.arange(width // 2) / (width / 2); there is no - 1 here.",
         ),
         forbidden=("time_embedding",),
     ),
     "04.4": Exercise(
         test=attention,
         praise=(
-            "Without the root the weights become all or nothing, "
-            "and nothing can be learned from nothing."
+            "Without the root a single weight comes near 1 and the others near 0, "
+            "and then hardly any gradient comes back."
         ),
         hints=(
             "There are two slips. Look at the axis of the softmax: what should sum to 1?",
@@ -197,12 +295,41 @@ EXERCISES = {
         test=fits,
         praise=(
             "28 fits with two levels behind a patch of 2, or with three behind none. "
-            "Hence all the padding to 32 elsewhere."
+            "For more levels one pads pictures to 32."
         ),
         hints=(
             "Each level but the first halves the picture, and the patch divides it once more.",
             "It fits if size is a multiple of patch * 2 ** (levels - 1).",
         ),
         forbidden=("UNetConfig",),
+    ),
+    "04.7": Exercise(
+        test=frequency,
+        praise=(
+            "A lost minus: frequencies that rise from 1 to 10,000. Every clock goes round many "
+            "times between two steps, so neighbours have nothing in common."
+        ),
+        hints=(
+            'Print suspect("04.7")(8, 100.0), and what 100 ** -(i / 3) is for i = 0, 1, 2, 3.',
+            "In the library they fall from 1 to 1 / longest. Which way do they go here?",
+        ),
+        forbidden=("suspect",),
+    ),
+    "04.8": Exercise(
+        test=own_unet,
+        beside=True,
+        praise="Levels, skips, and t: that is a U-Net, and it is yours.",
+        hints=(
+            (
+                "Begin without t: a stem, a block, `blocks.Down`, a block, `blocks.Up`, "
+                "torch.cat with what the first block returned, a block, and a last convolution."
+            ),
+            (
+                "`blocks.ResidualBlock(channels_in, channels_out, width_t, groups=4)` takes "
+                "(x, embedding); the latter is a small network on `blocks.time_embedding(t, 16)`."
+            ),
+            "Widths of 16 and 32 stay below 100,000 parameters. After torch.cat there are 32.",
+        ),
+        forbidden=("UNet", "UNetConfig", "restore"),
     ),
 }

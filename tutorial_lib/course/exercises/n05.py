@@ -1,21 +1,27 @@
 """Checks of the exercises of notebook 05: training on Fashion-MNIST."""
 
-import math
+import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutorial_lib import data, diffusion
 from tutorial_lib.course.exercises.checks import (
     Exercise,
+    Wrong,
     between,
     same,
     some_images,
+    some_network,
     some_schedule,
     some_t,
     true,
 )
-from tutorial_lib.engine import rates
+from tutorial_lib.schedule import NoiseSchedule, from_betas
+
+SOUND = "That is the library's line, and it has no slip in it."
 
 
 def there_and_back(answer, generator):
@@ -73,12 +79,22 @@ def training_step(answer, generator):
     not_noised = (network(x_0, t) - eps).square().flatten(1).mean(1)
     of_x_0 = (eps_hat - x_0).square().flatten(1).mean(1)
     slips = {
-        "One number for the whole batch; one for each image is asked for.": squares.mean(),
         "The sum over pixels, not their mean.": squares.sum(1),
+        "The absolute error, not its square.": squares.sqrt().mean(1),
         "The network was asked about x_0 itself: nothing had been noised.": not_noised,
         "It is compared with x_0; this network predicts eps.": of_x_0,
     }
-    same(answer(network, schedule, x_0, t, eps), squares.mean(1), "The loss", slips)
+    got = answer(network, schedule, x_0, t, eps)
+    _one_for_each_image(got, squares)
+    same(got, squares.mean(1), "The loss", slips)
+
+
+def _one_for_each_image(got: Any, squares: Tensor) -> None:
+    """Raise Wrong, in words, for a loss of another shape than (B,), where it is a known one."""
+    if isinstance(got, Tensor) and got.ndim == 0:
+        raise Wrong("The loss is one number for the whole batch; one for each image is asked for.")
+    if isinstance(got, Tensor) and got.numel() == squares.numel():
+        raise Wrong("The loss has a number for each pixel; one for each image is asked for.")
 
 
 def ema(answer, generator):
@@ -87,18 +103,30 @@ def ema(answer, generator):
     weights[0] is the start, weights[k] that after step k.
     """
     steps = torch.randn(40, generator=generator, dtype=torch.float64)
-    weights = steps.cumsum(0).tolist()
+    weights = (10 + steps.cumsum(0)).tolist()
     decay = float(between(0.5, 0.75, generator))  # reached after ten to thirty steps
-    warm, cold = weights[0], weights[0]
-    for k in range(1, 40):
-        d = min(decay, (1 + k) / (10 + k))
-        warm = d * warm + (1 - d) * weights[k]
-        cold = decay * cold + (1 - decay) * weights[k]
-    slips = {
-        "The warm-up of the decay is missing.": cold,
-        "That is the last weight.": weights[-1],
-    }
-    same(answer(weights, decay), warm, "The average", slips)
+    for count in (1, 5, 39):  # while the decay warms up, and long after
+        short = weights[: count + 1]
+        warm = _averaged(short, lambda k: min(decay, (1 + k) / (10 + k)))
+        slips = {
+            "The warm-up of the decay is missing.": _averaged(short, lambda k: decay),
+            "The first step is number 1, not 0.": _averaged(
+                short, lambda k: min(decay, k / (9 + k))
+            ),
+            "d belongs to the average, 1 - d to the new weight.": _averaged(
+                short, lambda k: 1 - min(decay, (1 + k) / (10 + k))
+            ),
+            "That is the last weight.": short[-1],
+        }
+        same(answer(short, decay), warm, f"The average after step {count}", slips)
+
+
+def _averaged(weights: list[float], decay: Callable[[int], float]) -> float:
+    """The average of weights whose decay at step k is `decay(k)`."""
+    average = weights[0]
+    for k, weight in enumerate(weights[1:], 1):
+        average = decay(k) * average + (1 - decay(k)) * weight
+    return average
 
 
 def descend(answer, generator):
@@ -118,28 +146,32 @@ def descend(answer, generator):
         pile = pile + 2 * (piled_up - goal)
         piled_up = piled_up - 0.1 * pile
     slips = {
-        "The gradients of earlier steps still add up.": piled_up,
+        "Work out the first two by hand, and compare.": piled_up,
         "It has not moved.": start,
     }
     got = answer(start.clone().requires_grad_(), loss, 0.1, 5)
     same(got, cleared, "w after five steps", slips)
 
 
-def learning_rate(answer, generator):
-    """(step, steps, warmup, lr) -> the learning rate at step 1, 2, ..., steps."""
-    steps = int(torch.randint(50, 200, (), generator=generator))
-    warmup = 20
+def trapezoid(answer, generator):
+    """(step, steps, warmup, cooldown, lr) -> the learning rate at step 1, 2, ..., steps."""
+    steps = int(torch.randint(60, 200, (), generator=generator))
+    warmup, cooldown = (int(torch.randint(8, 20, (), generator=generator)) for _ in range(2))
     lr = float(between(0.001, 0.01, generator))
-    for step in (1, 10, 20, 21, 40, steps):
-        slips = {}
-        if step > warmup:
-            too_early = lr * (1 + math.cos(math.pi * step / steps)) / 2
-            slips["The cosine should begin where the warm-up ends."] = too_early
-        line = lr * (steps - step) / (steps - warmup)
-        slips["That is a straight line down; half a cosine is asked for."] = line
-        what = f"The rate at step {step} of {steps} (warm-up {warmup}, lr {lr:.4f})"
-        right = rates.learning_rate(step, steps=steps, warmup=warmup, lr=lr, lr_end=0.0)
-        same(answer(step, steps, warmup, lr), right, what, slips, tolerance=1e-7)
+    level = steps - cooldown  # the last step at the full rate
+    for step in (1, warmup // 2, warmup, warmup + 1, level - 1, level, level + 1, steps - 1, steps):
+        rise, fall = step / warmup, (steps - step) / cooldown
+        slips = {
+            "The first step has a rate above 0: it is number 1.": lr * min((step - 1) / warmup, 1),
+            "The last step has a rate of exactly 0.": lr
+            * min(rise, 1, (steps + 1 - step) / cooldown),
+            "The rise is missing.": lr * min(1, fall),
+            "The fall is missing.": lr * min(rise, 1),
+        }
+        what = f"The rate at step {step} of {steps} (warmup {warmup}, cooldown {cooldown}, "
+        right = lr * min(rise, 1, fall)
+        got = answer(step, steps, warmup, cooldown, lr)
+        same(got, right, f"{what}lr {lr:.4f})", slips, tolerance=1e-7)
 
 
 def baseline(answer, generator):
@@ -154,6 +186,181 @@ def baseline(answer, generator):
     }
     same(answer(alpha_bar, mean_square), right, "The expected loss", slips)
 
+
+class _Witness(nn.Module):
+    """A network of two numbers that remembers what it was asked, and what it said."""
+
+    def __init__(self, slope: float):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+        self.shift = nn.Parameter(torch.tensor(0.1))
+        self.asked: list[tuple[Tensor, Tensor]] = []
+        self.said: list[Tensor] = []
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """A guess of the noise, like x_t."""
+        self.asked.append((x_t.detach().clone(), torch.as_tensor(t).detach().clone()))
+        eps_hat = self.slope * x_t + self.shift * (1 + t.view(-1, 1, 1, 1) / 10)
+        self.said.append(eps_hat.detach().clone())
+        return eps_hat
+
+
+def loop(answer, generator):
+    """(network, optimizer, x, schedule, steps, batch, generator) -> the loss of every step."""
+    schedule = from_betas(between(0.05, 0.3, generator, 20))
+    steps, batch = 60, 8
+    # grey pictures, each of one brightness, so far apart that the noise cannot hide which is which
+    x = torch.linspace(30, 150, 5, dtype=torch.float64).view(5, 1, 1, 1).repeat(1, 1, 4, 4)
+    slope = float(between(-0.005, 0.005, generator))
+    seed = int(torch.randint(10_000, (), generator=generator))
+
+    def trained() -> tuple[_Witness, Any, _Witness]:
+        start = _Witness(slope)
+        network = copy.deepcopy(start)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+        own = torch.Generator().manual_seed(seed)
+        got = answer(network, optimizer, x, schedule, steps, batch, own)
+        return network, got, start
+
+    network, got, start = trained()
+    true(got is not None, "Nothing came back. The loss of every step should.")
+    true(
+        isinstance(got, (list, tuple, Tensor)) and len(got) == steps,
+        f"What comes back should be a list of {steps} losses, one for each step.",
+    )
+    true(
+        len(network.asked) == steps,
+        f"In {steps} steps the network was asked {len(network.asked)} times. Ask once a step.",
+    )
+    true(
+        not any(isinstance(loss, Tensor) and loss.requires_grad for loss in got),
+        "The losses hold on to the graph of every step; keep the number, by .item().",
+    )
+    chosen, noises = _understood(network, x, schedule, batch)
+    _drawn_well(network, chosen, noises, schedule, len(x))
+    expected = torch.stack(
+        [(said - eps).square().mean() for said, eps in zip(network.said, noises, strict=True)]
+    )
+    losses = [float(loss) for loss in got]
+    same(losses, expected, "The losses", tolerance=1e-3)
+    _moved_well(network, start, noises)
+    true(
+        [float(loss) for loss in trained()[1]] == losses,
+        "The same generator gave another run. Draw everything from `generator`.",
+    )
+
+
+def _understood(
+    network: _Witness, x: Tensor, schedule: NoiseSchedule, batch: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Which pictures were shown, (steps * batch,), and the noise in them, step by step.
+
+    Raises Wrong where what the network was asked is no noised batch.
+    """
+    chosen, noises = [], []
+    for x_t, t in network.asked:
+        true(
+            x_t.shape == (batch, *x.shape[1:]),
+            f"The network was shown {tuple(x_t.shape)}; a batch has {(batch, *x.shape[1:])}.",
+        )
+        true(t.shape == (batch,), f"t should have a step for each image, ({batch},).")
+        true(not t.is_floating_point(), "t should be whole numbers, as from torch.randint.")
+        true(
+            bool((t >= 1).all()) and bool((t <= schedule.T).all()),
+            f"t should lie in 1..{schedule.T}; {int(t.min())} to {int(t.max())} were drawn.",
+        )
+        x_t = x_t.double()
+        signal, noise = schedule.signal_and_noise(t, like=x_t)  # (B, 1, 1, 1) each
+        guesses = (x_t / signal).flatten(1).mean(1)  # (B,)
+        index = (guesses[:, None] - x[:, 0, 0, 0]).abs().argmin(1)
+        chosen.append(index)
+        noises.append((x_t - signal * x[index]) / noise)
+    return torch.cat(chosen), noises
+
+
+def _drawn_well(
+    network: _Witness, chosen: Tensor, noises: list[Tensor], schedule: NoiseSchedule, count: int
+) -> None:
+    """Raise Wrong unless images, steps and noise were drawn as Algorithm 1 says."""
+    eps = torch.stack(noises)  # (steps, B, C, H, W)
+    true(
+        bool(eps.isfinite().all())
+        and 0.9 < float(eps.std()) < 1.1
+        and abs(float(eps.mean())) < 0.1,
+        "The network was not shown x_t of Eq. 4, with standard normal noise.",
+    )
+    true(len(eps.flatten().unique()) > eps.numel() / 2, "Each step, image and pixel has new noise.")
+    true(len(chosen.unique()) == count, "Some images are never shown. Draw from all of them.")
+    firsts = torch.stack([index.sum() for index in chosen.split(eps.shape[1])])
+    true(len(firsts.unique()) > 1, "Each step should see other images.")
+    t = torch.stack([t for _, t in network.asked])  # (steps, B)
+    true(bool((t != t[:, :1]).any()), "All images of a batch have the same t; draw one for each.")
+    true(len(t[:, 0].unique()) > 1, "t should be drawn anew at each step.")
+    true(
+        int(t.min()) == 1 and int(t.max()) == schedule.T,
+        f"In {t.numel()} draws of t from 1..{schedule.T} an end never came.",
+    )
+
+
+def _moved_well(network: _Witness, start: _Witness, noises: list[Tensor]) -> None:
+    """Raise Wrong unless the weights are where one step of the optimizer for each batch leads."""
+    ends = {}
+    for name, clear in (("cleared", True), ("piled up", False)):
+        sound = copy.deepcopy(start)
+        optimizer = torch.optim.Adam(sound.parameters(), lr=1e-4)
+        for (x_t, t), eps in zip(network.asked, noises, strict=True):
+            if clear:
+                optimizer.zero_grad()
+            (sound(x_t, t) - eps).square().mean().backward()
+            optimizer.step()
+        ends[name] = torch.stack([sound.slope, sound.shift]).detach()
+    got = torch.stack([network.slope, network.shift]).detach()
+    untouched = torch.stack([start.slope, start.shift]).detach()
+    slips = {
+        "They have not moved.": untouched,
+        "The gradients of earlier steps still add up.": ends["piled up"],
+    }
+    same(got, ends["cleared"], "The weights at the end", slips, tolerance=1e-4)
+
+
+def _upside_down(
+    network: Callable[[Tensor, Tensor], Tensor],
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+) -> Tensor:
+    x_t = diffusion.q_sample(schedule, x_0, t, eps)
+    return diffusion.regression_loss(network(x_t, t), x_0)
+
+
+def step_loss(answer, generator):
+    """(network, schedule, x_0, t, eps) -> the suspect's loss of each image, (B,)."""
+    schedule, t = some_schedule(generator), some_t(generator)
+    x_0, eps = some_images(generator)
+    network = some_network(generator)
+
+    def loss(seen: Tensor, t: Tensor, wanted: Tensor) -> Tensor:
+        return ((network(seen, t) - wanted) ** 2).flatten(1).mean(1)
+
+    x_t = diffusion.q_sample(schedule, x_0, t, eps)
+    v = diffusion.target_from(schedule, "v", x_0, eps, t)
+    slips = {
+        SOUND: loss(x_t, t, eps),
+        "The loss of an image is the mean over its pixels.": 16 * loss(x_t, t, x_0),
+        "With the clean picture as input, the suspect's loss would be zero.": loss(x_0, t, x_0),
+        "A network that is shown x_0 and asked for eps cannot learn at all.": loss(x_0, t, eps),
+        "The loss of v is high at both ends.": loss(x_t, t, v),
+        "A wrong t would cost a little at every t.": loss(x_t, t - 1, eps),
+        "Whoever returns what went in has a loss of 0 at once.": loss(x_t, t, x_t),
+    }
+    got = answer(network, schedule, x_0, t, eps)
+    right = _upside_down(network, schedule, x_0, t, eps)
+    _one_for_each_image(got, torch.empty(len(x_0), x_0[0].numel()))
+    same(got, right, "The loss of each image", slips)
+
+
+SUSPECTS: dict[str, Callable[..., Any]] = {"05.8": _upside_down}
 
 EXERCISES = {
     "05.1": Exercise(
@@ -206,20 +413,16 @@ EXERCISES = {
         ),
     ),
     "05.5": Exercise(
-        test=learning_rate,
+        test=trapezoid,
         praise=(
-            "Up gently, because the first gradients mean little; "
-            "down slowly, because the last steps decide."
+            "Up gently, because the first gradients mean little; down at the end, because the last "
+            "steps decide. A run may be made longer while the rate is level: nothing before the "
+            "fall depends on the number of steps."
         ),
         hints=(
-            (
-                "Two cases: up to `warmup` a straight line from 0 to lr; "
-                "afterwards half a cosine from lr to 0."
-            ),
-            (
-                "After the warm-up: done = (step - warmup) / (steps - warmup), "
-                "and lr * (1 + cos(pi * done)) / 2."
-            ),
+            "Three cases. How many steps does each of them have?",
+            "Up: lr * step / warmup. Down: lr * (steps - step) / cooldown.",
+            "The rate is lr times the smallest of three numbers, one of which is 1.",
         ),
         forbidden=("learning_rate",),
     ),
@@ -236,5 +439,37 @@ EXERCISES = {
             ),
             "The mean of v^2 is alpha_bar * 1 + (1 - alpha_bar) * (mean square of the pixels).",
         ),
+    ),
+    "05.7": Exercise(
+        test=loop,
+        beside=True,
+        praise=(
+            "That is all of training. The loss of each step was worked out again from what your "
+            "network was shown, and so were its weights."
+        ),
+        hints=(
+            (
+                "Inside the loop: draw images, t and eps; make x_t; ask; loss; clear the "
+                "gradients; backward; step; note the loss."
+            ),
+            (
+                "x[torch.randint(len(x), (batch,), generator=generator)] draws the images; "
+                "t comes from 1..schedule.T, and torch.randint leaves its upper end out."
+            ),
+            "diffusion.q_sample(schedule, x_0, t, eps) makes x_t; loss.item() is a number.",
+        ),
+        forbidden=("training_step", "algorithm_1"),
+    ),
+    "05.8": Exercise(
+        test=step_loss,
+        praise=(
+            "The network learned x_0, and whoever samples from it takes its answer for noise. The "
+            "total looked healthy; only the loss by t stood upside down."
+        ),
+        hints=(
+            "At small t a noisy picture is nearly the picture. Which question is easy there?",
+            "The suspect sees what it should see. What is its answer compared with?",
+        ),
+        forbidden=("SUSPECTS", "_upside_down"),
     ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tutorial_lib import diffusion, sample
+from tutorial_lib import sample
 from tutorial_lib.course.exercises.checks import (
     Exercise,
     between,
@@ -17,7 +17,7 @@ from tutorial_lib.course.exercises.checks import (
     some_t,
     true,
 )
-from tutorial_lib.schedule import NoiseSchedule, same_t
+from tutorial_lib.schedule import NoiseSchedule
 
 
 def leap(answer, generator):
@@ -32,25 +32,33 @@ def leap(answer, generator):
     same(answer(alpha_bar, alpha_bar_prev), 1 - alpha, "beta", slips)
 
 
-def reverse_mean(answer, generator):
-    """(schedule, x_t, eps_hat, t) -> the mean of the reverse step, t a whole number."""
-    schedule = some_schedule(generator)
-    x_t, eps_hat = some_images(generator)
-    for t in (1, 2, int(some_t(generator, 1, 6))):
-        beta, alpha, alpha_bar = schedule.beta[t], schedule.alpha[t], schedule.alpha_bar[t]
-        root = (1 - alpha_bar).sqrt()
-        slips = {
-            "Divided by alpha, not by its root.": (x_t - beta / root * eps_hat) / alpha,
-            "The root in front of eps_hat is missing.": (
-                (x_t - beta / (1 - alpha_bar) * eps_hat) / alpha.sqrt()
-            ),
-            "The noise is added.": (x_t + beta / root * eps_hat) / alpha.sqrt(),
-        }
-        if t > 1:  # at t = 1 x_0_hat is right
-            x_0_hat = (x_t - root * eps_hat) / alpha_bar.sqrt()
-            slips["All of the noise is taken off at once: that is x_0_hat."] = x_0_hat
-        right = diffusion.mu_from_eps(schedule, eps_hat, x_t, same_t(t, 3))
-        same(answer(schedule, x_t, eps_hat, t), right, f"The mean at t = {t}", slips)
+def leap_mean(answer, generator):
+    """(x_t, v, alpha_bar_t, alpha_bar_prev) -> the mean of the step between the two places."""
+    x_t, v = some_images(generator)
+    now = float(between(0.05, 0.4, generator))
+    before = float(between(0.5, 0.95, generator))
+    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
+    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
+    alpha = now / before
+    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
+    right = before**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
+    all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
+    slips = {
+        "v is taken for the noise.": _mean_from_eps(x_t, v, now, before),
+        "v is taken for the picture.": right + before**0.5 * (1 - alpha) / (1 - now) * (v - x_0),
+        "That is the guess of x_0, and not one step.": all_off,
+        "That is the deterministic step, which keeps all of the noise.": (
+            before**0.5 * x_0 + (1 - before) ** 0.5 * eps
+        ),
+        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
+    }
+    same(answer(x_t, v, now, before), right, "The mean", slips)
+
+
+def _mean_from_eps(x_t: Tensor, eps: Tensor, now: float, before: float) -> Tensor:
+    """The mean of a leap, by Eq. 11."""
+    alpha = now / before
+    return (x_t - (1 - alpha) / (1 - now) ** 0.5 * eps) / alpha**0.5
 
 
 def own_sampler(answer, generator):
@@ -58,6 +66,12 @@ def own_sampler(answer, generator):
 
     network: predicts eps.
     """
+    for _ in range(2):  # one case alone a wrong sampler may hit by chance
+        _samples_rightly(answer, generator)
+
+
+def _samples_rightly(answer, generator: torch.Generator) -> None:
+    """Raise Wrong unless the sampler draws from the right distribution in a Gaussian case."""
     mean = float(between(-0.5, 0.5, generator))
     std = float(between(0.2, 0.6, generator))
     schedule = some_schedule(generator, 30)
@@ -138,49 +152,81 @@ def _has_the_law(x_0: Tensor, mean: float, std: float) -> None:
     )
 
 
-def too_smooth(answer, generator):
-    """(mean, variance, noise) -> x_{t-1}, with the slip mended."""
+def last_line(answer, generator):
+    """(mean, variance, noise) -> x_{t-1}, with the slip repaired."""
     mean, noise = some_images(generator)
     variance = between(0.05, 0.5, generator)
     slips = {
-        "The noise is still multiplied by a variance.": mean + variance * noise,
-        "No noise at all: that is the average of everything.": mean,
+        "In the Gaussian case it still ends too narrow.": mean + variance * noise,
+        "Now every start ends at the same picture.": mean,
+        "Now it ends too wide.": mean + variance**0.25 * noise,
     }
     same(answer(mean, variance, noise), mean + variance**0.5 * noise, "x_{t-1}", slips)
 
 
-def frechet(answer, generator):
-    """(a, b), clouds of numbers, (N,) each -> their (squared) Frechet distance.
+def in_batches(answer, generator):
+    """(sampler, x_T, size) -> the pictures of all starts, in their order."""
+    for count, size in ((7, 3), (6, 2), (int(some_t(generator, 1)), 5)):
+        x_T = torch.randn(count, 1, 4, 4, generator=generator, dtype=torch.float64)
+        asked: list[int] = []
+        got = answer(_counting(asked, size), x_T.clone(), size)
+        returned(got)
+        true(isinstance(got, Tensor), "It should return one tensor, all pictures together.")
+        true(sum(asked) == count, f"The sampler was given {sum(asked)} of {count} starts.")
+        enough = -(-count // size)
+        true(
+            len(asked) == enough,
+            f"{count} starts, {size} at a time, are {enough} batches; it made {len(asked)}.",
+        )
+        right = x_T.sin()
+        slips = {"The starts themselves came back.": x_T, "Their order changed.": right.flip(0)}
+        same(got, right, "What comes back", slips)
 
-    Standard deviations are those of `.std()`.
-    """
-    a = torch.randn(200, generator=generator, dtype=torch.float64)
-    b = 1 + 2 * torch.randn(300, generator=generator, dtype=torch.float64)
-    means = (a.mean() - b.mean()) ** 2
-    stds = (a.std() - b.std()) ** 2
-    variances = (a.var() - b.var()) ** 2
+
+def _counting(asked: list[int], size: int) -> Callable[[Tensor], Tensor]:
+    """A sampler for `in_batches`; it appends the size of each batch to `asked`."""
+
+    def sampler(x_T: Tensor) -> Tensor:
+        true(isinstance(x_T, Tensor) and x_T.ndim == 4, "The sampler takes x_T, (B, C, H, W).")
+        true(
+            1 <= len(x_T) <= size,
+            f"A batch has 1 to {size} starts here; the sampler got {len(x_T)}.",
+        )
+        asked.append(len(x_T))
+        return x_T.sin()
+
+    return sampler
+
+
+def partly_fresh(answer, generator):
+    """(x, x_0_hat, alpha_bar_t, alpha_bar_prev, sigma, z) -> x at alpha_bar_prev."""
+    x, z = some_images(generator)
+    x_0_hat, _ = some_images(generator)
+    now = float(between(0.1, 0.4, generator))
+    before = float(between(0.5, 0.9, generator))
+    sigma = float(between(0.1, 0.3, generator))
+    eps_hat = (x - now**0.5 * x_0_hat) / (1 - now) ** 0.5
+    signal, fresh = before**0.5 * x_0_hat, sigma * z
     slips = {
-        "Only the means are compared.": means,
-        "Its root; by custom the square is reported.": (means + stds).sqrt(),
-        "Variances are compared; standard deviations are asked for.": means + variances,
+        "The old noise is kept in full, so there is too much.": (
+            signal + (1 - before) ** 0.5 * eps_hat + fresh
+        ),
+        "Standard deviations do not add up; variances do.": (
+            signal + ((1 - before) ** 0.5 - sigma) * eps_hat + fresh
+        ),
+        "No fresh noise.": signal + (1 - before) ** 0.5 * eps_hat,
+        "sigma is a standard deviation.": signal
+        + (1 - before - sigma**2) ** 0.5 * eps_hat
+        + sigma**2 * z,
+        "Its noise is still that of alpha_bar_t.": (
+            signal + (1 - now - sigma**2) ** 0.5 * eps_hat + fresh
+        ),
     }
-    same(answer(a, b), means + stds, "The distance", slips)
-
-
-def ddim_step(answer, generator):
-    """(x, eps_hat, alpha_bar_t, alpha_bar_prev) -> x at alpha_bar_prev, by one step of DDIM."""
-    x, eps_hat = some_images(generator)
-    alpha_bar = between(0.1, 0.4, generator)
-    alpha_bar_prev = between(0.5, 0.95, generator)
-    x_0_hat = (x - (1 - alpha_bar) ** 0.5 * eps_hat) / alpha_bar**0.5
-    signal = alpha_bar_prev**0.5 * x_0_hat
-    right = signal + (1 - alpha_bar_prev) ** 0.5 * eps_hat
-    still_noisy = signal + (1 - alpha_bar) ** 0.5 * eps_hat
-    slips = {
-        "That is x_0_hat: noise it again, to `alpha_bar_prev`.": x_0_hat,
-        "Its noise is still that of `alpha_bar_t`, and it has left that place.": still_noisy,
-    }
-    same(answer(x, eps_hat, alpha_bar, alpha_bar_prev), right, "x", slips)
+    for given in (0.0, sigma):
+        kept = (1 - before - given**2) ** 0.5 if given else (1 - before) ** 0.5
+        right = signal + kept * eps_hat + given * z
+        said = slips if given else {}
+        same(answer(x, x_0_hat, now, before, given, z), right, f"x for sigma = {given:.2g}", said)
 
 
 EXERCISES = {
@@ -199,16 +245,20 @@ EXERCISES = {
         ),
     ),
     "06.2": Exercise(
-        test=reverse_mean,
+        test=leap_mean,
         praise=(
-            "Eq. 11: take off a little of the noise that the network sees, "
-            "and stretch what is left."
+            "From v to x_0_hat, and Eq. 7 for a leap: the sampler can take any step with any "
+            "prediction."
         ),
         hints=(
-            "`schedule.beta[t]` for a whole t is one number, so nothing need be reshaped.",
             (
-                "alpha_t and alpha_bar_t are two tables, schedule.alpha and schedule.alpha_bar: "
-                "which root goes where?"
+                "Solve x_t and v for x_0, as section 6.6 does: "
+                "sqrt(alpha_bar_t) * x_t - sqrt(1 - alpha_bar_t) * v."
+            ),
+            "In Eq. 7, alpha of the leap is alpha_bar_t / alpha_bar_prev, and beta is 1 - alpha.",
+            (
+                "mean = sqrt(alpha_bar_prev) * beta / (1 - alpha_bar_t) * x_0_hat "
+                "+ sqrt(alpha) * (1 - alpha_bar_prev) / (1 - alpha_bar_t) * x_t."
             ),
         ),
         forbidden=("mu_from_eps", "q_posterior"),
@@ -217,11 +267,11 @@ EXERCISES = {
         test=own_sampler,
         praise=(
             "Your sampler is right: for data whose best network is a formula, "
-            "it draws from the exact law."
+            "it draws from the exact distribution."
         ),
         hints=(
             (
-                "Algorithm 2: from t = T down to 1, the mean of exercise 06.2 plus sigma_t times "
+                "Algorithm 2: from t = T down to 1, the mean of Eq. 11 plus sigma_t times "
                 "fresh noise; none at t = 1."
             ),
             (
@@ -237,45 +287,40 @@ EXERCISES = {
         forbidden=("ddpm", "ddim", "dpm_solver", "heun"),
     ),
     "06.4": Exercise(
-        test=too_smooth,
+        test=last_line,
         praise=(
-            "It drew pretty pictures, only with too little texture: no eye would have caught it."
+            "A lost root: its pictures are pretty, only with too little texture, "
+            "and few eyes would have caught it."
         ),
         hints=(
-            "Compare the noise that is added with Algorithm 2, symbol by symbol.",
+            "Compare the last term with line 4 of Algorithm 2, symbol by symbol.",
             "z is multiplied by sigma_t, a standard deviation. What is `variance`?",
         ),
     ),
     "06.5": Exercise(
-        test=frechet,
-        praise=(
-            "Two numbers for a cloud, its mean and its spread, and the distance in each. "
-            "In 128 dimensions, matrices."
-        ),
+        test=in_batches,
+        praise="Memory holds one batch at a time, and no picture depends on its size.",
         hints=(
-            (
-                "In one dimension the formula has numbers for matrices: "
-                "(m_a - m_b)^2 + s_a^2 + s_b^2 - 2 * sqrt(s_a^2 * s_b^2)."
-            ),
-            "That is (m_a - m_b)^2 + (s_a - s_b)^2.",
+            "`x_T.split(size)` cuts a tensor into pieces; the last may be smaller.",
+            "torch.cat puts a list of pictures, (B, C, H, W) each, together again.",
         ),
-        forbidden=("frechet_distance",),
     ),
     "06.6": Exercise(
-        test=ddim_step,
+        test=partly_fresh,
         praise=(
-            "No dice: the same noise now always gives the same picture, and few steps are enough."
+            "One line, a whole family: sigma = 0 is DDIM, and with the root of beta_tilde it is "
+            "Algorithm 2."
         ),
         hints=(
             (
-                "First the estimate of x_0 from eps_hat (Eq. 15). Then Eq. 4 once more, with that "
-                "estimate, the same eps_hat, and alpha_bar of the place to go to."
+                "eps_hat = (x - sqrt(alpha_bar_t) * x_0_hat) / sqrt(1 - alpha_bar_t) is the noise "
+                "that goes with the guess."
             ),
             (
-                "x_0_hat = (x - sqrt(1 - alpha_bar_t) * eps_hat) / sqrt(alpha_bar_t); then "
-                "sqrt(alpha_bar_prev) * x_0_hat + sqrt(1 - alpha_bar_prev) * eps_hat."
+                "Two independent noises: the variance of the old one and sigma^2 have to add up "
+                "to 1 - alpha_bar_prev."
             ),
         ),
-        forbidden=("ddim", "x_0_from", "denoiser"),
+        forbidden=("ddim", "ddpm"),
     ),
 }

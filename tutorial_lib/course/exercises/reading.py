@@ -84,8 +84,12 @@ def _of_the_reader(filename: str) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """An error of the reader's code in a sentence, with the line on which it happened."""
+    """An error of the reader's code in a sentence, with the line on which it happened.
+
+    Of a long message the first line, which says what is wrong.
+    """
     calls = traceback.extract_tb(error.__traceback__)
     lines = [call.line for call in calls if _of_the_reader(call.filename)]
     where = f" in the line `{lines[-1]}`" if lines and lines[-1] else ""
-    return f"It stops with {type(error).__name__}: {error}{where}."
+    said = str(error).partition("\n")[0]
+    return f"It stops with {type(error).__name__}: {said}{where}."

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 90
+WRAPPED = {"flex_flow": "row wrap"}  # controls that have no room side by side
 
 
 def explorer(
@@ -47,16 +48,21 @@ def explorer(
             image.tooltip = figure.get_suptitle() or figure.axes[0].get_title()
 
     redraw()
-    width, height = _size(image.value)
+    width, _ = _size(image.value)
+    # on a narrow or enlarged page the picture shrinks, and keeps its proportions
     image.layout = ipywidgets.Layout(
-        width=f"{width}px", height=f"{height}px", flex="0 0 auto", max_width="none"
+        width=f"{width}px",
+        max_width="100%",
+        height="auto",
+        flex="0 0 auto",
+        align_self="flex-start",
     )
     for control in controls.values():
         control.observe(redraw, "value")
     lines = []
     for names in rows or [[name] for name in controls]:
         line = [controls[name] for name in names]
-        lines.append(line[0] if len(line) == 1 else ipywidgets.HBox(line))
+        lines.append(line[0] if len(line) == 1 else ipywidgets.HBox(line, layout=WRAPPED))
     return Explorer([*lines, image])
 
 
@@ -136,7 +142,7 @@ def _labelled(label: str, width: int) -> dict:
     return {
         "description": label,
         "style": {"description_width": "initial"},
-        "layout": {"width": f"{width}px"},
+        "layout": {"width": f"{width}px", "max_width": "97%"},
     }
 
 

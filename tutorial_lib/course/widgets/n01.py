@@ -25,7 +25,7 @@ STUDENT = ((1, 15, 4), (16, 1, 3), (5, 10, 5))  # the notebook's student, in twe
 def chain_picture(
     weights: Sequence[Sequence[int]] = STUDENT, start: str = "play", steps: int = 20
 ) -> Figure:
-    """A transition matrix, and the law of the state on its way to where it settles.
+    """A transition matrix, and the probabilities of the states on the way to where they settle.
 
     weights: (3, 3) whole numbers; each row divided by its sum is a row of P, and a row of zeros
     stays where it is.
@@ -33,21 +33,18 @@ def chain_picture(
     steps: hours, at least 0.
     """
     P = _transitions(weights)
-    path = markov.laws(P, torch.eye(3)[STATES.index(start)], steps)  # (steps + 1, 3)
+    path = markov.distributions(P, torch.eye(3)[STATES.index(start)], steps)  # (steps + 1, 3)
     figure, (table, lines) = panels(1, 2)
     _draw_table(table, P)
     for j, (name, colour) in enumerate(zip(STATES, COLOURS, strict=True)):
         lines.plot(path[:, j], "o-", ms=3, color=colour, label=name)
     recurrent = sum(closed for _, closed in markov.classes(P))
     if recurrent == 1:
-        law = markov.stationary(P)
-        lines.hlines(law, 0, max(steps, 1), color=COLOURS, ls="--", lw=1)
-        title = _approach(P, path, law)
+        pi = markov.stationary(P)
+        lines.hlines(pi, 0, max(steps, 1), color=COLOURS, ls="--", lw=1)
+        title = _approach(P, path, pi)
     else:
-        title = (
-            f"{recurrent} sets of states that nobody leaves: "
-            "what becomes of it depends on the start"
-        )
+        title = f"{recurrent} recurrent classes: the long run depends on the start"
     lines.set(ylim=(-0.03, 1.03), xlabel="hour", ylabel="probability")
     lines.locator_params(axis="x", integer=True)
     lines.legend(fontsize=8, frameon=False, loc="upper right")
@@ -72,15 +69,15 @@ def _draw_table(axis: Axes, P: Tensor) -> None:
     axis.set_yticks(range(3), STATES)
 
 
-def _approach(P: Tensor, path: Tensor, law: Tensor) -> str:
-    """How near the law of the state has come to the stationary one, in words."""
-    if not markov.converges(P):
-        return "The chain goes round and round: its law has no limit, only an average"
-    far = float((path[-1] - law).abs().max())
+def _approach(P: Tensor, path: Tensor, pi: Tensor) -> str:
+    """How near the distribution of the state has come to the stationary one, in words."""
+    if not markov.forgets(P):
+        return "The recurrent class is periodic: from most starts there is no limit"
+    far = float((path[-1] - pi).abs().max())
     factor = float(markov.eigenvalues(P)[1].abs())
     return (
-        f"After {len(path) - 1} hours {far:.4f} from the stationary law; "
-        f"each hour multiplies the error by {factor:.2f}"
+        f"After {len(path) - 1} hours {far:.4f} from stationary; "
+        f"in the long run each hour multiplies the error by {factor:.2f}"
     )
 
 

@@ -1,4 +1,6 @@
-"""Explorers of notebook 03: the Kullback-Leibler divergence, and the decoder."""
+"""Pictures of notebook 03: paths from noise to data; and its explorers, the divergence and the
+decoder.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,62 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tutorial_lib import diffusion, gaussian
+from tutorial_lib import diffusion, gaussian, sample, toys
 from tutorial_lib.course import plot
 from tutorial_lib.course.widgets import choice, explorer, panels, slider
-from tutorial_lib.schedule import NoiseSchedule, from_betas
+from tutorial_lib.schedule import NoiseSchedule, from_betas, linear
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+PICTURE = -1.0  # the "picture" of `paths_picture`: one number, the rarer of the two kinds
+NEAR = 0.1
+
+
+def paths_picture() -> Figure:
+    """Sixty paths of a perfect model, and sixty of the forward process from one picture.
+
+    Pictures are single numbers here.
+    """
+    model, forward = _paths()  # (T + 1, N) each: from T down to 0, and from 0 up to T
+    T = len(model) - 1
+    arrives = (model[-1] - PICTURE).abs() < NEAR  # (N,)
+    figure, (left, right) = panels(1, 1)
+    steps = range(T, -1, -1)
+    left.plot(steps, model[:, ~arrives], color=plot.QUIET, lw=0.5)
+    left.plot(steps, model[:, arrives], color=plot.MODEL, lw=1.6)
+    right.plot(range(T + 1), forward, color=plot.DATA, lw=0.5)
+    left.set_title(f"from noise: {int(arrives.sum())} of {len(arrives)} arrive", fontsize=9)
+    right.set_title("the forward process: all begin at it", fontsize=9)
+    for axis in (left, right):
+        axis.axhline(PICTURE, color="black", lw=0.8, ls="--", zorder=1)
+        axis.plot([0], [PICTURE], "o", color="black", ms=4, zorder=3)
+        axis.set(xlim=(T, -1), ylim=(-3.9, 3.9), xlabel="step t")
+    left.set_ylabel("$x_t$", labelpad=1)
+    figure.suptitle("Few of the model's own paths lead to this picture (dashed)", fontsize=10)
+    return figure
+
+
+@lru_cache
+def _paths() -> tuple[Tensor, Tensor]:
+    """Paths of the perfect model of a mixture, (T + 1, N), first noise; and of the forward
+    process, (T + 1, N), first the picture.
+    """
+    schedule = linear(40, rescaled=True)
+    bumps = toys.Mixture(torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [1.2]]), 0.1)
+    generator = torch.Generator().manual_seed(0)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        return bumps.x_0_hat(x_t, float(schedule.alpha_bar[t[0]]))
+
+    x_T = torch.randn(60, 1, generator=generator)
+    model = [frame.x for frame in sample.ddpm(denoise, schedule, x_T, generator=generator)]
+    x_0 = torch.full((60, 1), PICTURE)
+    forward = [x_0, *diffusion.q_walk(schedule, x_0, generator=generator)]
+    return torch.cat(model, dim=1).T, torch.cat(forward, dim=1).T  # (T + 1, N) each
 
 
 def kl_picture(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -69,7 +69,7 @@ def network_picture(
     return figure
 
 
-def _draw_shares(axis: Axes, shares: list[float], shift: float, **style: str) -> None:
+def _draw_shares(axis: Axes, shares: list[float], shift: float, **style: Any) -> None:
     """A thick line for each part, shifted to the side; lines are drawn faster than bars."""
     places = [i + shift for i in range(len(shares))]
     axis.vlines(places, 0, shares, lw=180 / len(shares), **style)
@@ -82,7 +82,12 @@ def _name_parts(axis: Axes, rows: list[Row]) -> None:
         shape = " x ".join(str(size) for size in row.shape[1:])
         names.append(f"{row.name}  {shape}")
     if len(rows) < 18:
-        style = {"fontsize": 7, "rotation": 50, "ha": "right", "rotation_mode": "anchor"}
+        style: dict[str, Any] = {
+            "fontsize": 7,
+            "rotation": 50,
+            "ha": "right",
+            "rotation_mode": "anchor",
+        }
     else:
         style = {"fontsize": 6, "rotation": 90}
     axis.set_xticks(range(len(rows)), names, **style)
