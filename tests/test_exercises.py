@@ -11,21 +11,17 @@ from functools import partial
 from importlib import import_module
 
 import editions
-import mutants
 import nbformat
 import numpy as np
 import pytest
 import torch
 from conftest import is_lesson
-from test_mutations import break_library
 from torch.nn import functional as F
 
-from tutorial_lib import data, diffusion, gaussian, markov, sample, train
+from tutorial_lib import data, diffusion, gaussian, markov, sample
 from tutorial_lib.course import exercises
-from tutorial_lib.course.exercises import n05, n05b
 from tutorial_lib.course.exercises.checks import Wrong, same
 from tutorial_lib.denoise import denoiser
-from tutorial_lib.engine import rates
 from tutorial_lib.nets import blocks, unet
 from tutorial_lib.schedule import NoiseSchedule, cosine, from_betas, same_t, sigmoid
 
@@ -328,7 +324,7 @@ def test_functions_that_call_each_other_are_read_once():
 
 LIBRARY = "markov schedule gaussian diffusion data denoise train sample evaluate "
 LIBRARY += "nets.blocks nets.dit nets.unet engine.rates beyond.solvers course.exercises.n19 "
-LIBRARY += "engine.muon course.exercises.n05 course.exercises.n05b"
+LIBRARY += "engine.muon"
 WHERE = [torch, torch.Tensor, torch.linalg, torch.nn, F, torch.distributions, NoiseSchedule]
 WHERE += [import_module(f"tutorial_lib.{name}") for name in LIBRARY.split()]
 
@@ -958,21 +954,6 @@ class TestLoopsThatAreWrong:
     )  # fmt: skip
     def test_by_the_first_thing(self, old, new, said):
         assert said in self.told(change=(old, new))
-
-
-def test_suspect_of_the_training_step_is_a_slip_of_the_library(monkeypatch, generator):
-    break_library(monkeypatch, "train.training_step", mutants.other_name(0, target="'x_0'"))
-    x_0, eps = torch.randn(2, 3, 1, 4, 4, generator=generator, dtype=torch.float64)
-    inputs = (lambda x_t, t: 0.5 * x_t, cosine(100), x_0, torch.tensor([5, 40, 100]), eps)
-    expected = train.training_step(*inputs, target="eps")
-    torch.testing.assert_close(n05.SUSPECTS["05.8"](*inputs), expected)
-
-
-def test_suspect_of_the_learning_rate_is_a_slip_of_the_library(monkeypatch):
-    break_library(monkeypatch, "engine.rates.learning_rate", mutants.flip_sign(2))
-    for step in (1, 10, 11, 50, 100):
-        expected = rates.learning_rate(step, steps=100, warmup=10, lr=0.01, lr_end=0.0)
-        assert n05b.SUSPECTS["05b.4"](step, 100, 10, 0.01) == pytest.approx(expected)
 
 
 # --- a U-Net of one's own

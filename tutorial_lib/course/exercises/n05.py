@@ -12,6 +12,7 @@ from tutorial_lib.course.exercises.checks import (
     Exercise,
     Wrong,
     between,
+    hidden,
     same,
     some_images,
     some_network,
@@ -323,6 +324,14 @@ def _moved_well(network: _Witness, start: _Witness, noises: list[Tensor]) -> Non
     same(got, ends["cleared"], "The weights at the end", slips, tolerance=1e-4)
 
 
+def suspect(number: str) -> Callable[..., Any]:
+    """The line with a bug that exercise `number` is about, as a function; here "05.8" alone.
+
+    Raises ValueError for an exercise that has none.
+    """
+    return hidden({"05.8": _upside_down}, number)
+
+
 def _upside_down(
     network: Callable[[Tensor, Tensor], Tensor],
     schedule: NoiseSchedule,
@@ -359,8 +368,6 @@ def step_loss(answer, generator):
     _one_for_each_image(got, torch.empty(len(x_0), x_0[0].numel()))
     same(got, right, "The loss of each image", slips)
 
-
-SUSPECTS: dict[str, Callable[..., Any]] = {"05.8": _upside_down}
 
 EXERCISES = {
     "05.1": Exercise(
@@ -470,6 +477,6 @@ EXERCISES = {
             "At small t a noisy picture is nearly the picture. Which question is easy there?",
             "The suspect sees what it should see. What is its answer compared with?",
         ),
-        forbidden=("SUSPECTS", "_upside_down"),
+        forbidden=("suspect",),
     ),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.course.exercises.checks import Exercise, between, same, true
+from tutorial_lib.course.exercises.checks import Exercise, between, hidden, same, true
 
 SOUND = "That is the library's line, and it has no slip in it."
 
@@ -93,6 +93,14 @@ def orthogonal(answer, generator):
         same(answer(G, rounds), after(scaled, rounds), what, slips)
 
 
+def suspect(number: str) -> Callable[..., Any]:
+    """The line with a bug that exercise `number` is about, as a function; here "05b.4" alone.
+
+    Raises ValueError for an exercise that has none.
+    """
+    return hidden({"05b.4": _rate}, number)
+
+
 def _rate(step: int, steps: int, warmup: int, lr: float) -> float:
     if step <= warmup:
         return lr * step / warmup
@@ -120,8 +128,6 @@ def rate(answer, generator):
         right = _rate(step, steps, warmup, lr)
         same(answer(step, steps, warmup, lr), right, what, slips, tolerance=1e-7)
 
-
-SUSPECTS: dict[str, Callable[..., Any]] = {"05b.4": _rate}
 
 EXERCISES = {
     "05b.1": Exercise(
@@ -168,6 +174,6 @@ EXERCISES = {
             "After the warm-up the rate begins at 0. Where does it end?",
             "Half a cosine again, but the other way round.",
         ),
-        forbidden=("SUSPECTS", "_rate"),
+        forbidden=("suspect",),
     ),
 }
