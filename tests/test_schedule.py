@@ -283,6 +283,12 @@ def test_at_has_the_shape_and_dtype_of_what_it_multiplies(schedule):
             assert_close(got.flatten(), schedule.alpha_bar[[1, 50, 100]].to(dtype))
 
 
+def test_pixels_that_nobody_has_scaled_are_an_error(schedule):
+    pixels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"floating-point numbers, got torch.uint8; .*to_model"):
+        schedule.at(schedule.alpha_bar, torch.tensor([1, 2]), pixels)
+
+
 def test_signal_and_noise_are_sine_and_cosine_of_one_angle(schedule):
     t = torch.arange(1, schedule.T + 1)
     signal, noise = schedule.signal_and_noise(t, torch.zeros(schedule.T, dtype=torch.float64))

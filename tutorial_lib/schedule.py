@@ -121,11 +121,16 @@ class NoiseSchedule:
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """Look `table` up at the steps t, ready to be multiplied with `like`.
 
-        table: (T + 1,).  t: (B,) integers in 1..T.  like: (B, ...).
+        table: (T + 1,).  t: (B,) integers in 1..T.  like: (B, ...), floating-point.
         Returns (B, 1, ...) in the dtype and on the device of `like`.
-        Raises TypeError or ValueError when t is not what it should be.
+        Raises TypeError or ValueError when t or `like` is not what it should be.
         """
         self.check_t(t, len(like))
+        if not like.is_floating_point():
+            raise TypeError(
+                f"data must be floating-point numbers, got {like.dtype}; "
+                "pixels go through data.to_model first"
+            )
         return table[t.long().cpu()].to(like).view(-1, *[1] * (like.ndim - 1))
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
