@@ -176,6 +176,13 @@ def test_striding_by_a_list_is_striding_by_a_tensor(schedule):
     assert_close(schedule.strided(tau).beta, schedule.strided(torch.tensor(tau)).beta)
 
 
+@pytest.mark.parametrize("tau", [[5, 10, 20], [1, 100], [-1, 5], [0], [0, 20, 10]])
+def test_a_stride_begins_at_the_data_and_goes_up(schedule, tau):
+    for steps in (tau, torch.tensor(tau)):
+        with pytest.raises(ValueError, match=r"tau must begin at 0|must lie strictly between"):
+            schedule.strided(steps)
+
+
 def test_striding_by_one_changes_nothing(schedule):
     again = schedule.strided(even_tau(schedule.T, schedule.T))
     assert_close(again.beta, schedule.beta, rtol=1e-9, atol=1e-12)

@@ -170,7 +170,9 @@ class NoiseSchedule:
 
         The new schedule has S steps and $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence
         $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
+        Raises ValueError for a tau that does not begin at 0, or does not increase.
         """
+        _check_begins_at_0(tau)
         alpha_bar = self.alpha_bar[tau]
         with warnings.catch_warnings():  # said once already, when this schedule was made
             warnings.simplefilter("ignore", UserWarning)
@@ -292,6 +294,12 @@ def named(name: str, T: int) -> NoiseSchedule:
     """
     check_name("schedule", name, tuple(NAMED))
     return NAMED[name](T)
+
+
+def _check_begins_at_0(tau: Tensor | Sequence[int]) -> None:
+    if len(tau) < 2 or tau[0] != 0:
+        got = ", ".join(str(int(t)) for t in tau[:3])
+        raise ValueError(f"tau must begin at 0, where the data are, and go up, got {got} ...")
 
 
 def _count(T: int) -> int:
