@@ -90,6 +90,10 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
+def test_a_configuration_is_checked_once_and_not_at_each_step(tmp_path):
+    assert all(report.config is CONFIG for report in run(tmp_path))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 @pytest.mark.parametrize("where", ["draw", "loss", "last loss", "caller"])
 def test_whatever_ends_a_run_the_last_whole_step_is_kept(tmp_path, where, error):

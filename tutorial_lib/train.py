@@ -138,8 +138,9 @@ def _reports(run: Run, draw: Draw, keeper: Keeper, budget: Budget) -> Iterator[P
     while run.done < steps:
         step = run.done + 1
         keeper.losses.append(run.step(draw(step), step, steps))
-        steps = budget.after(step, steps)
-        keeper.config = config = replace(keeper.config, steps=steps)
+        steps, config = budget.after(step, steps), keeper.config
+        if steps != config.steps:
+            keeper.config = config = replace(config, steps=steps)
         due = step == steps or step % config.save_every == 0
         if not due and step % config.report_every:
             continue
