@@ -95,7 +95,7 @@ IMPORTS: dict[str, str] = {
     "cli.listing": "checkpoint data",
     "cli.info": "checkpoint config cli.listing nets.unet",
     "cli.export": "checkpoint files hub cli.card",
-    "cli.card": "config nets.unet",
+    "cli.card": "config hub nets.unet",
     "cli.log": "files",
     "cli.tracking": "",
     "cli.preview": "config data denoise sample schedule beyond.solvers course.plot nets.unet",
