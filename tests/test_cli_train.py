@@ -629,6 +629,13 @@ def test_a_card_that_was_edited_stays(run):
     assert (run / "README.md").read_text() == own
 
 
+def test_a_page_in_an_encoding_of_its_own_stays(run):
+    own = "Schöne Bilder".encode("latin-1")
+    (run / "README.md").write_bytes(own)
+    assert cli("train --resume --steps 4", out=run) == 0
+    assert (run / "README.md").read_bytes() == own
+
+
 def test_a_tilde_is_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
