@@ -95,12 +95,12 @@ IMPORTS: dict[str, str] = {
     "cli.listing": "checkpoint data",
     "cli.info": "checkpoint config cli.listing nets.unet",
     "cli.export": "checkpoint files hub cli.card",
-    "cli.card": "config nets.unet",
+    "cli.card": "config hub nets.unet",
     "cli.log": "files",
     "cli.tracking": "",
     "cli.preview": "config data denoise sample schedule beyond.solvers course.plot nets.unet",
     "cli.earlier": "checkpoint nets.unet",
-    "cli.inputs": "data cli.card cli.earlier",
+    "cli.inputs": "checkpoint data cli.card cli.earlier",
     "cli.settings": "config data files train cli.card cli.earlier cli.inputs engine.hardware "
     "nets.unet",
     "cli.following": "config train cli.log cli.preview cli.tracking course.notebook "

@@ -49,6 +49,19 @@ def test_the_command_on_a_card_trains_the_same():
     assert (options.data, options.size) == ("my shapes", 8)
     assert (options.widths, options.blocks, options.patch) == ((16, 32), 2, None)
     assert options.lr_end is None and options.seed == DiffusionConfig().seed
+    # of which the record is too old to speak
+    assert (options.momentum, options.t_sampling) == (0.95, "uniform")
+
+
+@pytest.mark.parametrize(
+    ("weights", "name"), [("hub:ada/cats", "hub:ada/cats"), ("/home/anna/first run", "first run")]
+)
+def test_a_card_names_the_weights_that_training_began_from(weights, name):
+    text = card(RECORD | {"from": {"weights": weights, "step": 3}})
+    assert f"- began from the weights: {name}\n" in text
+    (command,) = [line for line in text.splitlines() if "tutorial_lib train" in line]
+    words = shlex.split(command)
+    assert words[words.index("--from") + 1] == name and "/home/anna" not in text
 
 
 @pytest.mark.parametrize("source", ["auto", "embedded", "hub"])

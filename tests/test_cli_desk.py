@@ -363,7 +363,7 @@ def test_info_knows_what_can_be_done(run, tmp_path, capsys, kind):
     assert ("because" in found["sample"]) != found["sample"]["possible"]
     words = command("sample --steps 1 --count 1", weights=folder, out=tmp_path / "a.npy")
     assert (cli.main(words) == 0) == found["sample"]["possible"]
-    if kind in ("whole", "averaged", "classifier"):
+    if kind in ("whole", "no model", "averaged", "classifier"):
         resume = command("train --resume --steps 4", data=run.parent / "grey", out=folder)
         assert (cli.main(resume) == 0) == found["resume"]["possible"] == (kind == "whole")
     assert found["resume"]["possible"] or "because" in found["resume"]

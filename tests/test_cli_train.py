@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import safe_open
 
 from tutorial_lib import checkpoint
-from tutorial_lib.cli import READER_GONE, following, log, main, training
+from tutorial_lib.cli import READER_GONE, following, inputs, log, main, training
 from tutorial_lib.engine import stopping
 from tutorial_lib.nets.unet import UNetConfig
 
@@ -120,6 +120,26 @@ def test_resuming_refuses_what_differs_and_names_both(run, grey, capsys, options
     for words in said:
         assert words.format(grey=grey) in message
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"change": {"step": None}}, "nothing to resume"),
+        ({"change": {}, "train": {"shine": 3}}, "was trained with shine, which this configuration"),
+    ],
+)
+def test_resuming_refuses_a_record_that_is_not_of_this_version(run, capsys, change, said):
+    changed(run, **change)
+    assert said in refused(capsys, "train --resume", out=run)
+
+
+def test_a_folder_that_is_called_like_a_source_is_not_the_source(tmp_path, monkeypatch):
+    for name in ("auto", "fashion_mnist", "photos"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert inputs.named("auto") == "auto" and inputs.named("fashion_mnist") == "fashion_mnist"
+    assert inputs.named("photos") == str(tmp_path / "photos")
 
 
 def test_resuming_allows_what_is_the_same(run, grey):
@@ -418,6 +438,20 @@ def test_from_given_weights(trained, grey, tmp_path):
     assert record(out)["from"] == found[1]["from"] and record(out)["step"] == 2
 
 
+def changed(run: Path, change: dict, train: dict | None = None) -> None:
+    """Change what the file of a run says of itself; None takes an entry away."""
+    tensors, configuration = checkpoint.load(run)
+    said = configuration | change | {"train": configuration["train"] | (train or {})}
+    said = {name: value for name, value in said.items() if value is not None}
+    checkpoint.save(run / checkpoint.FILE, tensors, said)
+
+
+def test_weights_with_a_schedule_of_their_own_are_not_trained_on_another(run, tmp_path, capsys):
+    changed(run, {"beta": [0.001] * 1000})
+    message = refused(capsys, "train --steps 1", out=tmp_path / "next", **{"from": run})
+    assert "noise schedule of its own" in message and "algorithm_1" in message
+
+
 def test_from_shipped_weights_every_weight_moves(tmp_path):
     """Pictures of a folder come in the size of the network."""
     folder, out = pictures(tmp_path / "photos", size=40), tmp_path / "run"
@@ -593,6 +627,13 @@ def test_a_card_that_was_edited_stays(run):
     (run / "README.md").write_text(own)
     assert cli("train --resume --steps 4", out=run) == 0
     assert (run / "README.md").read_text() == own
+
+
+def test_a_page_in_an_encoding_of_its_own_stays(run):
+    own = "Schöne Bilder".encode("latin-1")
+    (run / "README.md").write_bytes(own)
+    assert cli("train --resume --steps 4", out=run) == 0
+    assert (run / "README.md").read_bytes() == own
 
 
 def test_a_tilde_is_the_home(tmp_path, monkeypatch):

@@ -607,6 +607,20 @@ def test_arrays_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"images": np.zeros((20, 4, 4), np.uint8), "y": np.zeros(19, int)}, r"\(20,\).*\(19,\)"),
+        ({}, "no pictures among nothing; name them one of images"),
+    ],
+    ids=["labels of another length", "nothing"],
+)
+def test_a_file_whose_arrays_do_not_fit_is_named(tmp_path, columns, words):
+    np.savez(tmp_path / "a.npz", **columns)
+    with pytest.raises(ValueError, match=rf"a\.npz is not a readable file of pictures: .*{words}"):
+        data.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
     "form", ["x_{}", "{}_images"], ids=["as Keras saves MNIST", "as MedMNIST comes"]
 )
 def test_both_splits_in_one_file(tmp_path, form):

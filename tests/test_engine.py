@@ -282,6 +282,18 @@ def test_restored_states_lie_in_memory_as_their_weights_do():
     assert not network.conv.weight.is_contiguous()  # so that it made a difference
 
 
+def test_restored_states_are_copies():
+    """What is read from a file may lie in it, and Windows would not replace the file then."""
+    network = mixed()
+    made = optimisers(network, muon=True, **RATES)
+    steps(network, made, 1, 1)
+    taken = {name: x.clone() for name, x in states(network, made.items()).items()}
+    restore_states(network, made.items(), taken)
+    kept = states(network, made.items())
+    assert kept.keys() == taken.keys()
+    assert all(kept[name].data_ptr() != tensor.data_ptr() for name, tensor in taken.items())
+
+
 def test_states_before_the_first_step_are_none():
     network = mixed()
     made = optimisers(network, muon=True, **RATES)

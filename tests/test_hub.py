@@ -133,6 +133,22 @@ def test_what_is_not_there_is_said_in_a_sentence(run, here, tmp_path):
         hub.push(run, "ada/cats")
 
 
+class Dropped(Exception):
+    """As HTTP clients raise them: no OSError."""
+
+
+def test_a_connection_that_breaks_is_said_in_a_sentence(run, here, monkeypatch):
+    def dropped(*_, **__):
+        raise Dropped("[Errno 111] Connection refused")
+
+    here.create_repo = dropped
+    with pytest.raises(OSError, match=r"could not push to hub:ada/cats \(Dropped\)"):
+        hub.push(run, "ada/cats")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", dropped)
+    with pytest.raises(FileNotFoundError, match=r"could not fetch hub:ada/cats \(Dropped\)"):
+        hub.fetch("ada/cats")
+
+
 def test_without_a_network_the_real_library_ends_in_the_same_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="could not fetch hub:ada/cats"):

@@ -86,6 +86,15 @@ def test_classes(P, expected):
     assert markov.classes(P) == expected
 
 
+def test_classes_of_a_long_chain():
+    """Where the number of ways in so many steps is larger than any float64."""
+    P = torch.full((300, 300), 1 / 300, dtype=torch.float64)
+    P[0] = torch.eye(300)[0]
+    assert markov.classes(P) == [([0], True), (list(range(1, 300)), False)]
+    P = torch.eye(300, dtype=torch.float64).roll(1, 1)  # each to the next, and from the last to 0
+    assert markov.classes(P) == [(list(range(300)), True)]
+
+
 @pytest.mark.parametrize(
     ("P", "state", "expected"),
     [(DAY, 0, 1), (SWAP, 0, 2), (RING, 1, 3), (FUNNEL, 1, 1), (SPLIT, 1, 0)],

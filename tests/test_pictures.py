@@ -475,7 +475,11 @@ def test_of_several_tests_one_is_taken_and_the_rest_named(tmp_path):
     for name, count in (("train", 3), ("val", 2), ("test", 1), ("sketches", 1)):
         many(tmp_path / name, count)
     assert len(data.load(tmp_path)) == 3 and len(data.load(tmp_path, "test")) == 1
-    assert "not read: sketches, val" in data.load(tmp_path).source
+    assert "not read: sketches, val)" in data.load(tmp_path).source
+    many(tmp_path, 2)
+    assert len(data.load(tmp_path)) == 3
+    said = "not read: sketches, val, 2 images beside these folders"
+    assert said in data.load(tmp_path).source
 
 
 def test_a_test_folder_beside_classes(tmp_path):

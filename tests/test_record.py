@@ -90,6 +90,10 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
+def test_a_configuration_is_checked_once_and_not_at_each_step(tmp_path):
+    assert all(report.config is CONFIG for report in run(tmp_path))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 @pytest.mark.parametrize("where", ["draw", "loss", "last loss", "caller"])
 def test_whatever_ends_a_run_the_last_whole_step_is_kept(tmp_path, where, error):
@@ -242,12 +246,13 @@ def test_what_a_process_has_left_behind_is_taken_over(tmp_path):
         assert not (tmp_path / files.LOCK).exists()
 
 
-@pytest.mark.parametrize("changed", [{"host": "another"}, {}, None])
+@pytest.mark.parametrize("changed", [{"host": "another"}, {}, "", "[]"])
 def test_a_lock_that_may_be_in_use_is_respected(tmp_path, changed):
     """Of another machine, of a living process, or one that cannot be read."""
-    left_behind(tmp_path, **(changed or {}))
-    if changed is None:
-        (tmp_path / files.LOCK).write_text("")
+    if isinstance(changed, str):
+        (tmp_path / files.LOCK).write_text(changed)
+    else:
+        left_behind(tmp_path, **changed)
     with pytest.raises(ValueError, match="another run is training"), files.locked(tmp_path):
         pass
     assert (tmp_path / files.LOCK).exists()
@@ -259,6 +264,43 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path):
         pytest.raises(OSError, match=r"could not write .*choose a folder"),
         files.locked(tmp_path / "file" / "run"),
     ):
+        pass
+
+
+def test_a_file_in_the_place_of_the_folder_is_no_other_run(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(FileExistsError, match=r"could not write .*choose a folder"),
+        files.locked(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_no_lock_is_left_where_it_could_not_be_written(tmp_path, monkeypatch):
+    """On a disk that is full: the next run must not take it for one that is training."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(json, "dump", full)
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"), files.locked(tmp_path):
+            pass
+    with files.locked(tmp_path):
+        pass
+
+
+def test_a_lock_that_goes_while_it_is_read_was_of_a_run_that_has_ended(tmp_path, monkeypatch):
+    left_behind(tmp_path)
+    read = Path.read_text
+
+    def gone(path, **options):
+        path.unlink()
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    with files.locked(tmp_path):
         pass
 
 

@@ -176,6 +176,13 @@ def test_striding_by_a_list_is_striding_by_a_tensor(schedule):
     assert_close(schedule.strided(tau).beta, schedule.strided(torch.tensor(tau)).beta)
 
 
+@pytest.mark.parametrize("tau", [[5, 10, 20], [1, 100], [-1, 5], [0], [0, 20, 10]])
+def test_a_stride_begins_at_the_data_and_goes_up(schedule, tau):
+    for steps in (tau, torch.tensor(tau)):
+        with pytest.raises(ValueError, match=r"tau must begin at 0|must lie strictly between"):
+            schedule.strided(steps)
+
+
 def test_striding_by_one_changes_nothing(schedule):
     again = schedule.strided(even_tau(schedule.T, schedule.T))
     assert_close(again.beta, schedule.beta, rtol=1e-9, atol=1e-12)
@@ -281,6 +288,12 @@ def test_at_has_the_shape_and_dtype_of_what_it_multiplies(schedule):
             got = schedule.at(schedule.alpha_bar, torch.tensor([1, 50, 100]), like)
             assert got.dtype == dtype and got.shape == (3, *[1] * (len(shape) - 1))
             assert_close(got.flatten(), schedule.alpha_bar[[1, 50, 100]].to(dtype))
+
+
+def test_pixels_that_nobody_has_scaled_are_an_error(schedule):
+    pixels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"floating-point numbers, got torch.uint8; .*to_model"):
+        schedule.at(schedule.alpha_bar, torch.tensor([1, 2]), pixels)
 
 
 def test_signal_and_noise_are_sine_and_cosine_of_one_angle(schedule):

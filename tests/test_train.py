@@ -995,7 +995,12 @@ def test_points_sequences_and_volumes_are_trained_on(tmp_path, generator, dimens
 
 
 def test_points_that_are_none(tiny_images):
-    with pytest.raises(TypeError, match=r"must be floating-point numbers, got torch.uint8"):
+    with pytest.raises(TypeError, match=r"floating-point numbers, got torch.uint8"):
         train.algorithm_1(tiny_images.pixels, SMALL)
     with pytest.raises(ValueError, match="points have no left and right"):
         train.algorithm_1(torch.randn(5, 2), replace(SMALL, flip=True))
+    for shape in ((0, 2), (5,), ()):
+        with pytest.raises(ValueError, match=r"points must have shape \(N, D, \.\.\.\)"):
+            train.algorithm_1(torch.zeros(shape), SMALL)
+    with pytest.raises(TypeError, match=r"must be a tensor of .*, got ndarray; "):
+        train.algorithm_1(torch.randn(5, 2).numpy(), SMALL)

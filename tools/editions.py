@@ -188,7 +188,7 @@ def together(stub: str, solution: str) -> str:
     """One cell that is the solution to teachers and the stub to students.
 
     Where the stub is dots, the marks stand around the body; where it is code with a bug, around
-    the mended function.
+    the repaired function.
     """
     begin, end = "### BEGIN SOLUTION", "### END SOLUTION"
     lines, answers = [], {node.name: node for node in _functions(solution)}

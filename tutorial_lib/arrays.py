@@ -81,7 +81,7 @@ def _of_splits(parts: Mapping, split: str) -> tuple[Any, bool]:
         places.setdefault((_split_of(key), name), key)
     splits = {part for part, _ in places}
     both = splits >= {"train", "test"}
-    wanted = split if both else next(part for part in ("train", "", "test") if part in splits)
+    wanted = split if both else next((part for part in ("train", "", "test") if part in splits), "")
     columns = {name: parts[key] for (part, name), key in places.items() if part == wanted}
     return columns[""] if "" in columns else _of_mapping(columns), both
 

@@ -264,21 +264,26 @@ def _idx(folder: Path, split: str) -> Images:
 
 
 def _arrays(path: Path, split: str, size: int | None) -> Images:
-    """One split of a file of arrays; a tenth is held out where there is no split."""
+    """One split of a file of arrays; a tenth is held out where there is no split.
+
+    What does not fit together, labels of another length for example, is said of all that the file
+    holds, and with its name.
+    """
     with named(path, "file of pictures"):
         what, whole = read_arrays(path, split)
         pixels, labels, classes = pictures_from(what, size)
-    said = ""
-    if not whole:
-        test = torch.tensor(held_out([str(number) for number in range(len(pixels))]))
-        chosen = test if split == "test" else ~test
-        if not chosen.any():
-            raise FileNotFoundError(
-                f"{path} has {len(pixels)} images, too few to hold out a tenth for testing; "
-                "it takes ten"
-            )
-        said = f" ({int(test.sum()):,} of {len(test):,} held out as test images)"
-        pixels, labels = pixels[chosen], labels[chosen]
+        images = Images(pixels, labels, f"{path}: {_count(pixels)}", classes)
+    if whole:
+        return images
+    test = torch.tensor(held_out([str(number) for number in range(len(images))]))
+    chosen = test if split == "test" else ~test
+    if not chosen.any():
+        raise FileNotFoundError(
+            f"{path} has {len(images)} images, too few to hold out a tenth for testing; "
+            "it takes ten"
+        )
+    said = f" ({int(test.sum()):,} of {len(test):,} held out as test images)"
+    pixels, labels = pixels[chosen], labels[chosen]
     return Images(pixels, labels, f"{path}: {_count(pixels)}{said}", classes)
 
 

@@ -60,16 +60,16 @@ def locked(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:  # of two, one fails
-            json.dump(own, file)
-    except FileExistsError as error:
+        path.touch(exist_ok=False)  # of two, one fails
+    except OSError as error:
+        if not path.exists():
+            raise _named(error, path) from error
         raise ValueError(
             f"another run is training into {folder}, as {path} says; wait until it has ended, or "
             "choose another folder; if there is none any more, delete that file"
         ) from error
-    except OSError as error:
-        raise _named(error, path) from error
     try:
+        write(path, json.dumps(own).encode())
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -91,9 +91,9 @@ def _is_running(lock: Path, host: str) -> bool:
         if held["host"] != host:
             return True
         return abs(_identity(held["pid"])["began"] - held["began"]) < 60  # clocks are set anew
-    except NoSuchProcess:
+    except (NoSuchProcess, FileNotFoundError):  # it has ended, long ago or just now
         return False
-    except (ValueError, KeyError):  # no lock of ours, or one that is just being written
+    except (ValueError, KeyError, TypeError):  # no lock of ours, or one that is just being written
         return True
 
 

@@ -103,14 +103,19 @@ def _parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
     A folder `train` beside others, none of which is a test, is a class: there are trains.
     """
-    below = {path.name.lower(): path for path in _visible(folder) if path.is_dir()}
+    visible = _visible(folder)
+    folders = [path for path in visible if path.is_dir()]
+    below = {path.name.lower(): path for path in folders}
     train = next((below[name] for name in TRAIN if name in below), None)
     test = next((below[name] for name in TEST if name in below), None)
     if test is None:
-        return {"train": train if train and len(below) == 1 else folder}, []
+        return {"train": train if train and len(folders) == 1 else folder}, []
     if train is None:
         return {"train": folder, "test": test}, []
-    unused = sorted(path.name for path in below.values() if path not in (train, test))
+    unused = [path.name for path in folders if path not in (train, test)]
+    loose = sum(path.suffix.lower() in READ for path in visible if path not in folders)
+    if loose:
+        unused.append(f"{loose:,} image{'s' * (loose > 1)} beside these folders")
     return {"train": train, "test": test}, [f"not read: {', '.join(unused)}"] * bool(unused)
 
 

@@ -25,12 +25,15 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     Raises FileNotFoundError where there is none, or no way to it; ValueError for an illegal name.
     """
     import huggingface_hub
+    from huggingface_hub.utils import HFValidationError
 
     try:
         folder = huggingface_hub.snapshot_download(
             repo_id, revision=revision, allow_patterns=list(WEIGHTS)
         )
-    except OSError as error:
+    except HFValidationError:  # a ValueError with words of its own
+        raise
+    except Exception as error:  # of the hub, of the disk, and of an HTTP client
         at = f" at {revision}" if revision else ""
         raise FileNotFoundError(
             f"could not fetch {PREFIX}{repo_id}{at} ({type(error).__name__}); check its name, the "
@@ -43,9 +46,11 @@ def push(folder: Path | str, repo_id: str) -> str:
     """Upload a folder of exported weights with its card; the name by which they can be fetched.
 
     repo_id: USER/NAME.  A new repository is private, until its owner decides otherwise.
-    Raises FileNotFoundError for a folder without weights, OSError when the hub refuses.
+    Raises FileNotFoundError for a folder without weights, ValueError for an illegal name, OSError
+    when the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import HFValidationError
 
     if not any(Path(folder).glob(WEIGHTS[0])):
         raise FileNotFoundError(f"no weights in {folder}; push a folder that `export` wrote")
@@ -53,7 +58,9 @@ def push(folder: Path | str, repo_id: str) -> str:
     try:
         api.create_repo(repo_id, private=True, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=str(folder), allow_patterns=[*WEIGHTS, CARD])
-    except OSError as error:
+    except HFValidationError:  # a ValueError with words of its own
+        raise
+    except Exception as error:  # of the hub, of the disk, and of an HTTP client
         raise OSError(
             f"could not push to {PREFIX}{repo_id} ({type(error).__name__}); check its name, the "
             "network, and `hf auth login`"

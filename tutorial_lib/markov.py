@@ -88,8 +88,9 @@ def classes(P: Tensor) -> list[tuple[list[int], bool]]:
     recurrent exactly when it is closed: no way leads out of it.
     """
     size = len(P)
-    at_most_one_step = torch.eye(size, dtype=torch.float64) + (P > 0)
-    reach = at_most_one_step.matrix_power(size) > 0  # (S, S): i can reach j
+    reach = (torch.eye(size) + (P > 0)) > 0  # (S, S): i can reach j in one step at most
+    for _ in range(size.bit_length()):  # ... in 2, 4, 8, ... until it is S or more
+        reach = reach.double() @ reach.double() > 0
     together = reach & reach.T  # (S, S): and j can reach i
     found = []
     for state in range(size):

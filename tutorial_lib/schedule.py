@@ -121,11 +121,16 @@ class NoiseSchedule:
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """Look `table` up at the steps t, ready to be multiplied with `like`.
 
-        table: (T + 1,).  t: (B,) integers in 1..T.  like: (B, ...).
+        table: (T + 1,).  t: (B,) integers in 1..T.  like: (B, ...), floating-point.
         Returns (B, 1, ...) in the dtype and on the device of `like`.
-        Raises TypeError or ValueError when t is not what it should be.
+        Raises TypeError or ValueError when t or `like` is not what it should be.
         """
         self.check_t(t, len(like))
+        if not like.is_floating_point():
+            raise TypeError(
+                f"data must be floating-point numbers, got {like.dtype}; "
+                "pixels go through data.to_model first"
+            )
         return table[t.long().cpu()].to(like).view(-1, *[1] * (like.ndim - 1))
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +170,9 @@ class NoiseSchedule:
 
         The new schedule has S steps and $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence
         $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
+        Raises ValueError for a tau that does not begin at 0, or does not increase.
         """
+        _check_begins_at_0(tau)
         alpha_bar = self.alpha_bar[tau]
         with warnings.catch_warnings():  # said once already, when this schedule was made
             warnings.simplefilter("ignore", UserWarning)
@@ -287,6 +294,12 @@ def named(name: str, T: int) -> NoiseSchedule:
     """
     check_name("schedule", name, tuple(NAMED))
     return NAMED[name](T)
+
+
+def _check_begins_at_0(tau: Tensor | Sequence[int]) -> None:
+    if len(tau) < 2 or tau[0] != 0:
+        got = ", ".join(str(int(t)) for t in tau[:3])
+        raise ValueError(f"tau must begin at 0, where the data are, and go up, got {got} ...")
 
 
 def _count(T: int) -> int:

@@ -138,8 +138,9 @@ def _reports(run: Run, draw: Draw, keeper: Keeper, budget: Budget) -> Iterator[P
     while run.done < steps:
         step = run.done + 1
         keeper.losses.append(run.step(draw(step), step, steps))
-        steps = budget.after(step, steps)
-        keeper.config = config = replace(keeper.config, steps=steps)
+        steps, config = budget.after(step, steps), keeper.config
+        if steps != config.steps:
+            keeper.config = config = replace(config, steps=steps)
         due = step == steps or step % config.save_every == 0
         if not due and step % config.report_every:
             continue
@@ -294,13 +295,7 @@ def algorithm_1(
     `config.schedule_of` reads it.  By default that of config.schedule.
     Raises ValueError or TypeError for what does not fit together.
     """
-    if isinstance(images, Tensor) and not images.is_floating_point():
-        raise TypeError(
-            f"points must be floating-point numbers, got {images.dtype}; "
-            "pictures come as data.Images(pixels, labels, source)"
-        )
-    if isinstance(images, Tensor) and config.flip:
-        raise ValueError("flip mirrors pictures, and points have no left and right; leave it out")
+    _check_learnable(images, config)
     if schedule is None:
         cost = Cost(config, named(config.schedule, config.T), {})
     elif schedule.T == config.T:
@@ -310,3 +305,18 @@ def algorithm_1(
             f"the schedule has {schedule.T} steps, but T is {config.T}; make them agree"
         )
     return partial(draw, images, config=config), cost
+
+
+def _check_learnable(images: Images | Tensor, config: DiffusionConfig) -> None:
+    if isinstance(images, Images):
+        return
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(
+            f"points must be a tensor of floating-point numbers, got {got}; "
+            "pictures come as data.Images(pixels, labels, source)"
+        )
+    if images.ndim < 2 or images.numel() == 0:
+        raise ValueError(f"points must have shape (N, D, ...), N > 0, got {tuple(images.shape)}")
+    if config.flip:
+        raise ValueError("flip mirrors pictures, and points have no left and right; leave it out")

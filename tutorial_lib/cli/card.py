@@ -5,7 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib.config import DiffusionConfig
+from tutorial_lib import hub
+from tutorial_lib.config import EARLIER, DiffusionConfig
 from tutorial_lib.nets.unet import UNetConfig
 
 SIZES = ("widths", "blocks", "patch")  # of a network, that the command line lets one choose
@@ -93,7 +94,12 @@ def _data(configuration: dict[str, Any]) -> dict[str, Any]:
     if "sha256" in images:
         said["SHA-256 of the pixels"] = f"`{images['sha256']}`"
     began = configuration.get("from", {}).get("weights")
-    return said | ({"began from the weights": Path(began).name} if began else {})
+    return said | ({"began from the weights": _last_name(began)} if began else {})
+
+
+def _last_name(weights: str) -> str:
+    """What weights are called without the folders of this machine; of the hub by all of it."""
+    return weights if weights.startswith(hub.PREFIX) else Path(weights).name
 
 
 def _training(configuration: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def _again(configuration: dict[str, Any]) -> str:
     settings, images = configuration.get("train"), configuration.get("images")
     if not settings or not images:
         return ""
-    source = images["source"]
+    settings, source = EARLIER | settings, images["source"]
     words = ["--data", source if source in OURS else Path(source).name]
     words += ["--size", images["size"]] if images["size"] else []
     words += _network_words(configuration)
@@ -125,7 +131,7 @@ def _again(configuration: dict[str, Any]) -> str:
 def _network_words(configuration: dict[str, Any]) -> list[Any]:
     """Options that say which network: the weights that it began from, or its own sizes."""
     if "from" in configuration:
-        return ["--from", Path(configuration["from"]["weights"]).name]
+        return ["--from", _last_name(configuration["from"]["weights"])]
     usual, words = UNetConfig(), []
     for name in SIZES:
         value = configuration["model"].get(name, getattr(usual, name))

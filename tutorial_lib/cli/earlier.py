@@ -26,7 +26,7 @@ class Earlier:
 def resumed(options: argparse.Namespace) -> Earlier:
     """The record of the run in --out."""
     configuration = checkpoint.load(options.out)[1]
-    if not {"model", "train"} <= configuration.keys():
+    if not {"model", "train", "step"} <= configuration.keys():
         raise ValueError(
             f"{options.out} holds weights without a training state; there is nothing to resume"
         )
@@ -44,5 +44,10 @@ def origin(options: argparse.Namespace) -> Earlier | None:
         raise ValueError(
             f"{options.origin} does not say with which {' and '.join(missing)} it was trained, "
             "so training cannot go on from it"
+        )
+    if "beta" in configuration:
+        raise ValueError(
+            f"{options.origin} was trained on a noise schedule of its own, which no option names; "
+            "in Python, give train.algorithm_1 what config.schedule_of reads from it"
         )
     return Earlier(options.origin, configuration, network)

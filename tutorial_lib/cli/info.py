@@ -69,7 +69,7 @@ def _resuming(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> dict
     parts = {name.split(".")[0] for name in tensors}
     if not (parts >= STATE and parts & OPTIMISERS):
         return {"possible": False, "because": "they hold no state of an optimiser"}
-    if missing := [name for name in ("train", "step") if name not in configuration]:
+    if missing := [name for name in ("model", "train", "step") if name not in configuration]:
         return {"possible": False, "because": f"they do not record {' and '.join(missing)}"}
     return {"possible": True}
 

@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib import data
+from tutorial_lib import checkpoint, data
 from tutorial_lib.cli.card import OURS
 from tutorial_lib.cli.earlier import Earlier
 
@@ -94,6 +94,10 @@ def _check_square(images: data.Images) -> None:
 
 
 def named(source: str) -> str:
-    """A source or weights as they are called from any folder: by their name, or the whole path."""
+    """A source or weights as they are called from any folder: by their name, or the whole path.
+
+    A name that is taken, such as auto, is no path, whatever a folder here is called.
+    """
     path = Path(source)
-    return str(path.resolve()) if path.exists() else source
+    taken = source in OURS or source in checkpoint.shipped()
+    return source if taken or not path.exists() else str(path.resolve())

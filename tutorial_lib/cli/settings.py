@@ -87,7 +87,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _config(options: argparse.Namespace, earlier: Earlier | None) -> DiffusionConfig:
     """What the options say, on top of what earlier weights were trained with."""
-    given = {field.name: getattr(options, field.name) for field in fields(DiffusionConfig)}
+    names = [field.name for field in fields(DiffusionConfig)]
+    given = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     if given["seed"] is False:
         del given["seed"]  # not said
@@ -95,8 +96,9 @@ def _config(options: argparse.Namespace, earlier: Earlier | None) -> DiffusionCo
         return DiffusionConfig(**given)
     if options.resume:  # training itself refuses what differs
         stored = EARLIER | earlier.configuration["train"]
+        known = {name: stored[name] for name in names if name in stored}
         shown = {"report_every": DiffusionConfig.report_every}  # whoever looks says how often
-        return replace(DiffusionConfig(**stored | shown), **given)
+        return replace(DiffusionConfig(**known | shown), **given)
     assert earlier.network is not None  # as `origin` gives one
     settings = earlier.configuration["train"]
     learnt = {name: settings[name] for name in LEARNT}

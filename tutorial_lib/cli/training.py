@@ -176,7 +176,7 @@ def _end(last: train.Progress, follower: Follower) -> None:
     head, *rest = card(record, figures=figures).split("---\n\n", 1)
     page, path = "---\n\n".join([head, MARK + "\n" + rest[0]]), out / CARD
     try:
-        if not path.exists() or MARK in path.read_text(encoding="utf-8"):
+        if not path.exists() or MARK.strip().encode() in path.read_bytes():
             files.write(path, page.encode())
     except OSError as error:
         say(f"no model card: {error}")

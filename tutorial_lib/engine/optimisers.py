@@ -97,7 +97,10 @@ def restore_states(
 
 
 def _like(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """A state where its parameter is, and in its layout unless it only counts steps."""
+    """A copy of a state where its parameter is, in its layout unless it only counts steps.
+
+    Windows replaces no file of which a tensor is still a part, as those are that were read from it.
+    """
     if value.ndim == 0:
-        return value.to(parameter.device)
+        return value.to(parameter.device, copy=True)
     return torch.empty_like(parameter).copy_(value)

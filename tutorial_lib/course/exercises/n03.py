@@ -144,7 +144,7 @@ def where_from(answer, generator):
 
 
 def off_by_one(answer, generator):
-    """(beta) -> beta_tilde_1 to beta_tilde_T, with the slip mended.
+    """(beta) -> beta_tilde_1 to beta_tilde_T, with the slip repaired.
 
     beta: beta_1 to beta_T, a list.
     """

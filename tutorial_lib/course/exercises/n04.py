@@ -78,7 +78,7 @@ def interleaved_embedding(answer, generator):
 
 
 def attention(answer, generator):
-    """(q, k, v), each (N, c) -> (N, c), with the slips mended."""
+    """(q, k, v), each (N, c) -> (N, c), with the slips repaired."""
     c = (3, 5, 9)[int(torch.randint(3, (), generator=generator))]
     q, k, v = torch.randn(3, 6, c, generator=generator, dtype=torch.float64).unbind()
     right = F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]

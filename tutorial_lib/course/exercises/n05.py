@@ -133,7 +133,7 @@ def _averaged(weights: list[float], decay: Callable[[int], float]) -> float:
 def descend(answer, generator):
     """(w, loss, lr, steps) -> w after that many steps of plain gradient descent.
 
-    The answer has the slip mended.
+    The answer has the slip repaired.
     """
     start, goal = torch.randn(2, 5, generator=generator, dtype=torch.float64).unbind()
 
