@@ -126,6 +126,11 @@ def test_nearest_refuses_what_makes_no_sense(count):
         evaluate.nearest(torch.zeros(2, 1, 3, 3), torch.zeros(5, 9))
 
 
+def test_weights_of_another_network_are_no_classifier():
+    with pytest.raises(ValueError, match=r"'fashion_mnist'; choose one of classifier, second_"):
+        evaluate.load_classifier("fashion_mnist")
+
+
 @pytest.mark.parametrize(("name", "width"), [("classifier", 128), ("second_classifier", 64)])
 def test_shipped_classifiers_know_the_classes(name, width, test_images):
     features, classes = evaluate.predictions(evaluate.load_classifier(name), test_images.pixels)

@@ -85,12 +85,14 @@ def test_four_levels_reject_28():
         {"groups": 0},
         {"labels": -1},
         {"widths": (12,)},
+        {"widths": (9, 18), "groups": 9},
+        {"heads": 3},
         {"image_size": 0},
         {"image_size": -28},
     ],
 )
 def test_illegal_configurations(wrong):
-    message = r"positive whole number|not a multiple of groups|cannot be halved|not be negative"
+    message = r"positive whole number|not a multiple of|cannot be halved|not be negative|even"
     with pytest.raises(ValueError, match=message):
         UNetConfig(**wrong)
 

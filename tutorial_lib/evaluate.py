@@ -25,6 +25,8 @@ JUDGES: dict[str, tuple[type[Judge], str]] = {
 
 def load_classifier(name: str = "classifier") -> Judge:
     """One of the classifiers that ship with the package, ready to use: one of `JUDGES`."""
+    if name not in JUDGES:
+        raise ValueError(f"unknown classifier {name!r}; choose one of {', '.join(JUDGES)}")
     tensors, _ = checkpoint.load(name)
     model = JUDGES[name][0]()
     model.load_state_dict(checkpoint.part(tensors, "model"))

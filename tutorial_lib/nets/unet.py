@@ -61,6 +61,11 @@ class UNetConfig:
         for width in self.widths:
             if width % self.groups:
                 raise ValueError(f"width {width} is not a multiple of groups = {self.groups}")
+        first, last = self.widths[0], self.widths[-1]
+        if first % 2:
+            raise ValueError(f"the first width must be even, for sines and cosines, got {first}")
+        if last % self.heads:
+            raise ValueError(f"the last width {last} is not a multiple of heads = {self.heads}")
         self._check_image_size()
 
     def _check_image_size(self) -> None:

@@ -1,6 +1,6 @@
 """How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|...`.
 
 `make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
-and `replay`.  All of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`);
-`walks`, which takes a minute, needs nothing.
+and `replay`.  These need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`); `memory` and
+`networks` learn from the embedded images, and `walks`, which takes a minute, needs no data.
 """
