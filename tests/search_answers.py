@@ -88,6 +88,11 @@ SAME = {
         "strict=False": "the lists are of one length",
         "(pairs * p_T.log()).sum()": "summed over rows, the last pairs are q(x_T | x_0)",
     },
+    "04.4": {
+        "k - 1 + (k == 1)": "a softmax stays as it is when as much is taken from all scores",
+        "k.shape[1] **": "all three have as many channels",
+        "v.shape[1] **": "all three have as many channels",
+    },
     "04.7": {"return longest ** (torch.arange(half) /": "32 bits are enough"},
     "04b.1": {
         "k - 1 + (k == 1)": "a softmax stays as it is when as much is taken from all scores",
@@ -98,6 +103,30 @@ SAME = {
     "04b.3": {
         "dim=(2, 1, 3)": "the order of the axes does not matter",
         "dim=(1, 3, 2)": "the order of the axes does not matter",
+    },
+    "05b.2": {
+        "in zip(x.chunk(pieces), y.chunk(pieces))": "both are cut alike",
+        "strict=False": "both are cut alike",
+        "len(wanted)": "both are cut alike",
+        "len(y)": "both are of one length",
+    },
+    "05b.4": {
+        "(warmup - step)": "a cosine has no sign",
+        "(warmup - steps)": "a cosine has no sign",
+    },
+    "06b.1": {
+        "(b.mean() - a.mean()) ** 2": "a square has no sign",
+        "(b.std() - a.std()) ** 2": "a square has no sign",
+    },
+    "06b.2": {
+        "picture.double() - known.double()": "a square has no sign",
+        "return ((": "a whole number in a tensor is one, too",
+        "(known - picture.double())": "the difference is computed in 64 bits all the same",
+        "(known.double() - picture)": "the difference is computed in 64 bits all the same",
+    },
+    "06b.3": {
+        "known - x_t[:, None]": "a square has no sign",
+        ".flatten(2).square()": "each number is squared, in whatever shape",
     },
     "19.4": {"(p q c)": "there is one channel"},
     "19.5": {
