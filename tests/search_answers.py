@@ -104,6 +104,28 @@ SAME = {
         "dim=(2, 1, 3)": "the order of the axes does not matter",
         "dim=(1, 3, 2)": "the order of the axes does not matter",
     },
+    "05.1": {
+        "return pixels / 127.5": "a byte divided by a float is a float in 32 bits",
+        ".clamp(0, 255).round()": "0 and 255 are whole",
+    },
+    "05.2": {
+        "(eps - network(x_t, t))": "a square has no sign",
+        ".flatten(1).square()": "each number is squared, in whatever shape",
+    },
+    "05.3": {"min((1 + k)": "the smaller of the two, in whatever order"},
+    "05.5": {
+        "fall, rise = (step": "their names do not matter",
+        "rise, fall = ((steps": "their names do not matter",
+        "min(1, rise": "the smallest of three, in whatever order",
+        "min(rise, fall, 1)": "the smallest of three, in whatever order",
+    },
+    "05.7": {
+        "eps - network(x_t, t)": "a square has no sign",
+    },
+    "05.8": {
+        "(x_0 - network(x_t, t))": "a square has no sign",
+        ".flatten(1).square()": "each number is squared, in whatever shape",
+    },
     "05b.2": {
         "in zip(x.chunk(pieces), y.chunk(pieces))": "both are cut alike",
         "strict=False": "both are cut alike",

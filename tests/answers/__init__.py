@@ -61,7 +61,9 @@ def written(number: str, body: str) -> Any:
         stubs[name].body = _body(part)
     tree = ast.Module([stubs[name] for name in names], [])
     scope = dict(AT_HAND)
-    exec(compile(ast.unparse(ast.fix_missing_locations(tree)), f"answer to {number}", "exec"), scope)
+    exec(
+        compile(ast.unparse(ast.fix_missing_locations(tree)), f"answer to {number}", "exec"), scope
+    )
     return eval(wanted, scope)
 
 

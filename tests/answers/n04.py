@@ -117,7 +117,10 @@ WRONG = {
             "return torch.stack([angle.sin(), angle.cos()], dim=1).flatten(1)",
             "It stops with",
         ),
-        ("x = blocks.time_embedding(t, width, longest); return x", "order and exponents are others"),
+        (
+            "x = blocks.time_embedding(t, width, longest); return x",
+            "order and exponents are others",
+        ),
     ],
     "04.4": [
         (HEAD + "scores.softmax(0) @ v", "still runs over the queries"),
@@ -207,7 +210,11 @@ WRONG = {
         (own().replace("return Net()", "return Net"), "should return a `torch.nn.Module`"),
         (own().replace("return Net()", "Net()\nreturn"), "Nothing came back"),
         (own(joined="16", join="h").replace("return self.last(h)", "self.last(h)"), ""),
-        ("from tutorial_lib.nets.unet import UNet, UNetConfig\nreturn UNet(UNetConfig(widths=(8, 16)))", "UNet"),
+        (
+            "from tutorial_lib.nets.unet import UNet, UNetConfig\n"
+            "return UNet(UNetConfig(widths=(8, 16)))",
+            "It contains the library's `UNet`",
+        ),
         ("nn.Conv2d(1, 1, 3, padding=1)", "It stops with TypeError"),
         (own(join="torch.cat([h, skip.mean(0, keepdim=True).expand_as(h)], dim=1)"), "the others"),
     ],

@@ -27,9 +27,7 @@ def linear_attention(answer, generator):
         "The softmax of the keys is missing.": queries / c**0.5 @ (k.T @ v),
         "The softmax of the queries is missing.": q / c**0.5 @ (keys.T @ v),
         "Neither softmax is there.": q / c**0.5 @ (k.T @ v),
-        "Both softmaxes run over the wrong axis.": (
-            q.softmax(0) / c**0.5 @ (k.softmax(1).T @ v)
-        ),
+        "Both softmaxes run over the wrong axis.": (q.softmax(0) / c**0.5 @ (k.softmax(1).T @ v)),
         "The root is that of the number of places; count the channels.": (
             queries / N**0.5 @ (keys.T @ v)
         ),
@@ -87,9 +85,7 @@ def dit_block(answer, generator):
             ahead + half(ahead, six[3:], mlp, gate=1)
         ),
         "The rows are not normalised.": block(normal=lambda rows: rows),
-        "The mlp sees the rows as they were before the attention.": (
-            first + half(x, six[3:], mlp)
-        ),
+        "The mlp sees the rows as they were before the attention.": (first + half(x, six[3:], mlp)),
         "Only the attention's half is there.": first,
         "x itself is not carried on.": block() - x,
         "x itself is not carried on into the second half.": alone + half(alone, six[3:], mlp),

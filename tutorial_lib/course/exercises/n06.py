@@ -28,6 +28,19 @@ def leap(answer, generator):
     slips = {
         "That is alpha of the step.": alpha,
         "A difference of alpha_bars is no beta.": alpha_bar_prev - alpha_bar,
+        "That is the variance of all noise at t.": 1 - alpha_bar,
+        "That is the variance of all noise before the step.": 1 - alpha_bar_prev,
+        "It is the earlier one that divides.": 1 - alpha_bar_prev / alpha_bar,
+        "alpha_bars multiply along the way: which quotient leads from one to the other?": (
+            1 - alpha_bar * alpha_bar_prev
+        ),
+        "beta is a variance: the root of alpha is the factor of the image.": 1 - alpha**0.5,
+        "That is its root.": (1 - alpha) ** 0.5,
+        "A quotient of variances of noise is no beta.": (1 - alpha_bar) / (1 - alpha_bar_prev),
+        "That is beta_tilde of the step, not beta.": (
+            (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha)
+        ),
+        "The right number with the wrong sign.": alpha - 1,
     }
     same(answer(alpha_bar, alpha_bar_prev), 1 - alpha, "beta", slips)
 
@@ -41,16 +54,39 @@ def leap_mean(answer, generator):
     eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
     alpha = now / before
     of_x_t = alpha**0.5 * (1 - before) / (1 - now)
-    right = before**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
+    of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
+    right = of_x_0 * x_0 + of_x_t * x_t
     all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
     slips = {
         "v is taken for the noise.": _mean_from_eps(x_t, v, now, before),
-        "v is taken for the picture.": right + before**0.5 * (1 - alpha) / (1 - now) * (v - x_0),
+        "v is taken for the picture.": of_x_0 * v + of_x_t * x_t,
         "That is the guess of x_0, and not one step.": all_off,
         "That is the deterministic step, which keeps all of the noise.": (
             before**0.5 * x_0 + (1 - before) ** 0.5 * eps
         ),
         "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
+        "That is the guess of the noise.": eps,
+        "v is turned into the picture with a wrong sign.": (
+            right + of_x_0 * 2 * (1 - now) ** 0.5 * v
+        ),
+        "v is turned into the picture with its two roots exchanged.": (
+            of_x_0 * ((1 - now) ** 0.5 * x_t - now**0.5 * v) + of_x_t * x_t
+        ),
+        "v is turned into the picture without roots.": (
+            of_x_0 * (now * x_t - (1 - now) * v) + of_x_t * x_t
+        ),
+        "The two weights of Eq. 7 have changed places.": of_x_t * x_0 + of_x_0 * x_t,
+        "The part of x_t is missing.": of_x_0 * x_0,
+        "The part of x_0_hat is missing.": of_x_t * x_t,
+        "A root is missing in Eq. 7: x_0_hat has sqrt(alpha_bar_prev).": (
+            before**0.5 * of_x_0 * x_0 + of_x_t * x_t
+        ),
+        "A root is missing in Eq. 7: x_t has sqrt(alpha).": (
+            of_x_0 * x_0 + alpha**0.5 * of_x_t * x_t
+        ),
+        "The picture at the earlier place is less shrunk.": (
+            now**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
+        ),
     }
     same(answer(x_t, v, now, before), right, "The mean", slips)
 
@@ -78,6 +114,7 @@ def _samples_rightly(answer, generator: torch.Generator) -> None:
     asked: list[int] = []
     network = _perfect_network(schedule, mean, std, asked)
     x_T = sample.start(4000, (1, 2, 2), generator=generator).double()
+    before = generator.get_state()
     x_0 = answer(network, schedule, x_T, generator)
     returned(x_0)
     true(isinstance(x_0, Tensor), "It should return the images x_0, a tensor.")
@@ -90,6 +127,8 @@ def _samples_rightly(answer, generator: torch.Generator) -> None:
     true(asked[-1] == 1, "The last question should be about t = 1.")
     true(x_0.isfinite().all(), "Some pixels are no finite numbers.")
     _has_the_law(x_0, *_ancestral(schedule, mean, std))
+    drawn = not torch.equal(before, generator.get_state())
+    true(drawn, "The noise is not drawn from `generator`, so nobody could draw the same again.")
 
 
 def _perfect_network(
@@ -160,6 +199,17 @@ def last_line(answer, generator):
         "In the Gaussian case it still ends too narrow.": mean + variance * noise,
         "Now every start ends at the same picture.": mean,
         "Now it ends too wide.": mean + variance**0.25 * noise,
+        "Now it ends much too wide.": mean + noise,
+        "Now the picture shrinks with the noise.": variance**0.5 * (mean + noise),
+        "Now the picture shrinks.": variance**0.5 * mean + noise,
+        "Now the picture is blended with the noise.": (
+            (1 - variance) ** 0.5 * mean + variance**0.5 * noise
+        ),
+        "Now it ends narrower still.": mean + variance**2 * noise,
+        "Noise has no sign, but a width: in the Gaussian case it still ends too narrow.": (
+            mean - variance * noise
+        ),
+        "A logarithm of a variance is something else.": mean + (variance / 2).exp() * noise,
     }
     same(answer(mean, variance, noise), mean + variance**0.5 * noise, "x_{t-1}", slips)
 
@@ -179,7 +229,19 @@ def in_batches(answer, generator):
             f"{count} starts, {size} at a time, are {enough} batches; it made {len(asked)}.",
         )
         right = x_T.sin()
-        slips = {"The starts themselves came back.": x_T, "Their order changed.": right.flip(0)}
+        slips = {
+            "The starts themselves came back.": x_T,
+            "Their order changed.": right.flip(0),
+            "Their order changed: that of the batches.": torch.cat(right.split(size)[::-1]),
+            "Their order changed: neighbours belong to one batch.": (
+                torch.cat([right[i::enough] for i in range(enough)])
+            ),
+        }
+        lengths = isinstance(got, Tensor) and got.shape[1:] == x_T.shape[1:]
+        true(
+            not lengths or len(got) == count,
+            f"{count} pictures should come back, got {len(got) if lengths else 0}.",
+        )
         same(got, right, "What comes back", slips)
 
 
@@ -203,7 +265,7 @@ def partly_fresh(answer, generator):
     x, z = some_images(generator)
     x_0_hat, _ = some_images(generator)
     now = float(between(0.1, 0.4, generator))
-    before = float(between(0.5, 0.9, generator))
+    before = float(between(0.5, 0.69, generator))  # more noise is left than sigma
     sigma = float(between(0.1, 0.3, generator))
     eps_hat = (x - now**0.5 * x_0_hat) / (1 - now) ** 0.5
     signal, fresh = before**0.5 * x_0_hat, sigma * z
@@ -218,12 +280,35 @@ def partly_fresh(answer, generator):
         "sigma is a standard deviation.": signal
         + (1 - before - sigma**2) ** 0.5 * eps_hat
         + sigma**2 * z,
+        "The old noise has no root: that is its variance.": (
+            signal + (1 - before - sigma**2) * eps_hat + fresh
+        ),
+        "sigma is subtracted from a variance; it is a standard deviation.": (
+            signal + (1 - before - sigma) ** 0.5 * eps_hat + fresh
+        ),
+        "The variances are added; the rest is what is left for the old noise.": (
+            signal + (1 - before + sigma**2) ** 0.5 * eps_hat + fresh
+        ),
+        "The picture is still shrunk as at alpha_bar_t.": (
+            now**0.5 * x_0_hat + (1 - before - sigma**2) ** 0.5 * eps_hat + fresh
+        ),
+        "The picture is not shrunk at all.": (
+            x_0_hat + (1 - before - sigma**2) ** 0.5 * eps_hat + fresh
+        ),
+        "A root is missing in front of x_0_hat.": (
+            before * x_0_hat + (1 - before - sigma**2) ** 0.5 * eps_hat + fresh
+        ),
+        "x is not the old noise: the picture is still in it.": (
+            signal + (1 - before - sigma**2) ** 0.5 * x + fresh
+        ),
+        "The old noise is missing.": signal + fresh,
+        "All noise is fresh.": signal + (1 - before) ** 0.5 * z,
         "Its noise is still that of alpha_bar_t.": (
             signal + (1 - now - sigma**2) ** 0.5 * eps_hat + fresh
         ),
     }
-    for given in (0.0, sigma):
-        kept = (1 - before - given**2) ** 0.5 if given else (1 - before) ** 0.5
+    for given in (sigma, 0.0):
+        kept = (1 - before - given**2) ** 0.5
         right = signal + kept * eps_hat + given * z
         said = slips if given else {}
         same(answer(x, x_0_hat, now, before, given, z), right, f"x for sigma = {given:.2g}", said)

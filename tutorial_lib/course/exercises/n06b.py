@@ -1,10 +1,19 @@
 """Checks of the exercises of notebook 06b: judging samples, copies, and which bug it was."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tutorial_lib import checkpoint
-from tutorial_lib.course.exercises.checks import Exercise, between, returned, same, true
+from tutorial_lib.course.exercises.checks import (
+    Exercise,
+    between,
+    numbers,
+    returned,
+    same,
+    true,
+)
 
 
 def frechet(answer, generator):
@@ -21,6 +30,22 @@ def frechet(answer, generator):
         "Only the means are compared.": means,
         "Its root; by custom the square is reported.": (means + stds).sqrt(),
         "Variances are compared; standard deviations are asked for.": means + variances,
+        "Only the standard deviations are compared.": stds,
+        "Only the variances are compared.": variances,
+        "Differences are squared.": means.sqrt() + stds.sqrt(),
+        "The difference of the means is squared, too.": means.sqrt() + stds,
+        "The difference of the standard deviations is squared, too.": means + stds.sqrt(),
+        "The difference of the standard deviations, not their sum.": (
+            means + (a.std() + b.std()) ** 2
+        ),
+        "The third term of the formula is missing.": means + a.var() + b.var(),
+        "The 2 of the third term is missing.": means + a.var() + b.var() - a.std() * b.std(),
+        "A root in the third term is missing.": means + a.var() + b.var() - 2 * a.var() * b.var(),
+        "The two parts are subtracted; both count.": means - stds,
+        "Their mean; the sum is asked for.": (means + stds) / 2,
+        "`.std()` divides by N - 1, by default.": (
+            means + (a.std(correction=0) - b.std(correction=0)) ** 2
+        ),
     }
     same(answer(a, b), means + stds, "The distance", slips)
 
@@ -34,15 +59,27 @@ def nearest_image(answer, generator):
         known[bright] = (1.4 * known[right].double() + 40).clamp(max=255).to(torch.uint8)
         known[dark] = (0.3 * known[right].double()).to(torch.uint8)
         darker = (known[right].double() * 0.8).to(torch.uint8)
-        brighter = (known[right].double() * 0.8 + 51).round().to(torch.uint8)
+        brighter = (known[right].double() * 0.9 + 25).round().to(torch.uint8)
         pictures = {"": known[right], ", made a little darker": darker}
         pictures[", made a little brighter"] = brighter
         for how, picture in pictures.items():
-            got = answer(picture.clone(), known.clone())
-            returned(got)
-            whole = isinstance(got, int) or (isinstance(got, Tensor) and got.numel() == 1)
-            true(whole, "It should return one whole number.")
-            true(int(got) == right, f"For a known image{how}, it names another one.")
+            _names(right, answer(picture.clone(), known.clone()), how)
+        # black next to white, as it is where bytes wrap around
+        light = torch.rand(known[right].shape, generator=generator) < 0.5
+        known[right] = torch.where(light, 235, 20)
+        known[bright] = torch.where(light, 5, 250)
+        picture = torch.where(light, 250, 5).to(torch.uint8)
+        _names(right, answer(picture, known.clone()), ", with a little more contrast")
+
+
+def _names(right: int, got: Any, how: str) -> None:
+    """Raise Wrong unless the number of the right image came back."""
+    returned(got)
+    got = numbers(got, "The number")
+    true(
+        got.numel() == 1 and bool((got == got.round()).all()), "It should return one whole number."
+    )
+    true(int(got.reshape(())) == right, f"For a known image{how}, it names another one.")
 
 
 def copier(answer, generator):
@@ -75,6 +112,37 @@ def copier(answer, generator):
             mean(-away / (2 * (1 - alpha_bar) ** 0.5))
         ),
         "Distances are squared in a Gaussian.": mean(-away.sqrt() / (2 * (1 - alpha_bar))),
+        "The nearest should count most, not least.": mean(away / (2 * (1 - alpha_bar))),
+        "The squares of a picture's pixels add up; their mean is less.": (
+            mean(-away / x_t[0].numel() / (2 * (1 - alpha_bar)))
+        ),
+        "The variance of x_t around its picture is 1 - alpha_bar_t.": mean(-away / 2),
+        "The variance is 1 - alpha_bar_t, not alpha_bar_t.": (mean(-away / (2 * alpha_bar))),
+        "A count is a factor of the density, not of its logarithm.": torch.einsum(
+            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar)) * counts).softmax(1), known
+        ),
+        "A count is a factor of the density, not a term in its logarithm.": torch.einsum(
+            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar)) + counts).softmax(1), known
+        ),
+        "What occurs often should count more, not less.": torch.einsum(
+            "bn,nchw->bchw",
+            (-away / (2 * (1 - alpha_bar)) - counts.log()).softmax(1),
+            known,
+        ),
+        "The weights of each x_t should sum to 1, counts included.": torch.einsum(
+            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar))).softmax(1) * counts, known
+        ),
+        "Over the pictures the weights should sum to 1, not over the batch.": torch.einsum(
+            "bn,nchw->bchw",
+            (-away / (2 * (1 - alpha_bar)) + counts.log()).softmax(0),
+            known,
+        ),
+        "x_t is divided by its root, and then its noise is larger, too.": mean(
+            -away / alpha_bar / (2 * (1 - alpha_bar))
+        ),
+        "That is the mean picture as x_t would show it.": (
+            alpha_bar**0.5 * mean(-away / (2 * (1 - alpha_bar)))
+        ),
     }
     right = mean(-away / (2 * (1 - alpha_bar)))
     same(answer(x_t, known, counts, alpha_bar), right, "The mean", slips)
