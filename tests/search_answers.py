@@ -38,7 +38,7 @@ from tutorial_lib.course import exercises
 ALLOWED = 0.01  # of the draws, in which a wrong answer may pass
 TABLES = ("beta", "alpha", "alpha_bar", "beta_tilde")  # of a schedule, and easily mistaken
 COUNTERS = ("t", "s", "n", "k", "i", "j")
-SECONDS = 5  # an answer that takes longer hangs
+SECONDS = 10  # of the processor; an answer that takes longer hangs
 
 OPEN = {
     "02.5": "any schedule that keeps the rules is right",
@@ -235,13 +235,13 @@ def judged(number: str, answer: Any, draws: int) -> tuple[int, Counter]:
     """In how many draws an answer passes, and what is said of it in the others."""
     passed, said = 0, Counter()
     for seed in range(draws):
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             found = exercises.verdict(number, answer, 1000 + seed)
         except Hangs:
             return passed, Counter({"it hangs": draws})
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         passed += found.right
         if not found.right:
             said[found.message] += 1
@@ -287,7 +287,7 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--verbose", action="store_true", help="what is said of each mutant")
     options = parser.parse_args()
-    signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     found = 0
     for number in exercises.every_exercise():
         asked = (number, number.partition(".")[0])

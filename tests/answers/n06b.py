@@ -110,7 +110,7 @@ WRONG = {
         (f"{{letter: str(number) for letter, number in {ANSWERS}.items()}}", "0 of 10"),
         (f"list({ANSWERS}.values())", "should return a dictionary"),
         (f"answer = {ANSWERS}; answer.pop('J'); return answer", "are missing: J"),
-        (f"print({ANSWERS})", "Nothing came back"),
+        (f"answer = {ANSWERS}; answer", "Nothing came back"),
         (f"{{letter: number - 1 for letter, number in {ANSWERS}.items()}}", "0 of 10"),
         ("dict.fromkeys('ABCDEFGHIJ', 4)", "1 of 10"),
     ],

@@ -169,7 +169,9 @@ def ema(answer, generator):
             "d is the smaller of the two.": _averaged(
                 short, lambda k: max(decay, (1 + k) / (10 + k))
             ),
-            "d never grows beyond `decay`.": _averaged(short, lambda k: (1 + k) / (10 + k)),
+            "d is the smaller of the two: it never grows beyond `decay`.": _averaged(
+                short, lambda k: (1 + k) / (10 + k)
+            ),
             "d belongs to its own step; here the number of steps makes it.": (
                 _averaged(short, lambda _, d=warm_at_the_end: d)
             ),
