@@ -136,6 +136,18 @@ SAME = {
         "(warmup - step)": "a cosine has no sign",
         "(warmup - steps)": "a cosine has no sign",
     },
+    "06.3": {
+        "x - schedule.beta_tilde[t].sqrt() * z": "noise has no sign",
+        "if t >= 1": "beta_tilde_1 is 0",
+        "generator=generator)": "noise in 32 bits is noise",
+        "dtype=alpha": "noise in 64 bits is noise",
+        "dtype=beta": "noise in 64 bits is noise",
+        "dtype=eps_hat": "they are of one kind",
+        "dtype=x_T": "they are of one kind",
+        "eps_hat.shape": "they are shaped alike",
+        "x_T.shape": "they are shaped alike",
+        "len(x_T)": "they are of one length",
+    },
     "06b.1": {
         "(b.mean() - a.mean()) ** 2": "a square has no sign",
         "(b.std() - a.std()) ** 2": "a square has no sign",
