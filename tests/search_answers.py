@@ -121,6 +121,7 @@ SAME = {
     },
     "05.7": {
         "eps - network(x_t, t)": "a square has no sign",
+        "generator=generator) - 1]": "x[-1] is the last image, so all are drawn as often",
     },
     "05.8": {
         "(x_0 - network(x_t, t))": "a square has no sign",
