@@ -56,68 +56,86 @@ def dit_block(answer, generator):
     def mlp(rows: Tensor) -> Tensor:
         return rows.sin()
 
-    def block(scale: float = 1, gates: bool = True, normal: Callable = _normal) -> Tensor:
-        gate = (six[2], six[5]) if gates else (1, 1)
-        h = x + gate[0] * attend(normal(x) * (scale + six[1]) + six[0])
-        return h + gate[1] * mlp(normal(h) * (scale + six[4]) + six[3])
+    functions = attend, mlp
+    slips = _slips_of_halves(x, six, functions) | _slips_of_rows(x, six, functions)
+    got = answer(x, six, attend, mlp)
+    same(got, _block(x, six, functions), "What the block returns", slips, 1e-4)
 
-    def reordered(*order: int) -> Tensor:
-        h = x
-        for half, f in ((six[:3], attend), (six[3:], mlp)):
-            shift, scale, gate = half[list(order)]
-            h = h + gate * f(_normal(h) * (1 + scale) + shift)
-        return h
 
-    def half(h: Tensor, m: Tensor, f: Callable, gate: float = 0) -> Tensor:
-        return (gate + m[2]) * f(_normal(h) * (1 + m[1]) + m[0])
+def _half(
+    rows: Tensor,
+    modulation: Tensor,
+    function: Callable,
+    normal: Callable | None = None,
+    scale_0: float = 1,
+    gate_0: float = 0,
+) -> Tensor:
+    """What one half adds to its rows; modulation: (3, d)."""
+    shift, scale, gate = modulation
+    normalised = (normal or _normal)(rows)
+    return (gate_0 + gate) * function(normalised * (scale_0 + scale) + shift)
 
-    def shifted_first(h: Tensor, m: Tensor, f: Callable) -> Tensor:
-        return h + m[2] * f((_normal(h) + m[0]) * (1 + m[1]))
 
-    first = x + half(x, six[:3], attend)
-    ahead = x + half(x, six[:3], attend, gate=1)
-    alone = first - x
-    swapped = x + half(x, six[:3], mlp)
-    slips = {
-        "A scale of zero should leave the rows as they are.": block(scale=0),
-        "The gates are missing.": block(gates=False),
-        "A gate of zero should leave nothing of its half.": (
-            ahead + half(ahead, six[3:], mlp, gate=1)
+def _block(x: Tensor, six: Tensor, functions: tuple, half: Callable = _half, **slip) -> Tensor:
+    """Both halves, one after the other."""
+    x = x + half(x, six[:3], functions[0], **slip)
+    return x + half(x, six[3:], functions[1], **slip)
+
+
+def _slips_of_halves(x: Tensor, six: Tensor, functions: tuple) -> dict[str, Tensor]:
+    """What known mistakes with the two halves would give, by what is said of them."""
+    one, two = six[:3], six[3:]
+    attend, mlp = functions
+    alone = _half(x, one, attend)
+    first = x + alone
+    ungated = torch.ones_like(six[0])
+
+    def shifted_first(rows: Tensor, m: Tensor, f: Callable) -> Tensor:
+        return m[2] * f((_normal(rows) + m[0]) * (1 + m[1]))
+
+    return {
+        "A scale of zero should leave the rows as they are.": _block(x, six, functions, scale_0=0),
+        "The gates are missing.": _block(
+            x, torch.stack([*one[:2], ungated, *two[:2], ungated]), functions
         ),
-        "The rows are not normalised.": block(normal=lambda rows: rows),
-        "The mlp sees the rows as they were before the attention.": (first + half(x, six[3:], mlp)),
+        "A gate of zero should leave nothing of its half.": _block(x, six, functions, gate_0=1),
+        "The mlp sees the rows as they were before the attention.": first + _half(x, two, mlp),
         "Only the attention's half is there.": first,
-        "x itself is not carried on.": block() - x,
-        "x itself is not carried on into the second half.": alone + half(alone, six[3:], mlp),
+        "x itself is not carried on.": _block(x, six, functions) - x,
+        "x itself is not carried on into the second half.": alone + _half(alone, two, mlp),
         "The second half begins at what the first has returned, and adds to that.": (
-            x + half(first, six[3:], mlp)
+            x + _half(first, two, mlp)
         ),
-        "The attention comes first, and the mlp behind it.": (
-            swapped + half(swapped, six[3:], attend)
+        "The attention comes first, and the mlp behind it.": _block(x, six, (mlp, attend)),
+        "Of the six, the shift comes first and the scale behind it.": (
+            _block(x, six[[1, 0, 2, 4, 3, 5]], functions)
         ),
-        "Of the six, the shift comes first and the scale behind it.": reordered(1, 0, 2),
-        "The order of the six is another one.": reordered(1, 2, 0),
+        "The order of the six is another one.": _block(x, six[[1, 2, 0, 4, 5, 3]], functions),
         "The shift comes after the scale, and is not scaled itself.": (
-            shifted_first(shifted_first(x, six[:3], attend), six[3:], mlp)
-        ),
-        "The 1e-5 is missing, which a row of nearly equal numbers needs.": (
-            block(normal=lambda rows: _normal(rows, 0))
-        ),
-        "The 1e-5 joins the variance, before the root is taken.": (
-            block(normal=lambda rows: (rows - _mean(rows)) / (_spread(rows).sqrt() + 1e-5))
-        ),
-        "The variance is the mean of d squares, not their sum divided by d - 1.": (
-            block(normal=lambda rows: (rows - _mean(rows)) / (_spread(rows, 1) + 1e-5).sqrt())
-        ),
-        "Each row by itself should have mean 0 and variance 1.": block(
-            normal=lambda rows: _normal(rows.T).T
-        ),
-        "Each row by itself should have mean 0 and variance 1, not all of them together.": (
-            block(normal=lambda rows: _normal(rows.flatten()).view_as(rows))
+            _block(x, six, functions, shifted_first)
         ),
     }
-    got = answer(x, six, attend, mlp)
-    same(got, block(), "What the block returns", slips, 1e-4)
+
+
+def _slips_of_rows(x: Tensor, six: Tensor, functions: tuple) -> dict[str, Tensor]:
+    """What rows that are normalised otherwise would give, by what is said of them."""
+    normals = {
+        "The rows are not normalised.": lambda rows: rows,
+        "The 1e-5 is missing, which a row of nearly equal numbers needs.": (
+            lambda rows: _normal(rows, 0)
+        ),
+        "The 1e-5 joins the variance, before the root is taken.": (
+            lambda rows: (rows - _mean(rows)) / (_spread(rows).sqrt() + 1e-5)
+        ),
+        "The variance is the mean of d squares, not their sum divided by d - 1.": (
+            lambda rows: (rows - _mean(rows)) / (_spread(rows, 1) + 1e-5).sqrt()
+        ),
+        "Each row by itself should have mean 0 and variance 1.": lambda rows: _normal(rows.T).T,
+        "Each row by itself should have mean 0 and variance 1, not all of them together.": (
+            lambda rows: _normal(rows.flatten()).view_as(rows)
+        ),
+    }
+    return {said: _block(x, six, functions, normal=normal) for said, normal in normals.items()}
 
 
 def _mean(rows: Tensor) -> Tensor:
@@ -146,24 +164,20 @@ def _standardised(weight: Tensor) -> Tensor:
     return weight * (variance + 1e-5).rsqrt()
 
 
-def standardised(answer, generator):
-    """Filters (C_out, C_in, k, k) -> what the suspect makes of them."""
-    weight = between(-1, 2, generator, 4, 2, 3, 3)
-    weight[0] *= 0.003  # a small filter, for which 1e-5 counts
+def _slips_of_filters(weight: Tensor) -> dict[str, Tensor]:
+    """What known mistakes would give, by what is said of them."""
     variance, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True, correction=0)
     root = (variance + 1e-5).rsqrt()
 
     def divided(spread: Tensor) -> Tensor:
         return weight * (spread + 1e-5).rsqrt()
 
-    slips = {
+    return {
         "That is the library's line, and it has no slip in it.": (weight - mean) * root,
         "Then the filters would answer to grey less than their weights say.": weight - mean,
         "Nothing is divided; compare the suspect's spread with that of the raw filters.": weight,
         "The 1e-5 is missing.": weight * (variance**-0.5),
-        "The mean went the wrong way: the answer to grey would be twice as strong.": (
-            (weight + mean) * root
-        ),
+        "The mean went the wrong way: grey would count twice.": (weight + mean) * root,
         "A root is missing.": weight / (variance + 1e-5),
         "The suspect divides by the root, and does not multiply.": weight / root,
         "The 1e-5 joins the variance, before the root is taken.": (
@@ -183,6 +197,13 @@ def standardised(answer, generator):
             weight / weight.square().sum((1, 2, 3), keepdim=True).sqrt()
         ),
     }
+
+
+def standardised(answer, generator):
+    """Filters (C_out, C_in, k, k) -> what the suspect makes of them."""
+    weight = between(-1, 2, generator, 4, 2, 3, 3)
+    weight[0] *= 0.003  # a small filter, for which 1e-5 counts
+    slips = _slips_of_filters(weight)
     same(answer(weight), _standardised(weight), "What becomes of the filters", slips)
 
 

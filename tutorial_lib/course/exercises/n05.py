@@ -155,35 +155,37 @@ def ema(answer, generator):
     decay = float(between(0.5, 0.75, generator))  # reached after ten to thirty steps
     for count in (20, 39, 5, 1):  # long after the decay has warmed up, and meanwhile
         short = weights[: count + 1]
-        warm_at_the_end = min(decay, (1 + count) / (10 + count))
         warm = _averaged(short, lambda k: min(decay, (1 + k) / (10 + k)))
-        slips = {
-            "The warm-up of the decay is missing.": _averaged(short, lambda k: decay),
-            "The first step is number 1, not 0.": _averaged(
-                short, lambda k: min(decay, k / (9 + k))
-            ),
-            "d belongs to the average, 1 - d to the new weight.": _averaged(
-                short, lambda k: 1 - min(decay, (1 + k) / (10 + k))
-            ),
-            "That is the last weight.": short[-1],
-            "d is the smaller of the two.": _averaged(
-                short, lambda k: max(decay, (1 + k) / (10 + k))
-            ),
-            "d is the smaller of the two: it never grows beyond `decay`.": _averaged(
-                short, lambda k: (1 + k) / (10 + k)
-            ),
-            "d belongs to its own step; here the number of steps makes it.": (
-                _averaged(short, lambda _, d=warm_at_the_end: d)
-            ),
-            "It begins at weights[0], not at 0.": _averaged(
-                [0.0, *short[1:]], lambda k: min(decay, (1 + k) / (10 + k))
-            ),
-            "The last step is missing.": (
-                _averaged(short[:-1], lambda k: min(decay, (1 + k) / (10 + k)))
-            ),
-            "That is the plain mean of all.": sum(short) / len(short),
-        }
+        slips = _slips_of_average(short, decay)
         same(answer(short, decay), warm, f"The average after step {count}", slips)
+
+
+def _slips_of_average(short: list[float], decay: float) -> dict[str, float]:
+    """What known mistakes would give, by what is said of them."""
+    count = len(short) - 1
+    warm_at_the_end = min(decay, (1 + count) / (10 + count))
+    return {
+        "The warm-up of the decay is missing.": _averaged(short, lambda k: decay),
+        "The first step is number 1, not 0.": _averaged(short, lambda k: min(decay, k / (9 + k))),
+        "d belongs to the average, 1 - d to the new weight.": _averaged(
+            short, lambda k: 1 - min(decay, (1 + k) / (10 + k))
+        ),
+        "That is the last weight.": short[-1],
+        "d is the smaller of the two.": _averaged(short, lambda k: max(decay, (1 + k) / (10 + k))),
+        "d is the smaller of the two: it never grows beyond `decay`.": _averaged(
+            short, lambda k: (1 + k) / (10 + k)
+        ),
+        "d belongs to its own step; here the number of steps makes it.": (
+            _averaged(short, lambda _, d=warm_at_the_end: d)
+        ),
+        "It begins at weights[0], not at 0.": _averaged(
+            [0.0, *short[1:]], lambda k: min(decay, (1 + k) / (10 + k))
+        ),
+        "The last step is missing.": (
+            _averaged(short[:-1], lambda k: min(decay, (1 + k) / (10 + k)))
+        ),
+        "That is the plain mean of all.": sum(short) / len(short),
+    }
 
 
 def _averaged(weights: list[float], decay: Callable[[int], float]) -> float:
@@ -230,6 +232,35 @@ def descend(answer, generator):
         same(got, cleared, f"w after {how_many} steps", slips)
 
 
+def _slips_of_trapezoid(
+    step: int,
+    steps: int,
+    warmup: int,
+    cooldown: int,
+    lr: float,
+) -> dict[str, float]:
+    """What known mistakes would give, by what is said of them."""
+    rise, fall = step / warmup, (steps - step) / cooldown
+    return {
+        "The first step has a rate above 0: it is number 1.": lr
+        * min((step - 1) / warmup, 1, fall),
+        "The last step has a rate of exactly 0.": lr * min(rise, 1, (steps + 1 - step) / cooldown),
+        "The rise is missing.": lr * min(1, fall),
+        "The fall is missing.": lr * min(rise, 1),
+        "It should never be above lr.": lr * min(rise, fall),
+        "The factor is right; `lr` is missing.": min(rise, 1, fall),
+        "The rise takes `warmup` steps, not all of them.": lr * min(step / steps, fall),
+        "The fall takes `cooldown` steps, not all that are left.": (
+            lr * min(rise, 1, (steps - step) / max(steps - warmup, 1))
+        ),
+        "In the cool-down it should fall, not rise.": lr * (1 - fall) if fall < 1 else 0,
+        "`warmup` and `cooldown` have changed places.": (
+            lr * min(step / cooldown, 1, (steps - step) / warmup)
+        ),
+        "A straight line is asked for.": (lr * (1 - math.cos(math.pi * min(rise, 1, fall))) / 2),
+    }
+
+
 def trapezoid(answer, generator):
     """(step, steps, warmup, cooldown, lr) -> the learning rate at step 1, 2, ..., steps."""
     steps = int(torch.randint(60, 200, (), generator=generator))
@@ -240,27 +271,7 @@ def trapezoid(answer, generator):
     ends = (steps - 1, steps, level - 1, level, level + 1)  # the last two tell most
     for step in (1, warmup // 2, warmup, warmup + 1, *ends):
         rise, fall = step / warmup, (steps - step) / cooldown
-        slips = {
-            "The first step has a rate above 0: it is number 1.": lr
-            * min((step - 1) / warmup, 1, fall),
-            "The last step has a rate of exactly 0.": lr
-            * min(rise, 1, (steps + 1 - step) / cooldown),
-            "The rise is missing.": lr * min(1, fall),
-            "The fall is missing.": lr * min(rise, 1),
-            "It should never be above lr.": lr * min(rise, fall),
-            "The factor is right; `lr` is missing.": min(rise, 1, fall),
-            "The rise takes `warmup` steps, not all of them.": lr * min(step / steps, fall),
-            "The fall takes `cooldown` steps, not all that are left.": (
-                lr * min(rise, 1, (steps - step) / max(steps - warmup, 1))
-            ),
-            "In the cool-down it should fall, not rise.": lr * (1 - fall) if fall < 1 else 0,
-            "`warmup` and `cooldown` have changed places.": (
-                lr * min(step / cooldown, 1, (steps - step) / warmup)
-            ),
-            "A straight line is asked for.": (
-                lr * (1 - math.cos(math.pi * min(rise, 1, fall))) / 2
-            ),
-        }
+        slips = _slips_of_trapezoid(step, steps, warmup, cooldown, lr)
         what = f"The rate at step {step} of {steps} (warmup {warmup}, cooldown {cooldown}, "
         right = lr * min(rise, 1, fall)
         got = answer(step, steps, warmup, cooldown, lr)
@@ -348,15 +359,28 @@ def loop(answer, generator):
     )
     chosen, noises = _understood(network, x, schedule, batch)
     _drawn_well(network, chosen, noises, schedule, len(x))
+    losses = [float(loss) for loss in got]
+    _right_losses(losses, network, noises, x[chosen])
+    _moved_well(network, start, noises)
+    true(
+        [float(loss) for loss in trained()[1]] == losses,
+        "The same generator gave another run. Draw everything from `generator`.",
+    )
+
+
+def _right_losses(
+    losses: list[float], network: _Witness, noises: list[Tensor], x_0: Tensor
+) -> None:
+    """Raise Wrong unless the losses are the mean squares; x_0: the pictures shown, one by one."""
     said, eps = torch.stack(network.said).double(), torch.stack(noises)  # (steps, B, C, H, W)
     squares = (said - eps).square().flatten(1)  # (steps, B C H W)
     slips = {
         "The sum over images and pixels, not their mean.": squares.sum(1),
-        "The sum over pixels, not their mean.": squares.sum(1) / batch,
+        "The sum over pixels, not their mean.": squares.sum(1) / len(noises[0]),
         "Absolute errors; the mean square is asked for.": squares.sqrt().mean(1),
         "Those are their roots.": squares.mean(1).sqrt(),
         "The network is compared with x_0; it should predict eps.": (
-            (said.flatten(0, 1) - x[chosen]).square().view_as(squares).mean(1)
+            (said.flatten(0, 1) - x_0).square().view_as(squares).mean(1)
         ),
         "The network is compared with x_t; it should predict eps.": (
             torch.stack(
@@ -364,13 +388,7 @@ def loop(answer, generator):
             )
         ),
     }
-    losses = [float(loss) for loss in got]
     same(losses, squares.mean(1), "The list of losses", slips, tolerance=1e-3)
-    _moved_well(network, start, noises)
-    true(
-        [float(loss) for loss in trained()[1]] == losses,
-        "The same generator gave another run. Draw everything from `generator`.",
-    )
 
 
 def _understood(

@@ -165,11 +165,10 @@ def rate(answer, generator):
 def _slips_of_rate(step: int, steps: int, warmup: int, lr: float) -> dict[str, float]:
     """What known mistakes would give, by what is said of them."""
     no_lr = {"`lr` itself is missing.": _rate(step, steps, warmup, 1.0)}
+    early = lr * (1 - math.cos(math.pi * step / steps)) / 2
     if step <= warmup:
         return no_lr | {
-            "The suspect learns during the warm-up.": (
-                lr * (1 - math.cos(math.pi * step / steps)) / 2
-            ),
+            "The suspect learns during the warm-up.": early,
             "The suspect's rate is not at its height at once.": lr,
             "The suspect's rate is above 0 from the first step on.": lr * (step - 1) / warmup,
         }
@@ -190,9 +189,7 @@ def _slips_of_rate(step: int, steps: int, warmup: int, lr: float) -> dict[str, f
         "The suspect's half cosine fills the steps after the warm-up, and no more.": (
             lr * (1 - math.cos(math.pi * (step - warmup) / steps)) / 2
         ),
-        "The suspect's half cosine begins after the warm-up.": (
-            lr * (1 - math.cos(math.pi * step / steps)) / 2
-        ),
+        "The suspect's half cosine begins after the warm-up.": early,
     }
 
 

@@ -44,27 +44,16 @@ def leap(answer, generator):
     same(answer(alpha_bar, alpha_bar_prev), 1 - alpha, "beta", slips)
 
 
-def leap_mean(answer, generator):
-    """(x_t, v, alpha_bar_t, alpha_bar_prev) -> the mean of the step between the two places."""
-    x_t, v = some_images(generator)
-    now = float(between(0.05, 0.4, generator))
-    before = float(between(0.5, 0.95, generator))
+def _slips_of_picture(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[str, Tensor]:
+    """What other pictures made of v would give, by what is said of them."""
     x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
-    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
     alpha = now / before
     of_x_t = alpha**0.5 * (1 - before) / (1 - now)
     of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
     right = of_x_0 * x_0 + of_x_t * x_t
-    all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
-    slips = {
+    return {
         "v is taken for the noise.": _mean_from_eps(x_t, v, now, before),
         "v is taken for the picture.": of_x_0 * v + of_x_t * x_t,
-        "That is the guess of x_0, and not one step.": all_off,
-        "That is the deterministic step, which keeps all of the noise.": (
-            before**0.5 * x_0 + (1 - before) ** 0.5 * eps
-        ),
-        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
-        "That is the guess of the noise.": eps,
         "v is turned into the picture with a wrong sign.": (
             right + of_x_0 * 2 * (1 - now) ** 0.5 * v
         ),
@@ -74,6 +63,24 @@ def leap_mean(answer, generator):
         "v is turned into the picture without roots.": (
             of_x_0 * (now * x_t - (1 - now) * v) + of_x_t * x_t
         ),
+    }
+
+
+def _slips_of_leap(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[str, Tensor]:
+    """What known mistakes with the step would give, by what is said of them."""
+    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
+    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
+    alpha = now / before
+    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
+    of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
+    all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
+    return {
+        "That is the guess of x_0, and not one step.": all_off,
+        "That is the deterministic step, which keeps all of the noise.": (
+            before**0.5 * x_0 + (1 - before) ** 0.5 * eps
+        ),
+        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
+        "That is the guess of the noise.": eps,
         "The two weights of Eq. 7 have changed places.": of_x_t * x_0 + of_x_0 * x_t,
         "The part of x_t is missing.": of_x_0 * x_0,
         "The part of x_0_hat is missing.": of_x_t * x_t,
@@ -87,7 +94,16 @@ def leap_mean(answer, generator):
             now**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
         ),
     }
-    same(answer(x_t, v, now, before), right, "The mean", slips)
+
+
+def leap_mean(answer, generator):
+    """(x_t, v, alpha_bar_t, alpha_bar_prev) -> the mean of the step between the two places."""
+    x_t, v = some_images(generator)
+    now = float(between(0.05, 0.4, generator))
+    before = float(between(0.5, 0.95, generator))
+    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
+    slips = _slips_of_picture(x_t, v, now, before) | _slips_of_leap(x_t, v, now, before)
+    same(answer(x_t, v, now, before), _mean_from_eps(x_t, eps, now, before), "The mean", slips)
 
 
 def _mean_from_eps(x_t: Tensor, eps: Tensor, now: float, before: float) -> Tensor:
@@ -264,6 +280,43 @@ def _counting(asked: list[int], size: int) -> Callable[[Tensor], Tensor]:
     return sampler
 
 
+def _slips_of_fresh(
+    x: Tensor,
+    x_0_hat: Tensor,
+    eps_hat: Tensor,
+    now: float,
+    before: float,
+    sigma: float,
+    z: Tensor,
+) -> dict[str, Tensor]:
+    """What known mistakes would give, by what is said of them."""
+    left = 1 - before - sigma**2  # the variance of the old noise
+    root = left**0.5
+
+    def step(old: float = root, picture: float = before**0.5, new: float = sigma) -> Tensor:
+        return picture * x_0_hat + old * eps_hat + new * z
+
+    all_old = (1 - before) ** 0.5
+    minus, plus = 1 - before - sigma, 1 - before + sigma**2
+    of_now = (1 - now - sigma**2) ** 0.5
+    return {
+        "The old noise is kept in full, so there is too much.": step(all_old),
+        "Standard deviations do not add up; variances do.": step(all_old - sigma),
+        "No fresh noise.": step(all_old, new=0),
+        "sigma is a standard deviation.": step(new=sigma**2),
+        "The old noise has no root: that is its variance.": step(left),
+        "sigma is subtracted from a variance; it is a standard deviation.": step(minus**0.5),
+        "The variances are added; the rest is left for the old noise.": step(plus**0.5),
+        "The picture is still shrunk as at alpha_bar_t.": step(picture=now**0.5),
+        "The picture is not shrunk at all.": step(picture=1),
+        "A root is missing in front of x_0_hat.": step(picture=before),
+        "x is not the old noise: the picture is still in it.": step(0) + root * x,
+        "The old noise is missing.": step(0),
+        "All noise is fresh.": step(0, new=all_old),
+        "Its noise is still that of alpha_bar_t.": step(of_now),
+    }
+
+
 def partly_fresh(answer, generator):
     """(x, x_0_hat, alpha_bar_t, alpha_bar_prev, sigma, z) -> x at alpha_bar_prev."""
     x, z = some_images(generator)
@@ -272,45 +325,8 @@ def partly_fresh(answer, generator):
     before = float(between(0.5, 0.69, generator))  # more noise is left than sigma
     sigma = float(between(0.1, 0.3, generator))
     eps_hat = (x - now**0.5 * x_0_hat) / (1 - now) ** 0.5
-    signal, fresh = before**0.5 * x_0_hat, sigma * z
-    slips = {
-        "The old noise is kept in full, so there is too much.": (
-            signal + (1 - before) ** 0.5 * eps_hat + fresh
-        ),
-        "Standard deviations do not add up; variances do.": (
-            signal + ((1 - before) ** 0.5 - sigma) * eps_hat + fresh
-        ),
-        "No fresh noise.": signal + (1 - before) ** 0.5 * eps_hat,
-        "sigma is a standard deviation.": signal
-        + (1 - before - sigma**2) ** 0.5 * eps_hat
-        + sigma**2 * z,
-        "The old noise has no root: that is its variance.": (
-            signal + (1 - before - sigma**2) * eps_hat + fresh
-        ),
-        "sigma is subtracted from a variance; it is a standard deviation.": (
-            signal + (1 - before - sigma) ** 0.5 * eps_hat + fresh
-        ),
-        "The variances are added; the rest is what is left for the old noise.": (
-            signal + (1 - before + sigma**2) ** 0.5 * eps_hat + fresh
-        ),
-        "The picture is still shrunk as at alpha_bar_t.": (
-            now**0.5 * x_0_hat + (1 - before - sigma**2) ** 0.5 * eps_hat + fresh
-        ),
-        "The picture is not shrunk at all.": (
-            x_0_hat + (1 - before - sigma**2) ** 0.5 * eps_hat + fresh
-        ),
-        "A root is missing in front of x_0_hat.": (
-            before * x_0_hat + (1 - before - sigma**2) ** 0.5 * eps_hat + fresh
-        ),
-        "x is not the old noise: the picture is still in it.": (
-            signal + (1 - before - sigma**2) ** 0.5 * x + fresh
-        ),
-        "The old noise is missing.": signal + fresh,
-        "All noise is fresh.": signal + (1 - before) ** 0.5 * z,
-        "Its noise is still that of alpha_bar_t.": (
-            signal + (1 - now - sigma**2) ** 0.5 * eps_hat + fresh
-        ),
-    }
+    signal = before**0.5 * x_0_hat
+    slips = _slips_of_fresh(x, x_0_hat, eps_hat, now, before, sigma, z)
     for given in (sigma, 0.0):
         kept = (1 - before - given**2) ** 0.5
         right = signal + kept * eps_hat + given * z

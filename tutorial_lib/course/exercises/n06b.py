@@ -91,61 +91,63 @@ def copier(answer, generator):
     eps = torch.randn(4, 1, 3, 3, dtype=torch.float64, generator=generator)
     x_t = alpha_bar**0.5 * known[:4] + (1 - alpha_bar) ** 0.5 * eps
     away = (x_t[:, None] - alpha_bar**0.5 * known).square().flatten(2).sum(2)  # (4, 5)
+    slips = _slips_of_density(x_t, known, counts, alpha_bar)
+    slips |= _slips_of_counts(-away / (2 * (1 - alpha_bar)), known, counts)
+    right = _weighted(known, (-away / (2 * (1 - alpha_bar)) + counts.log()).softmax(1))
+    slips["That is the mean picture as x_t would show it."] = alpha_bar**0.5 * right
+    same(answer(x_t, known, counts, alpha_bar), right, "The mean", slips)
+
+
+def _weighted(known: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("bn,nchw->bchw", weights, known)
+
+
+def _slips_of_density(
+    x_t: Tensor, known: Tensor, counts: Tensor, alpha_bar: float
+) -> dict[str, Tensor]:
+    """What other densities would give, by what is said of them."""
+    away = (x_t[:, None] - alpha_bar**0.5 * known).square().flatten(2).sum(2)  # (B, N)
     unscaled = (x_t[:, None] - known).square().flatten(2).sum(2)
-
-    def mean(logits: Tensor) -> Tensor:
-        weights = (logits + counts.log()).softmax(1)
-        return torch.einsum("bn,nchw->bchw", weights, known)
-
-    slips = {
-        "That is the nearest picture alone; the others count as well.": known[away.argmin(1)],
-        "Only the counts matter here, and x_t does not.": mean(torch.zeros_like(away)),
-        "Each picture counts once here, however often it occurs.": torch.einsum(
-            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar))).softmax(1), known
-        ),
+    noise = 1 - alpha_bar
+    logs = {
+        "Only the counts matter here, and x_t does not.": torch.zeros_like(away),
         "x_t lies around sqrt(alpha_bar_t) times a picture, not around the picture.": (
-            mean(-unscaled / (2 * (1 - alpha_bar)))
+            -unscaled / (2 * noise)
         ),
-        "A 2 is missing in the exponent of the Gaussian.": mean(-away / (1 - alpha_bar)),
-        "1 - alpha_bar_t is the variance already.": mean(-away / (2 * (1 - alpha_bar) ** 2)),
-        "Standard deviation in the place of the variance.": (
-            mean(-away / (2 * (1 - alpha_bar) ** 0.5))
-        ),
-        "Distances are squared in a Gaussian.": mean(-away.sqrt() / (2 * (1 - alpha_bar))),
-        "The nearest should count most, not least.": mean(away / (2 * (1 - alpha_bar))),
+        "A 2 is missing in the exponent of the Gaussian.": -away / noise,
+        "1 - alpha_bar_t is the variance already.": -away / (2 * noise**2),
+        "Standard deviation in the place of the variance.": -away / (2 * noise**0.5),
+        "Distances are squared in a Gaussian.": -away.sqrt() / (2 * noise),
+        "The nearest should count most, not least.": away / (2 * noise),
         "The squares of a picture's pixels add up; their mean is less.": (
-            mean(-away / x_t[0].numel() / (2 * (1 - alpha_bar)))
+            -away / x_t[0].numel() / (2 * noise)
         ),
-        "The variance of x_t around its picture is 1 - alpha_bar_t.": mean(-away / 2),
-        "The variance is 1 - alpha_bar_t, not alpha_bar_t.": (mean(-away / (2 * alpha_bar))),
-        "A count is a factor of the density, not of its logarithm.": torch.einsum(
-            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar)) * counts).softmax(1), known
-        ),
-        "A count is a factor of the density, not a term in its logarithm.": torch.einsum(
-            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar)) + counts).softmax(1), known
-        ),
-        "What occurs often should count more, not less.": torch.einsum(
-            "bn,nchw->bchw",
-            (-away / (2 * (1 - alpha_bar)) - counts.log()).softmax(1),
-            known,
-        ),
-        "The weights of each x_t should sum to 1, counts included.": torch.einsum(
-            "bn,nchw->bchw", (-away / (2 * (1 - alpha_bar))).softmax(1) * counts, known
-        ),
-        "Over the pictures the weights should sum to 1, not over the batch.": torch.einsum(
-            "bn,nchw->bchw",
-            (-away / (2 * (1 - alpha_bar)) + counts.log()).softmax(0),
-            known,
-        ),
-        "x_t is divided by its root, and then its noise is larger, too.": mean(
-            -away / alpha_bar / (2 * (1 - alpha_bar))
-        ),
-        "That is the mean picture as x_t would show it.": (
-            alpha_bar**0.5 * mean(-away / (2 * (1 - alpha_bar)))
+        "The variance of x_t around its picture is 1 - alpha_bar_t.": -away / 2,
+        "The variance is 1 - alpha_bar_t, not alpha_bar_t.": -away / (2 * alpha_bar),
+        "x_t is divided by its root, and then its noise is larger, too.": (
+            -away / alpha_bar / (2 * noise)
         ),
     }
-    right = mean(-away / (2 * (1 - alpha_bar)))
-    same(answer(x_t, known, counts, alpha_bar), right, "The mean", slips)
+    return {said: _weighted(known, (log + counts.log()).softmax(1)) for said, log in logs.items()}
+
+
+def _slips_of_counts(logs: Tensor, known: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    """What other weights would give, by what is said of them; logs: of the density, (B, N)."""
+    weights = {
+        "Each picture counts once here, however often it occurs.": logs.softmax(1),
+        "A count is a factor of the density, not of its logarithm.": (logs * counts).softmax(1),
+        "A count is a factor of the density, not a term in its logarithm.": (
+            (logs + counts).softmax(1)
+        ),
+        "What occurs often should count more, not less.": (logs - counts.log()).softmax(1),
+        "The weights of each x_t should sum to 1, counts included.": logs.softmax(1) * counts,
+        "Over the pictures the weights should sum to 1, not over the batch.": (
+            (logs + counts.log()).softmax(0)
+        ),
+    }
+    slips = {said: _weighted(known, weight) for said, weight in weights.items()}
+    nearest = known[logs.argmax(1)]
+    return slips | {"That is the nearest picture alone; the others count as well.": nearest}
 
 
 def diagnosis(answer, generator):
