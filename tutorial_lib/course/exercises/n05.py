@@ -344,19 +344,7 @@ def loop(answer, generator):
         return network, got, start
 
     network, got, start = trained()
-    true(got is not None, "Nothing came back. The loss of every step should.")
-    true(
-        isinstance(got, (list, tuple, Tensor)) and len(got) == steps,
-        f"What comes back should be a list of {steps} losses, one for each step.",
-    )
-    true(
-        len(network.asked) == steps,
-        f"In {steps} steps the network was asked {len(network.asked)} times. Ask once a step.",
-    )
-    true(
-        not any(isinstance(loss, Tensor) and loss.requires_grad for loss in got),
-        "The losses hold on to the graph of every step; keep the number, by .item().",
-    )
+    _is_a_list_of_losses(got, steps, len(network.asked))
     chosen, noises = _understood(network, x, schedule, batch)
     _drawn_well(network, chosen, noises, schedule, len(x))
     losses = [float(loss) for loss in got]
@@ -365,6 +353,23 @@ def loop(answer, generator):
     true(
         [float(loss) for loss in trained()[1]] == losses,
         "The same generator gave another run. Draw everything from `generator`.",
+    )
+
+
+def _is_a_list_of_losses(got: Any, steps: int, asked: int) -> None:
+    """Raise Wrong unless a number came back for each step, and the network was asked as often."""
+    true(got is not None, "Nothing came back. The loss of every step should.")
+    true(
+        isinstance(got, (list, tuple, Tensor)) and len(got) == steps,
+        f"What comes back should be a list of {steps} losses, one for each step.",
+    )
+    true(
+        asked == steps,
+        f"In {steps} steps the network was asked {asked} times. Ask once a step.",
+    )
+    true(
+        not any(isinstance(loss, Tensor) and loss.requires_grad for loss in got),
+        "The losses hold on to the graph of every step; keep the number, by .item().",
     )
 
 
