@@ -38,7 +38,7 @@ from tutorial_lib.course import exercises
 ALLOWED = 0.01  # of the draws, in which a wrong answer may pass
 TABLES = ("beta", "alpha", "alpha_bar", "beta_tilde")  # of a schedule, and easily mistaken
 COUNTERS = ("t", "s", "n", "k", "i", "j")
-SECONDS = 5  # an answer that takes longer hangs
+SECONDS = 10  # of the processor; an answer that takes longer hangs
 
 OPEN = {
     "02.5": "any schedule that keeps the rules is right",
@@ -88,6 +88,11 @@ SAME = {
         "strict=False": "the lists are of one length",
         "(pairs * p_T.log()).sum()": "summed over rows, the last pairs are q(x_T | x_0)",
     },
+    "04.4": {
+        "k - 1 + (k == 1)": "a softmax stays as it is when as much is taken from all scores",
+        "k.shape[1] **": "all three have as many channels",
+        "v.shape[1] **": "all three have as many channels",
+    },
     "04.7": {"return longest ** (torch.arange(half) /": "32 bits are enough"},
     "04b.1": {
         "k - 1 + (k == 1)": "a softmax stays as it is when as much is taken from all scores",
@@ -98,6 +103,65 @@ SAME = {
     "04b.3": {
         "dim=(2, 1, 3)": "the order of the axes does not matter",
         "dim=(1, 3, 2)": "the order of the axes does not matter",
+    },
+    "05.1": {
+        "return pixels / 127.5": "a byte divided by a float is a float in 32 bits",
+        ".clamp(0, 255).round()": "0 and 255 are whole",
+    },
+    "05.2": {
+        "(eps - network(x_t, t))": "a square has no sign",
+        ".flatten(1).square()": "each number is squared, in whatever shape",
+    },
+    "05.3": {"min((1 + k)": "the smaller of the two, in whatever order"},
+    "05.5": {
+        "fall, rise = (step": "their names do not matter",
+        "rise, fall = ((steps": "their names do not matter",
+        "min(1, rise": "the smallest of three, in whatever order",
+        "min(rise, fall, 1)": "the smallest of three, in whatever order",
+    },
+    "05.7": {
+        "eps - network(x_t, t)": "a square has no sign",
+        "generator=generator) - 1]": "x[-1] is the last image, so all are drawn as often",
+    },
+    "05.8": {
+        "(x_0 - network(x_t, t))": "a square has no sign",
+        ".flatten(1).square()": "each number is squared, in whatever shape",
+    },
+    "05b.2": {
+        "in zip(x.chunk(pieces), y.chunk(pieces))": "both are cut alike",
+        "strict=False": "both are cut alike",
+        "len(wanted)": "both are cut alike",
+        "len(y)": "both are of one length",
+    },
+    "05b.4": {
+        "(warmup - step)": "a cosine has no sign",
+        "(warmup - steps)": "a cosine has no sign",
+    },
+    "06.3": {
+        "x - schedule.beta_tilde[t].sqrt() * z": "noise has no sign",
+        "if t >= 1": "beta_tilde_1 is 0",
+        "generator=generator)": "noise in 32 bits is noise",
+        "dtype=alpha": "noise in 64 bits is noise",
+        "dtype=beta": "noise in 64 bits is noise",
+        "dtype=eps_hat": "they are of one kind",
+        "dtype=x_T": "they are of one kind",
+        "eps_hat.shape": "they are shaped alike",
+        "x_T.shape": "they are shaped alike",
+        "len(x_T)": "they are of one length",
+    },
+    "06b.1": {
+        "(b.mean() - a.mean()) ** 2": "a square has no sign",
+        "(b.std() - a.std()) ** 2": "a square has no sign",
+    },
+    "06b.2": {
+        "picture.double() - known.double()": "a square has no sign",
+        "return ((": "a whole number in a tensor is one, too",
+        "(known - picture.double())": "the difference is computed in 64 bits all the same",
+        "(known.double() - picture)": "the difference is computed in 64 bits all the same",
+    },
+    "06b.3": {
+        "known - x_t[:, None]": "a square has no sign",
+        ".flatten(2).square()": "each number is squared, in whatever shape",
     },
     "19.4": {"(p q c)": "there is one channel"},
     "19.5": {
@@ -184,13 +248,13 @@ def judged(number: str, answer: Any, draws: int) -> tuple[int, Counter]:
     """In how many draws an answer passes, and what is said of it in the others."""
     passed, said = 0, Counter()
     for seed in range(draws):
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             found = exercises.verdict(number, answer, 1000 + seed)
         except Hangs:
             return passed, Counter({"it hangs": draws})
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         passed += found.right
         if not found.right:
             said[found.message] += 1
@@ -236,7 +300,7 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--verbose", action="store_true", help="what is said of each mutant")
     options = parser.parse_args()
-    signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     found = 0
     for number in exercises.every_exercise():
         asked = (number, number.partition(".")[0])

@@ -1,5 +1,6 @@
 """Checks of the exercises of notebook 04: U-Net building blocks."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,17 @@ def convolution_parameters(answer, generator):
             "The biases are missing: one for each filter.": without_bias,
             "There is one bias for each channel that comes out.": without_bias + channels_in,
             "One bias in all?": without_bias + 1,
+            "One bias for each filter, not for each pair of channels.": (
+                without_bias + channels_in * channels_out
+            ),
+            "A filter has a square of k x k places.": channels_out * (channels_in * k + 1),
+            "Each filter looks at all channels that come in.": channels_out * (k**2 + 1),
+            "That is a single filter.": channels_in * k**2 + 1,
+            "Those are the weights of a single filter.": channels_in * k**2 + channels_out,
+            "Added, where each channel that comes in meets each that comes out.": (
+                (channels_in + channels_out) * k**2 + channels_out
+            ),
+            "k is not always 3.": channels_out * (channels_in * 9 + 1),
         }
         what = f"The number for {channels_in} to {channels_out} channels, {k} x {k}"
         same(answer(channels_in, channels_out, k), right, what, slips)
@@ -32,7 +44,7 @@ def convolution_parameters(answer, generator):
 
 def convolution_size(answer, generator):
     """(size, k, stride, padding) -> the size of what comes out."""
-    cases = [(28, 3, 2, 1), (27, 3, 2, 1), (14, 4, 2, 1), (28, 5, 1, 0)]
+    cases = [(28, 5, 1, 2), (28, 5, 1, 0), (28, 3, 2, 1), (27, 3, 2, 1), (14, 4, 2, 1)]
     for size, k, stride, padding in _three_rows(generator, 31, 5, 3, 3):
         cases.append((size + 9, k + 2, stride + 1, padding))
     for size, k, stride, padding in cases:
@@ -41,6 +53,15 @@ def convolution_size(answer, generator):
         slips = {
             "One too few: count the places, not the steps between them.": right - 1,
             "One too many.": right + 1,
+            "The padding is added on both sides.": (size + padding - k) // stride + 1,
+            "The padding is not counted.": (size - k) // stride + 1,
+            "Padding makes it larger.": (size - 2 * padding - k) // stride + 1,
+            "The stride is missing.": size + 2 * padding - k + 1,
+            "The stride alone does not say it.": -(-size // stride),
+            "It should be a whole number: a last step that does not fit is not made.": (
+                (size + 2 * padding - k) / stride + 1
+            ),
+            "Brackets are missing: what is divided?": size + 2 * padding - k // stride + 1,
         }
         what = f"The size for {size}, k = {k}, stride {stride}, padding {padding}"
         same(answer(size, k, stride, padding), right, what, slips)
@@ -56,25 +77,44 @@ def _three_rows(generator: torch.Generator, *limits: int) -> list[list[int]]:
 
 def interleaved_embedding(answer, generator):
     """(t, width, longest) -> (B, width), sine and cosine of each clock side by side."""
-    t = torch.randint(1, 200, (5,), generator=generator)
-    i = torch.arange(4).double()
+    half = int(torch.randint(3, 7, (), generator=generator))
+    longest = float(between(500, 2000, generator))
+    early = torch.randint(1, 4, (7,), generator=generator)  # in 32 bits fast clocks are exact too
+    for t in (early, torch.randint(1, 200, (7,), generator=generator)):
+        i = torch.arange(half).double()
 
-    def columns(frequency: Tensor) -> Tensor:
-        angle = t[:, None].double() * frequency  # (5, 4)
-        return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)  # (5, 8)
+        def columns(frequency: Tensor, t: Tensor = t) -> Tensor:
+            angle = t[:, None] * frequency  # (7, width / 2)
+            return torch.stack([angle.sin(), angle.cos()], dim=2)  # (7, width / 2, 2)
 
-    right = columns(1000.0 ** (-i / 4))
-    slips = {
-        "All sines come first there; here each has its cosine beside it.": (
-            right.view(5, 4, 2).transpose(1, 2).flatten(1)
-        ),
-        "In each pair the sine comes first.": right.view(5, 4, 2).flip(2).flatten(1),
-        "The lowest frequency is 1 / longest there; here it stops a little before.": (
-            columns(1000.0 ** (-i / 3))
-        ),
-        "The exponent is half of what it should be.": columns(1000.0 ** (-i / 8)),
-    }
-    same(answer(t, 8, 1000.0), right, "The embedding", slips, tolerance=1e-3)
+        right = columns(longest ** (-i / half))
+        apart = columns(longest ** (-(2 * i + 1) / (2 * half)))  # half a clock further
+        slips = {
+            "All sines come first there; here each has its cosine beside it.": right.mT,
+            "In each pair the sine comes first.": right.flip(2),
+            "Each clock has a sine and a cosine.": right[..., :1].expand_as(right),
+            "The lowest frequency is 1 / longest there; here it stops a little before.": (
+                columns(longest ** (-i / (half - 1)))
+            ),
+            "The library's row: order and exponents are others here.": (
+                columns(longest ** (-i / (half - 1))).mT
+            ),
+            "The exponent is half of what it should be.": columns(longest ** (-i / half / 2)),
+            "The frequencies should fall from one clock to the next.": columns(
+                longest ** (i / half)
+            ),
+            "i begins at 0.": columns(longest ** (-(i + 1) / half)),
+            "`longest` is given; it is not always 10,000.": columns(10_000 ** (-i / half)),
+            "No 2 pi: the angle is the frequency times t.": columns(
+                2 * math.pi * longest ** (-i / half)
+            ),
+            "Sine and cosine of a pair have the same frequency.": (
+                torch.stack([right[..., 0], apart[..., 1]], dim=2)
+            ),
+        }
+        slips = {said: slip.flatten(1) for said, slip in slips.items()}
+        got = answer(t, 2 * half, longest)
+        same(got, right.flatten(1), "The embedding", slips, tolerance=1e-3)
 
 
 def attention(answer, generator):
@@ -89,6 +129,15 @@ def attention(answer, generator):
         "The scores are not divided by sqrt(channels) yet.": scores.softmax(1) @ v,
         "The softmax still runs over the queries.": scaled.softmax(0) @ v,
         "Divided by channels, not by their root.": (scores / c).softmax(1) @ v,
+        "The root is that of the number of queries; count the channels.": (
+            (scores / len(q) ** 0.5).softmax(1) @ v
+        ),
+        "The scores are multiplied by the root.": (scores * c**0.5).softmax(1) @ v,
+        "Divided too late: the softmax should see small scores.": scores.softmax(1) / c**0.5 @ v,
+        "In that the keys ask, and the queries answer.": scaled.T.softmax(1) @ v,
+        "The weights are turned round: a row for each key.": scaled.softmax(1).T @ v,
+        "Scores are no weights yet: they should be positive and sum to 1.": scaled @ v,
+        "That is the mean of all values, as if all keys were equal.": v.mean(0).expand_as(v),
     }
     same(answer(q, k, v), right, "The result", slips)
 
@@ -98,11 +147,22 @@ def fold(answer, generator):
     x = torch.randn(2, 1, 6, 8, generator=generator, dtype=torch.float64)
     right = F.pixel_unshuffle(x, 2)  # (2, 4, 3, 4)
     quarters = x.view(2, 2, 3, 2, 4).permute(0, 1, 3, 2, 4).flatten(1, 2)  # (2, 4, 3, 4)
+    across = x.view(2, 2, 3, 4, 2).permute(0, 1, 4, 2, 3).flatten(1, 2)  # (2, 4, 3, 4)
+    down = x.view(2, 3, 2, 2, 4).permute(0, 2, 3, 1, 4).flatten(1, 2)  # (2, 4, 3, 4)
     reshaped = x.reshape(2, 4, 3, 4)
     slips = {
         "The patches are cut into quarters of the picture, not into 2 x 2 pixels.": quarters,
         "A plain reshape mixes rows.": reshaped,
         "Rows and columns of each patch are swapped.": right[:, [0, 2, 1, 3]],
+        "Only the columns are those of 2 x 2 pixels; the rows are cut into two halves.": across,
+        "Only the rows are those of 2 x 2 pixels; the columns are cut into two halves.": down,
+        "Four neighbours along the row are no patch of 2 x 2.": (
+            x.view(2, 3, 4, 4).permute(0, 3, 1, 2)
+        ),
+        "That is the mean of each patch; its four pixels are asked for.": (
+            right.mean(1, keepdim=True).expand_as(right)
+        ),
+        "That is four times the same pixel of each patch.": right[:, :1].expand_as(right),
     }
     same(answer(x), right, "The folded picture", slips)
 
@@ -115,12 +175,10 @@ def fits(answer, generator):
     for size, patch, levels in cases:
         said = answer(size, patch, levels)
         returned(said)
+        true(said in (True, False), f"It should return True or False, got {said!r:.40}.")
         fit = size % (patch * 2 ** (levels - 1)) == 0
         told = "this fits" if fit else "this does not fit"
-        true(
-            said in (True, False) and bool(said) == fit,
-            f"Size {size} with patch {patch} and {levels} levels: {told}.",
-        )
+        true(bool(said) == fit, f"Size {size} with patch {patch} and {levels} levels: {told}.")
 
 
 def suspect(number: str) -> Callable[..., Any]:
@@ -147,6 +205,14 @@ def frequency(answer, generator):
         "Then neighbours would be alike, too. Look at its frequencies.": wrong / longest,
         "The right numbers, from the last to the first.": wrong.flip(0),
         "Then all clocks would go round together.": torch.ones_like(wrong),
+        "Print its last frequency: yours stops before that.": (
+            longest ** (torch.arange(width // 2) / (width // 2))
+        ),
+        "Its ends are right; between them each frequency is so many times the one before.": (
+            torch.linspace(1, longest, width // 2)
+        ),
+        "Those are the exponents; of what?": torch.linspace(0, 1, width // 2),
+        "`longest` is given; it is not always 10,000.": torch.logspace(0, 4, width // 2),
     }
     same(answer(width, longest), wrong, "The row of frequencies", slips, tolerance=1e-4)
 
@@ -193,29 +259,34 @@ def _fill(network: nn.Module, generator: torch.Generator) -> None:
 
 def _has_levels_and_skips(network: nn.Module, x: Tensor, t: Tensor) -> None:
     """Raise Wrong unless there are several sizes, and something goes round the smallest."""
-    outputs: list[tuple[nn.Module, int]] = []
+    sizes: list[int] = []
 
     def note(part: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
-            outputs.append((part, output.shape[-1]))
+            sizes.append(output.shape[-1])
 
     inside = [part for part in network.modules() if part is not network]
     handles = [part.register_forward_hook(note) for part in inside]
     network(x, t)
     for handle in handles:
         handle.remove()
-    sizes = sorted({size for _, size in outputs})
-    true(len(sizes) > 1, "All its layers work at one size; a U has levels.")
-    smallest = {part for part, size in outputs if size == sizes[0]}
-    for part in smallest:
-        part.register_forward_hook(lambda part, inputs, output: torch.zeros_like(output))
+    true(len(set(sizes)) > 1, "All its layers work at one size; a U has levels.")
+    smallest = min(sizes)
+
+    def silence(part: nn.Module, _: Any, output: Any) -> Tensor | None:
+        """Zeros at the smallest level; one part, an activation say, may serve at several."""
+        small = isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] == smallest
+        return torch.zeros_like(output) if small else None
+
+    for part in inside:
+        part.register_forward_hook(silence)
     x = x.clone().requires_grad_()
     out = network(x, t)
     reached = torch.autograd.grad(out.square().sum(), x, allow_unused=True)[0]
     led_around = reached is not None and bool(reached.abs().max() > 1e-6)
     true(
         led_around,
-        f"All goes through the smallest level ({sizes[0]} x {sizes[0]}): with zeros there, "
+        f"All goes through the smallest level ({smallest} x {smallest}): with zeros there, "
         "nothing of x_t is left in the output.",
     )
 

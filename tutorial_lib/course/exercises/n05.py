@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 05: training on Fashion-MNIST."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,17 @@ def there_and_back(answer, generator):
     levels = torch.arange(256).to(torch.uint8)
     _there(to_model(levels), levels)
     _back(to_pixels(data.to_model(levels)), levels)
-    outside = to_pixels(torch.tensor([-1.2, 1.3]))
-    same(outside, torch.tensor([0, 255]), "What becomes of values outside [-1, 1]")
+    outside = torch.tensor([-1.2, 1.3])
+    slips = {
+        "They have wrapped around: cut them off while they are still floats.": (
+            ((outside + 1) * 127.5).round().to(torch.uint8)
+        ),
+        "They have wrapped around: cut them off while they are floats.": (
+            ((outside + 1) * 127.5).to(torch.uint8)
+        ),
+    }
+    got = to_pixels(outside.clone())
+    same(got, torch.tensor([0, 255]), "What becomes of values outside [-1, 1]", slips)
 
 
 def _there(got, levels: Tensor) -> None:
@@ -47,6 +57,12 @@ def _there(got, levels: Tensor) -> None:
     slips = {
         "That is [0, 1].": levels / 255,
         "White is not 1. What must become of 255?": levels / 128.0 - 1,
+        "White is more than 1. What must become of 255?": levels / 127.0 - 1,
+        "Half of it is missing: it reaches from -0.5 to 0.5.": levels / 255 - 0.5,
+        "It reaches from 0 to 2: a shift is missing.": levels / 127.5,
+        "It reaches from 1 to 3: shifted the wrong way.": levels / 127.5 + 1,
+        "Brackets are missing: 1 / 127.5 is subtracted.": levels - 1 / 127.5,
+        "Black and white have changed places.": 1 - levels / 127.5,
         "Bytes have wrapped around: make floats of them first.": levels * 2 / 255 - 1,
     }
     same(got, data.to_model(levels), "What goes in", slips)
@@ -58,7 +74,14 @@ def _back(got, levels: Tensor) -> None:
     dtype = torch.as_tensor(got).dtype
     true(dtype == torch.uint8, f"What comes out should be uint8, got {dtype}.")
     cut_off = ((data.to_model(levels) + 1) * 127.5).to(torch.uint8)
-    slips = {"Some levels lose one: round before you cut off the decimals.": cut_off}
+    x = data.to_model(levels)
+    slips = {
+        "Some levels lose one: round before you cut off the decimals.": cut_off,
+        "That is the way back from [0, 1].": (x * 255).round().clamp(0, 255),
+        "Brackets are missing: what is multiplied?": (x + 127.5).round().clamp(0, 255),
+        "Black should be 0, and white 255.": (x * 127.5).round().clamp(0, 255),
+        "Only black and white are left: round at the end.": (x + 1).div(2).round() * 255,
+    }
     same(got, levels, "What comes out", slips)
 
 
@@ -75,19 +98,44 @@ def training_step(answer, generator):
     def network(x_t: Tensor, t: Tensor) -> Tensor:
         return weight * x_t + 0.01 * t.view(-1, 1, 1, 1)
 
-    eps_hat = network(diffusion.q_sample(schedule, x_0, t, eps), t)
+    x_t = diffusion.q_sample(schedule, x_0, t, eps)
+    eps_hat = network(x_t, t)
     squares = (eps_hat - eps).square().flatten(1)  # (B, C H W)
-    not_noised = (network(x_0, t) - eps).square().flatten(1).mean(1)
+    alpha_bar = schedule.alpha_bar[t].view(-1, 1, 1, 1)
+
+    def asked(seen: Tensor, t: Tensor = t) -> Tensor:
+        return (network(seen, t) - eps).square().flatten(1).mean(1)
+
     of_x_0 = (eps_hat - x_0).square().flatten(1).mean(1)
     slips = {
         "The sum over pixels, not their mean.": squares.sum(1),
         "The absolute error, not its square.": squares.sqrt().mean(1),
-        "The network was asked about x_0 itself: nothing had been noised.": not_noised,
+        "That is the root of the loss.": squares.mean(1).sqrt(),
+        "That is half of the loss.": squares.mean(1) / 2,
+        "That is the mean over the batch, repeated.": squares.mean().expand(len(t)),
+        "The network was asked about x_0 itself: nothing had been noised.": asked(x_0),
+        "The network was asked about the noise alone.": asked(eps),
+        "Nothing is scaled in what the network sees: Eq. 4 has two roots.": asked(x_0 + eps),
+        "The roots of Eq. 4 are missing.": asked(alpha_bar * x_0 + (1 - alpha_bar) * eps),
+        "That is a single step of noise; Eq. 4 jumps from x_0 to t.": asked(
+            diffusion.q_step(schedule, x_0, t, eps)
+        ),
+        "The network was told t - 1.": asked(x_t, t - 1),
+        "The picture is that of step t - 1.": asked(diffusion.q_sample(schedule, x_0, t - 1, eps)),
         "It is compared with x_0; this network predicts eps.": of_x_0,
+        "It is compared with x_t; this network predicts eps.": (
+            (eps_hat - x_t).square().flatten(1).mean(1)
+        ),
     }
     got = answer(network, schedule, x_0, t, eps)
     _one_for_each_image(got, squares)
-    same(got, squares.mean(1), "The loss", slips)
+    try:
+        same(got, squares.mean(1), "The loss", slips)
+    except Wrong:
+        again = answer(network, schedule, x_0, t, eps)
+        fresh = isinstance(got, Tensor) and not torch.equal(got, torch.as_tensor(again))
+        true(not fresh, "The loss is another one each time; eps is given, and need not be drawn.")
+        raise
 
 
 def _one_for_each_image(got: Any, squares: Tensor) -> None:
@@ -106,20 +154,39 @@ def ema(answer, generator):
     steps = torch.randn(40, generator=generator, dtype=torch.float64)
     weights = (10 + steps.cumsum(0)).tolist()
     decay = float(between(0.5, 0.75, generator))  # reached after ten to thirty steps
-    for count in (1, 5, 39):  # while the decay warms up, and long after
+    for count in (20, 39, 5, 1):  # long after the decay has warmed up, and meanwhile
         short = weights[: count + 1]
         warm = _averaged(short, lambda k: min(decay, (1 + k) / (10 + k)))
-        slips = {
-            "The warm-up of the decay is missing.": _averaged(short, lambda k: decay),
-            "The first step is number 1, not 0.": _averaged(
-                short, lambda k: min(decay, k / (9 + k))
-            ),
-            "d belongs to the average, 1 - d to the new weight.": _averaged(
-                short, lambda k: 1 - min(decay, (1 + k) / (10 + k))
-            ),
-            "That is the last weight.": short[-1],
-        }
+        slips = _slips_of_average(short, decay)
         same(answer(short, decay), warm, f"The average after step {count}", slips)
+
+
+def _slips_of_average(short: list[float], decay: float) -> dict[str, float]:
+    """What known mistakes would give, by what is said of them."""
+    count = len(short) - 1
+    warm_at_the_end = min(decay, (1 + count) / (10 + count))
+    return {
+        "The warm-up of the decay is missing.": _averaged(short, lambda k: decay),
+        "The first step is number 1, not 0.": _averaged(short, lambda k: min(decay, k / (9 + k))),
+        "d belongs to the average, 1 - d to the new weight.": _averaged(
+            short, lambda k: 1 - min(decay, (1 + k) / (10 + k))
+        ),
+        "That is the last weight.": short[-1],
+        "d is the smaller of the two.": _averaged(short, lambda k: max(decay, (1 + k) / (10 + k))),
+        "d is the smaller of the two: it never grows beyond `decay`.": _averaged(
+            short, lambda k: (1 + k) / (10 + k)
+        ),
+        "d belongs to its own step; here the number of steps makes it.": (
+            _averaged(short, lambda _, d=warm_at_the_end: d)
+        ),
+        "It begins at weights[0], not at 0.": _averaged(
+            [0.0, *short[1:]], lambda k: min(decay, (1 + k) / (10 + k))
+        ),
+        "The last step is missing.": (
+            _averaged(short[:-1], lambda k: min(decay, (1 + k) / (10 + k)))
+        ),
+        "That is the plain mean of all.": sum(short) / len(short),
+    }
 
 
 def _averaged(weights: list[float], decay: Callable[[int], float]) -> float:
@@ -135,40 +202,77 @@ def descend(answer, generator):
 
     The answer has the slip repaired.
     """
-    start, goal = torch.randn(2, 5, generator=generator, dtype=torch.float64).unbind()
+    cases = {"five": (5, 0.1)}
+    lr = float(between(0.02, 0.2, generator))
+    cases["as many as are asked for"] = int(torch.randint(2, 9, (), generator=generator)), lr
+    for how_many, (steps, lr) in cases.items():
+        start, goal = torch.randn(2, 5, generator=generator, dtype=torch.float64).unbind()
 
-    def loss(w: Tensor) -> Tensor:
-        return (w - goal).square().sum()
+        def loss(w: Tensor, goal: Tensor = goal) -> Tensor:
+            return (w - goal).square().sum()
 
-    cleared, piled_up = start, start
-    pile = torch.zeros_like(start)
-    for _ in range(5):
-        cleared = cleared - 0.1 * 2 * (cleared - goal)
-        pile = pile + 2 * (piled_up - goal)
-        piled_up = piled_up - 0.1 * pile
-    slips = {
-        "Work out the first two by hand, and compare.": piled_up,
-        "It has not moved.": start,
+        cleared, piled_up, pile = start, start, torch.zeros_like(start)
+        path = [start]
+        for _ in range(steps):
+            cleared = cleared - lr * 2 * (cleared - goal)
+            pile = pile + 2 * (piled_up - goal)
+            piled_up = piled_up - lr * pile
+            path.append(cleared)
+        uphill = goal + (start - goal) * (1 + 2 * lr) ** steps
+        slips = {
+            "Work out the first two by hand, and compare.": piled_up,
+            "It has not moved.": start,
+            "A step is missing.": path[-2],
+            "Only one step is left.": path[1],
+            "One step too many.": cleared - lr * 2 * (cleared - goal),
+            "It walks uphill.": uphill,
+            "That is the gradient of the last step.": 2 * (path[-2] - goal),
+            "`lr` is given.": goal + (start - goal) * 0.8**steps,
+        }
+        got = answer(start.clone().requires_grad_(), loss, lr, steps)
+        same(got, cleared, f"w after {how_many} steps", slips)
+
+
+def _slips_of_trapezoid(
+    step: int,
+    steps: int,
+    warmup: int,
+    cooldown: int,
+    lr: float,
+) -> dict[str, float]:
+    """What known mistakes would give, by what is said of them."""
+    rise, fall = step / warmup, (steps - step) / cooldown
+    return {
+        "The first step has a rate above 0: it is number 1.": lr
+        * min((step - 1) / warmup, 1, fall),
+        "The last step has a rate of exactly 0.": lr * min(rise, 1, (steps + 1 - step) / cooldown),
+        "The rise is missing.": lr * min(1, fall),
+        "The fall is missing.": lr * min(rise, 1),
+        "It should never be above lr.": lr * min(rise, fall),
+        "The factor is right; `lr` is missing.": min(rise, 1, fall),
+        "The rise takes `warmup` steps, not all of them.": lr * min(step / steps, fall),
+        "The fall takes `cooldown` steps, not all that are left.": (
+            lr * min(rise, 1, (steps - step) / max(steps - warmup, 1))
+        ),
+        "In the cool-down it should fall, not rise.": lr * (1 - fall) if fall < 1 else 0,
+        "`warmup` and `cooldown` have changed places.": (
+            lr * min(step / cooldown, 1, (steps - step) / warmup)
+        ),
+        "A straight line is asked for.": (lr * (1 - math.cos(math.pi * min(rise, 1, fall))) / 2),
     }
-    got = answer(start.clone().requires_grad_(), loss, 0.1, 5)
-    same(got, cleared, "w after five steps", slips)
 
 
 def trapezoid(answer, generator):
     """(step, steps, warmup, cooldown, lr) -> the learning rate at step 1, 2, ..., steps."""
     steps = int(torch.randint(60, 200, (), generator=generator))
-    warmup, cooldown = (int(torch.randint(8, 20, (), generator=generator)) for _ in range(2))
+    warmup = int(torch.randint(8, 20, (), generator=generator))
+    cooldown = warmup + int(torch.randint(2, 9, (), generator=generator))  # never the same
     lr = float(between(0.001, 0.01, generator))
     level = steps - cooldown  # the last step at the full rate
-    for step in (1, warmup // 2, warmup, warmup + 1, level - 1, level, level + 1, steps - 1, steps):
+    ends = (steps - 1, steps, level - 1, level, level + 1)  # the last two tell most
+    for step in (1, warmup // 2, warmup, warmup + 1, *ends):
         rise, fall = step / warmup, (steps - step) / cooldown
-        slips = {
-            "The first step has a rate above 0: it is number 1.": lr * min((step - 1) / warmup, 1),
-            "The last step has a rate of exactly 0.": lr
-            * min(rise, 1, (steps + 1 - step) / cooldown),
-            "The rise is missing.": lr * min(1, fall),
-            "The fall is missing.": lr * min(rise, 1),
-        }
+        slips = _slips_of_trapezoid(step, steps, warmup, cooldown, lr)
         what = f"The rate at step {step} of {steps} (warmup {warmup}, cooldown {cooldown}, "
         right = lr * min(rise, 1, fall)
         got = answer(step, steps, warmup, cooldown, lr)
@@ -184,6 +288,22 @@ def baseline(answer, generator):
     slips = {
         "alpha_bar and 1 - alpha_bar have changed places: what is large in v at small t?": swapped,
         "That is for eps.": 1.0,
+        "That is for x_0.": mean_square,
+        "That is the part of eps alone.": alpha_bar,
+        "That is the part of x_0 alone.": (1 - alpha_bar) * mean_square,
+        "A square has no sign.": alpha_bar - (1 - alpha_bar) * mean_square,
+        "v is squared, and so are its two roots.": (
+            alpha_bar**0.5 + (1 - alpha_bar) ** 0.5 * mean_square
+        ),
+        "The mean square is a square already.": alpha_bar + (1 - alpha_bar) * mean_square**2,
+        "The mean square has no root here.": (alpha_bar + (1 - alpha_bar) * mean_square**0.5),
+        "The loss has no root.": right**0.5,
+        "Are the roots of v squared, or their squares once more?": (
+            alpha_bar**2 + (1 - alpha_bar) ** 2 * mean_square
+        ),
+        "eps and x_0 are independent: the mixed term has mean 0.": (
+            (alpha_bar**0.5 - ((1 - alpha_bar) * mean_square) ** 0.5) ** 2
+        ),
     }
     same(answer(alpha_bar, mean_square), right, "The expected loss", slips)
 
@@ -211,7 +331,8 @@ def loop(answer, generator):
     schedule = from_betas(between(0.05, 0.3, generator, 20))
     steps, batch = 60, 8
     # grey pictures, each of one brightness, so far apart that the noise cannot hide which is which
-    x = torch.linspace(30, 150, 5, dtype=torch.float64).view(5, 1, 1, 1).repeat(1, 1, 4, 4)
+    brightness = torch.linspace(30, 300, 10, dtype=torch.float64)  # more than a batch takes
+    x = brightness.view(10, 1, 1, 1).repeat(1, 1, 4, 4)
     slope = float(between(-0.005, 0.005, generator))
     seed = int(torch.randint(10_000, (), generator=generator))
 
@@ -224,31 +345,56 @@ def loop(answer, generator):
         return network, got, start
 
     network, got, start = trained()
+    _is_a_list_of_losses(got, steps, len(network.asked))
+    chosen, noises = _understood(network, x, schedule, batch)
+    _drawn_well(network, chosen, noises, schedule, len(x))
+    losses = [float(loss) for loss in got]
+    _right_losses(losses, network, noises, x[chosen])
+    _moved_well(network, start, noises)
+    true(
+        [float(loss) for loss in trained()[1]] == losses,
+        "The same generator gave another run. Draw everything from `generator`.",
+    )
+
+
+def _is_a_list_of_losses(got: Any, steps: int, asked: int) -> None:
+    """Raise Wrong unless a number came back for each step, and the network was asked as often."""
     true(got is not None, "Nothing came back. The loss of every step should.")
     true(
         isinstance(got, (list, tuple, Tensor)) and len(got) == steps,
         f"What comes back should be a list of {steps} losses, one for each step.",
     )
     true(
-        len(network.asked) == steps,
-        f"In {steps} steps the network was asked {len(network.asked)} times. Ask once a step.",
+        asked == steps,
+        f"In {steps} steps the network was asked {asked} times. Ask once a step.",
     )
     true(
         not any(isinstance(loss, Tensor) and loss.requires_grad for loss in got),
         "The losses hold on to the graph of every step; keep the number, by .item().",
     )
-    chosen, noises = _understood(network, x, schedule, batch)
-    _drawn_well(network, chosen, noises, schedule, len(x))
-    expected = torch.stack(
-        [(said - eps).square().mean() for said, eps in zip(network.said, noises, strict=True)]
-    )
-    losses = [float(loss) for loss in got]
-    same(losses, expected, "The losses", tolerance=1e-3)
-    _moved_well(network, start, noises)
-    true(
-        [float(loss) for loss in trained()[1]] == losses,
-        "The same generator gave another run. Draw everything from `generator`.",
-    )
+
+
+def _right_losses(
+    losses: list[float], network: _Witness, noises: list[Tensor], x_0: Tensor
+) -> None:
+    """Raise Wrong unless the losses are the mean squares; x_0: the pictures shown, one by one."""
+    said, eps = torch.stack(network.said).double(), torch.stack(noises)  # (steps, B, C, H, W)
+    squares = (said - eps).square().flatten(1)  # (steps, B C H W)
+    slips = {
+        "The sum over images and pixels, not their mean.": squares.sum(1),
+        "The sum over pixels, not their mean.": squares.sum(1) / len(noises[0]),
+        "Absolute errors; the mean square is asked for.": squares.sqrt().mean(1),
+        "Those are their roots.": squares.mean(1).sqrt(),
+        "The network is compared with x_0; it should predict eps.": (
+            (said.flatten(0, 1) - x_0).square().view_as(squares).mean(1)
+        ),
+        "The network is compared with x_t; it should predict eps.": (
+            torch.stack(
+                [(s - x_t).square().mean() for s, (x_t, _) in zip(said, network.asked, strict=True)]
+            )
+        ),
+    }
+    same(losses, squares.mean(1), "The list of losses", slips, tolerance=1e-3)
 
 
 def _understood(
@@ -284,13 +430,14 @@ def _drawn_well(
 ) -> None:
     """Raise Wrong unless images, steps and noise were drawn as Algorithm 1 says."""
     eps = torch.stack(noises)  # (steps, B, C, H, W)
+    _not_repeated(eps, {"step": eps[:1], "image": eps[:, :1]})
     true(
         bool(eps.isfinite().all())
         and 0.9 < float(eps.std()) < 1.1
         and abs(float(eps.mean())) < 0.1,
         "The network was not shown x_t of Eq. 4, with standard normal noise.",
     )
-    true(len(eps.flatten().unique()) > eps.numel() / 2, "Each step, image and pixel has new noise.")
+    _not_repeated(eps, {"pixel": eps[..., :1]})
     true(len(chosen.unique()) == count, "Some images are never shown. Draw from all of them.")
     firsts = torch.stack([index.sum() for index in chosen.split(eps.shape[1])])
     true(len(firsts.unique()) > 1, "Each step should see other images.")
@@ -303,25 +450,40 @@ def _drawn_well(
     )
 
 
+def _not_repeated(eps: Tensor, firsts: dict[str, Tensor]) -> None:
+    """Raise Wrong if all noise is like the first; firsts: by what each noise should belong to."""
+    for which, first in firsts.items():
+        repeated = float((eps - first).square().mean()) < 0.1
+        true(not repeated, f"The noise is repeated; each {which} has noise of its own.")
+
+
 def _moved_well(network: _Witness, start: _Witness, noises: list[Tensor]) -> None:
     """Raise Wrong unless the weights are where one step of the optimizer for each batch leads."""
     ends = {}
-    for name, clear in (("cleared", True), ("piled up", False)):
+    orders = {
+        "cleared": "clear backward step",
+        "piled up": "backward step",
+        "step before": "step clear backward",
+    }
+    for name, order in orders.items():
         sound = copy.deepcopy(start)
         optimizer = torch.optim.Adam(sound.parameters(), lr=1e-4)
         for (x_t, t), eps in zip(network.asked, noises, strict=True):
-            if clear:
-                optimizer.zero_grad()
-            (sound(x_t, t) - eps).square().mean().backward()
-            optimizer.step()
+            loss = (sound(x_t, t) - eps).square().mean()
+            does = {"clear": optimizer.zero_grad, "step": optimizer.step, "backward": loss.backward}
+            for what in order.split():
+                does[what]()
         ends[name] = torch.stack([sound.slope, sound.shift]).detach()
     got = torch.stack([network.slope, network.shift]).detach()
     untouched = torch.stack([start.slope, start.shift]).detach()
     slips = {
         "They have not moved.": untouched,
         "The gradients of earlier steps still add up.": ends["piled up"],
+        "A step is made with the gradient of the batch before: backward comes first.": (
+            ends["step before"]
+        ),
     }
-    same(got, ends["cleared"], "The weights at the end", slips, tolerance=1e-4)
+    same(got, ends["cleared"], "What the weights are at the end", slips, tolerance=2e-6)
 
 
 def suspect(number: str) -> Callable[..., Any]:
@@ -362,6 +524,11 @@ def step_loss(answer, generator):
         "The loss of v is high at both ends.": loss(x_t, t, v),
         "A wrong t would cost a little at every t.": loss(x_t, t - 1, eps),
         "Whoever returns what went in has a loss of 0 at once.": loss(x_t, t, x_t),
+        "The suspect takes squares.": ((network(x_t, t) - x_0).abs().flatten(1).mean(1)),
+        "The suspect takes no root.": loss(x_t, t, x_0).sqrt(),
+        "That is the mean over the batch, repeated.": loss(x_t, t, x_0).mean().expand(len(t)),
+        "Its answer is compared with one thing, not with two.": loss(x_t, t, x_0 - eps),
+        "With a wrong t on top, it would be a little higher everywhere.": loss(x_t, t - 1, x_0),
     }
     got = answer(network, schedule, x_0, t, eps)
     right = _upside_down(network, schedule, x_0, t, eps)

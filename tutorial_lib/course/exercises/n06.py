@@ -13,11 +13,10 @@ from tutorial_lib.course.exercises.checks import (
     returned,
     same,
     some_images,
-    some_schedule,
     some_t,
     true,
 )
-from tutorial_lib.schedule import NoiseSchedule
+from tutorial_lib.schedule import NoiseSchedule, from_betas
 
 
 def leap(answer, generator):
@@ -28,8 +27,73 @@ def leap(answer, generator):
     slips = {
         "That is alpha of the step.": alpha,
         "A difference of alpha_bars is no beta.": alpha_bar_prev - alpha_bar,
+        "That is the variance of all noise at t.": 1 - alpha_bar,
+        "That is the variance of all noise before the step.": 1 - alpha_bar_prev,
+        "It is the earlier one that divides.": 1 - alpha_bar_prev / alpha_bar,
+        "alpha_bars multiply along the way: which quotient leads from one to the other?": (
+            1 - alpha_bar * alpha_bar_prev
+        ),
+        "beta is a variance: the root of alpha is the factor of the image.": 1 - alpha**0.5,
+        "That is its root.": (1 - alpha) ** 0.5,
+        "A quotient of variances of noise is no beta.": (1 - alpha_bar) / (1 - alpha_bar_prev),
+        "That is beta_tilde of the step, not beta.": (
+            (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha)
+        ),
+        "The right number with the wrong sign.": alpha - 1,
     }
     same(answer(alpha_bar, alpha_bar_prev), 1 - alpha, "beta", slips)
+
+
+def _slips_of_picture(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[str, Tensor]:
+    """What other pictures made of v would give, by what is said of them."""
+    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
+    alpha = now / before
+    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
+    of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
+    right = of_x_0 * x_0 + of_x_t * x_t
+    return {
+        "v is taken for the noise.": _mean_from_eps(x_t, v, now, before),
+        "v is taken for the picture.": of_x_0 * v + of_x_t * x_t,
+        "v is turned into the picture with a wrong sign.": (
+            right + of_x_0 * 2 * (1 - now) ** 0.5 * v
+        ),
+        "v is turned into the picture with its two roots exchanged.": (
+            of_x_0 * ((1 - now) ** 0.5 * x_t - now**0.5 * v) + of_x_t * x_t
+        ),
+        "v is turned into the picture without roots.": (
+            of_x_0 * (now * x_t - (1 - now) * v) + of_x_t * x_t
+        ),
+    }
+
+
+def _slips_of_leap(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[str, Tensor]:
+    """What known mistakes with the step would give, by what is said of them."""
+    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
+    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
+    alpha = now / before
+    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
+    of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
+    all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
+    return {
+        "That is the guess of x_0, and not one step.": all_off,
+        "That is the deterministic step, which keeps all of the noise.": (
+            before**0.5 * x_0 + (1 - before) ** 0.5 * eps
+        ),
+        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
+        "That is the guess of the noise.": eps,
+        "The two weights of Eq. 7 have changed places.": of_x_t * x_0 + of_x_0 * x_t,
+        "The part of x_t is missing.": of_x_0 * x_0,
+        "The part of x_0_hat is missing.": of_x_t * x_t,
+        "A root is missing in Eq. 7: x_0_hat has sqrt(alpha_bar_prev).": (
+            before**0.5 * of_x_0 * x_0 + of_x_t * x_t
+        ),
+        "A root is missing in Eq. 7: x_t has sqrt(alpha).": (
+            of_x_0 * x_0 + alpha**0.5 * of_x_t * x_t
+        ),
+        "The picture at the earlier place is less shrunk.": (
+            now**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
+        ),
+    }
 
 
 def leap_mean(answer, generator):
@@ -37,22 +101,9 @@ def leap_mean(answer, generator):
     x_t, v = some_images(generator)
     now = float(between(0.05, 0.4, generator))
     before = float(between(0.5, 0.95, generator))
-    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
     eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
-    alpha = now / before
-    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
-    right = before**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
-    all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
-    slips = {
-        "v is taken for the noise.": _mean_from_eps(x_t, v, now, before),
-        "v is taken for the picture.": right + before**0.5 * (1 - alpha) / (1 - now) * (v - x_0),
-        "That is the guess of x_0, and not one step.": all_off,
-        "That is the deterministic step, which keeps all of the noise.": (
-            before**0.5 * x_0 + (1 - before) ** 0.5 * eps
-        ),
-        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
-    }
-    same(answer(x_t, v, now, before), right, "The mean", slips)
+    slips = _slips_of_picture(x_t, v, now, before) | _slips_of_leap(x_t, v, now, before)
+    same(answer(x_t, v, now, before), _mean_from_eps(x_t, eps, now, before), "The mean", slips)
 
 
 def _mean_from_eps(x_t: Tensor, eps: Tensor, now: float, before: float) -> Tensor:
@@ -74,7 +125,7 @@ def _samples_rightly(answer, generator: torch.Generator) -> None:
     """Raise Wrong unless the sampler draws from the right distribution in a Gaussian case."""
     mean = float(between(-0.5, 0.5, generator))
     std = float(between(0.2, 0.6, generator))
-    schedule = some_schedule(generator, 30)
+    schedule = from_betas(between(0.05, 0.6, generator, 30))  # a neighbour's beta is another one
     asked: list[int] = []
     network = _perfect_network(schedule, mean, std, asked)
     x_T = sample.start(4000, (1, 2, 2), generator=generator).double()
@@ -90,6 +141,14 @@ def _samples_rightly(answer, generator: torch.Generator) -> None:
     true(asked[-1] == 1, "The last question should be about t = 1.")
     true(x_0.isfinite().all(), "Some pixels are no finite numbers.")
     _has_the_law(x_0, *_ancestral(schedule, mean, std))
+    seed = int(torch.randint(10_000, (), generator=generator))
+    twice = [
+        answer(network, schedule, x_T[:8], torch.Generator().manual_seed(seed)) for _ in range(2)
+    ]
+    true(
+        torch.equal(*twice),
+        "The same generator gave other pictures: the noise is not drawn from `generator`.",
+    )
 
 
 def _perfect_network(
@@ -136,7 +195,7 @@ def _ancestral(schedule: NoiseSchedule, mean: float, std: float) -> tuple[float,
 def _has_the_law(x_0: Tensor, mean: float, std: float) -> None:
     """Raise Wrong unless the pixels have this mean and standard deviation, up to chance."""
     n = x_0.numel()
-    error = std / math.sqrt(n)
+    error = max(std, float(x_0.std())) / math.sqrt(n)  # a wide sampler is told so below
     gap = abs(float(x_0.mean()) - mean)
     true(
         gap < 6 * error,
@@ -160,6 +219,17 @@ def last_line(answer, generator):
         "In the Gaussian case it still ends too narrow.": mean + variance * noise,
         "Now every start ends at the same picture.": mean,
         "Now it ends too wide.": mean + variance**0.25 * noise,
+        "Now it ends much too wide.": mean + noise,
+        "Now the picture shrinks with the noise.": variance**0.5 * (mean + noise),
+        "Now the picture shrinks.": variance**0.5 * mean + noise,
+        "Now the picture is blended with the noise.": (
+            (1 - variance) ** 0.5 * mean + variance**0.5 * noise
+        ),
+        "Now it ends narrower still.": mean + variance**2 * noise,
+        "Noise has no sign, but a width: in the Gaussian case it still ends too narrow.": (
+            mean - variance * noise
+        ),
+        "A logarithm of a variance is something else.": mean + (variance / 2).exp() * noise,
     }
     same(answer(mean, variance, noise), mean + variance**0.5 * noise, "x_{t-1}", slips)
 
@@ -179,7 +249,19 @@ def in_batches(answer, generator):
             f"{count} starts, {size} at a time, are {enough} batches; it made {len(asked)}.",
         )
         right = x_T.sin()
-        slips = {"The starts themselves came back.": x_T, "Their order changed.": right.flip(0)}
+        slips = {
+            "The starts themselves came back.": x_T,
+            "Their order changed.": right.flip(0),
+            "Their order changed: that of the batches.": torch.cat(right.split(size)[::-1]),
+            "Their order changed: neighbours belong to one batch.": (
+                torch.cat([right[i::enough] for i in range(enough)])
+            ),
+        }
+        lengths = isinstance(got, Tensor) and got.shape[1:] == x_T.shape[1:]
+        true(
+            not lengths or len(got) == count,
+            f"{count} pictures should come back, got {len(got) if lengths else 0}.",
+        )
         same(got, right, "What comes back", slips)
 
 
@@ -198,32 +280,55 @@ def _counting(asked: list[int], size: int) -> Callable[[Tensor], Tensor]:
     return sampler
 
 
+def _slips_of_fresh(
+    x: Tensor,
+    x_0_hat: Tensor,
+    eps_hat: Tensor,
+    now: float,
+    before: float,
+    sigma: float,
+    z: Tensor,
+) -> dict[str, Tensor]:
+    """What known mistakes would give, by what is said of them."""
+    left = 1 - before - sigma**2  # the variance of the old noise
+    root = left**0.5
+
+    def step(old: float = root, picture: float = before**0.5, new: float = sigma) -> Tensor:
+        return picture * x_0_hat + old * eps_hat + new * z
+
+    all_old = (1 - before) ** 0.5
+    minus, plus = 1 - before - sigma, 1 - before + sigma**2
+    of_now = (1 - now - sigma**2) ** 0.5
+    return {
+        "The old noise is kept in full, so there is too much.": step(all_old),
+        "Standard deviations do not add up; variances do.": step(all_old - sigma),
+        "No fresh noise.": step(all_old, new=0),
+        "sigma is a standard deviation.": step(new=sigma**2),
+        "The old noise has no root: that is its variance.": step(left),
+        "sigma is subtracted from a variance; it is a standard deviation.": step(minus**0.5),
+        "The variances are added; the rest is left for the old noise.": step(plus**0.5),
+        "The picture is still shrunk as at alpha_bar_t.": step(picture=now**0.5),
+        "The picture is not shrunk at all.": step(picture=1),
+        "A root is missing in front of x_0_hat.": step(picture=before),
+        "x is not the old noise: the picture is still in it.": step(0) + root * x,
+        "The old noise is missing.": step(0),
+        "All noise is fresh.": step(0, new=all_old),
+        "Its noise is still that of alpha_bar_t.": step(of_now),
+    }
+
+
 def partly_fresh(answer, generator):
     """(x, x_0_hat, alpha_bar_t, alpha_bar_prev, sigma, z) -> x at alpha_bar_prev."""
     x, z = some_images(generator)
     x_0_hat, _ = some_images(generator)
     now = float(between(0.1, 0.4, generator))
-    before = float(between(0.5, 0.9, generator))
+    before = float(between(0.5, 0.69, generator))  # more noise is left than sigma
     sigma = float(between(0.1, 0.3, generator))
     eps_hat = (x - now**0.5 * x_0_hat) / (1 - now) ** 0.5
-    signal, fresh = before**0.5 * x_0_hat, sigma * z
-    slips = {
-        "The old noise is kept in full, so there is too much.": (
-            signal + (1 - before) ** 0.5 * eps_hat + fresh
-        ),
-        "Standard deviations do not add up; variances do.": (
-            signal + ((1 - before) ** 0.5 - sigma) * eps_hat + fresh
-        ),
-        "No fresh noise.": signal + (1 - before) ** 0.5 * eps_hat,
-        "sigma is a standard deviation.": signal
-        + (1 - before - sigma**2) ** 0.5 * eps_hat
-        + sigma**2 * z,
-        "Its noise is still that of alpha_bar_t.": (
-            signal + (1 - now - sigma**2) ** 0.5 * eps_hat + fresh
-        ),
-    }
-    for given in (0.0, sigma):
-        kept = (1 - before - given**2) ** 0.5 if given else (1 - before) ** 0.5
+    signal = before**0.5 * x_0_hat
+    slips = _slips_of_fresh(x, x_0_hat, eps_hat, now, before, sigma, z)
+    for given in (sigma, 0.0):
+        kept = (1 - before - given**2) ** 0.5
         right = signal + kept * eps_hat + given * z
         said = slips if given else {}
         same(answer(x, x_0_hat, now, before, given, z), right, f"x for sigma = {given:.2g}", said)
