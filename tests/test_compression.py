@@ -98,7 +98,7 @@ def bound(data, forward, back, p_T):
 @pytest.mark.equation("Townsend")
 def test_bits_back_send_what_the_bound_says(chain):
     data, *model = chain
-    message = torch.multinomial(data, 1500, replacement=True, generator=seeded(3)).tolist()
+    message = torch.multinomial(data, 700, replacement=True, generator=seeded(3)).tolist()
     state = start = int.from_bytes(bytes(range(1, 200)), "big")  # something was sent before
     for x in message:
         state = bits_back(state, x, *model)
@@ -106,7 +106,7 @@ def test_bits_back_send_what_the_bound_says(chain):
     entropy = -float((data * data.log2()).sum())
     expected = bound(data, *model)
     assert entropy < expected
-    assert_close(grown, expected, rtol=0, atol=0.1)
+    assert_close(grown, expected, rtol=0, atol=0.15)
     for x in reversed(message):
         state, back = bits_forth(state, *model)
         assert back == x

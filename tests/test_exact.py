@@ -41,14 +41,15 @@ def mixture():
 def test_of_a_gaussian_the_density_is_known(generator):
     mean = torch.tensor([0.3, -0.2, 0.8], dtype=torch.float64)
     V = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64)
-    z = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    a, b = signal_and_noise(torch.tensor([LOW]), like=z)
+    a, b = signal_and_noise(torch.tensor([LOW]), like=V)
+    noise = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    z = a * mean + (a**2 * V + b**2).sqrt() * noise
     expected = gaussian.log_density(z, a * mean, a**2 * V + b**2).sum(1)
     errors = []
     for steps in (50, 100, 200):
         found = log_density(of_gaussian(mean, V), z, low=LOW, high=HIGH, steps=steps)
         errors.append(float((found - expected).abs().max()))
-    assert errors[2] < 0.02 and 3 < errors[1] / errors[2] < 5  # of second order
+    assert errors[2] < 0.06 and 2.5 < errors[1] / errors[2] < 5  # of second order
 
 
 @pytest.mark.equation("Song et al. 13")
@@ -57,8 +58,8 @@ def test_of_a_mixture_the_density_is_known(mixture, generator):
     a, b = signal_and_noise(torch.tensor([LOW]), like=x_0)
     z = a * x_0 + b * torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     noisy = toys.Mixture(mixture.weights, float(a) * mixture.means, float(a**2 * 0.02 + b**2))
-    found = log_density(of_mixture(mixture), z, low=LOW, high=HIGH, steps=400)
-    assert_close(found, noisy.log_density(z), rtol=0, atol=0.01)
+    found = log_density(of_mixture(mixture), z, low=LOW, high=HIGH, steps=300)
+    assert_close(found, noisy.log_density(z), rtol=0, atol=0.04)
 
 
 def test_the_trace_against_the_jacobian(generator):

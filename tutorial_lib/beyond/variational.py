@@ -209,6 +209,7 @@ def _at(denoise: Continuous, x_0: Tensor, gamma: Tensor, generator: torch.Genera
 # --- a decoder that asks the network
 
 NEAR = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.04, 0.1)  # distances from black or white
+ENOUGH = 1500  # pixels of a bin
 SHARES = tuple(0.05 * 1.2**k for k in range(20))  # of the noise, that a sigma may be: up to 1.6
 
 
@@ -233,7 +234,7 @@ def fitted_sigma(x_0: Tensor, x_0_hat: Tensor, noise: float) -> Tensor:
     bins, candidates = _bin(x_0_hat).flatten(), noise * torch.tensor(SHARES)
     chosen = []
     for k in range(2 * len(NEAR) + 1):
-        here = (bins == k).nonzero()[:5000, 0]
+        here = (bins == k).nonzero()[:ENOUGH, 0]
         x, mean = x_0.flatten()[here, None], x_0_hat.flatten()[here, None]  # pixels as images
         cost = [float(decoder_nats(x, mean, one.expand_as(x)).sum()) for one in candidates]
         chosen.append(candidates[min(range(len(cost)), key=cost.__getitem__)])
