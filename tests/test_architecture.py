@@ -78,10 +78,11 @@ IMPORTS: dict[str, str] = {
     "beyond.guidance": "data denoise",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
     "beyond.variational": "data denoise diffusion gaussian schedule",
-    "beyond.variance": "data diffusion gaussian sample schedule beyond.variational",
+    "beyond.variance": "checkpoint data diffusion gaussian nets.unet sample schedule "
+    "beyond.variational",
     "beyond.exact": "beyond.variational",
     "beyond.compression": "",
-    "beyond.fine": "nets.unet schedule beyond.variational",
+    "beyond.fine": "checkpoint nets.unet schedule beyond.variational",
     # the course
     "course": "",
     "course.notebook": "files",

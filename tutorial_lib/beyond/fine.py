@@ -7,14 +7,18 @@ of all pixels are exactly, and where z lies between two grey levels.  (Notebook 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib import checkpoint
 from tutorial_lib.beyond.variational import (
     Continuous,
     Decoder,
     decoder_nats,
+    diffusion_nats,
+    noised,
     signal_and_noise,
     t_of,
 )
@@ -46,6 +50,10 @@ class FineConfig:
     frequencies: tuple[float, ...] = ()
     # Whether distances from black and white are shown.
     edges: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "frequencies"):  # JSON knows no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 class FineUNet(nn.Module):
@@ -98,6 +106,13 @@ class FineUNet(nn.Module):
                 )
 
 
+def restore_fine(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> FineUNet:
+    """The network that `checkpoint.load` has read, ready for use."""
+    network = FineUNet(FineConfig(**configuration["model"]))
+    network.load_state_dict(checkpoint.part(tensors, "fine"))
+    return network.eval().requires_grad_(False)
+
+
 def estimates(network: FineUNet, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     r"""$\hat x_0$, not clipped, and the standard deviation around it, like z both."""
     signal, noise = signal_and_noise(gamma, like=z)
@@ -118,3 +133,31 @@ def fine_decoder(network: FineUNet, low: float) -> Decoder:
         return decoder_nats(x_0, x_0_hat.clamp(-1, 1), sigma)
 
     return nats
+
+
+def variational_step(
+    network: nn.Module,
+    x_0: Tensor,
+    eps: Tensor,
+    place: Tensor,
+    *,
+    low: float,
+    high: float,
+    decoded: float,
+) -> Tensor:
+    r"""The bound itself as a loss, in bits a dimension of each image, (B,), less the prior's part.
+
+    place: (B,) in [0, 1), spread evenly.  Those below `decoded` are asked for the pixels at the
+    clean end, the others for the data at a gamma from low to high; each counts as if it had been
+    asked always.
+    (Kingma et al. 2021, section 5; notebook 08)
+    """
+    ending = place < decoded
+    share = ((place - decoded) / (1 - decoded)).clamp(min=0)  # 0 at the clean end
+    gamma = low + (high - low) * share
+    x_0_hat, sigma = estimates(network, noised(x_0, gamma, eps), gamma)
+    nats = (high - low) * diffusion_nats(x_0, x_0_hat, gamma) / (1 - decoded)
+    if ending.any():
+        own = decoder_nats(x_0[ending], x_0_hat[ending], sigma[ending]) / decoded
+        nats = nats.index_put((ending,), own)
+    return nats / (x_0[0].numel() * math.log(2))

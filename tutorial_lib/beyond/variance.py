@@ -6,15 +6,17 @@ beta_tilde and beta on a logarithmic scale.  (Nichol & Dhariwal 2021, arXiv 2102
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import gaussian
+from tutorial_lib import checkpoint, gaussian
 from tutorial_lib.beyond.variational import decoder_nats
 from tutorial_lib.data import to_model
 from tutorial_lib.diffusion import q_posterior, q_sample, regression_loss, target_from, x_0_from
 from tutorial_lib.gaussian import noise_like
+from tutorial_lib.nets.unet import UNet, UNetConfig
 from tutorial_lib.sample import Frame
 from tutorial_lib.schedule import NoiseSchedule, check_name, even_tau, same_t
 
@@ -194,6 +196,33 @@ def bits_of_steps(
     shares = dict(zip(("L_t", "L_0"), each.mean(1).tolist(), strict=True))
     error = float(each.sum(0).std() / len(pixels) ** 0.5)
     return {"bpd": sum(shares.values()), "error": error, "count": len(pixels)} | shares
+
+
+def widened(model: UNet) -> UNet:
+    """A trained U-Net with twice the output channels; the new half begins at zero, in the middle.
+
+    Its predictions are the same as before.  All weights are free to be trained.
+    """
+    wide = UNet(model.config)
+    wide.out = twice(wide.out)
+    weights = dict(model.state_dict())
+    for name in ("out.weight", "out.bias"):
+        weights[name] = torch.cat([weights[name], torch.zeros_like(weights[name])])
+    wide.load_state_dict(weights)
+    return wide
+
+
+def twice(out: nn.Conv2d) -> nn.Conv2d:
+    """A convolution like this one with twice the channels."""
+    return nn.Conv2d(out.in_channels, 2 * out.out_channels, 3, padding=1)
+
+
+def restore_wide(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> UNet:
+    """The network with a learned variance that `checkpoint.load` has read, ready to sample from."""
+    model = UNet(UNetConfig(**configuration["model"]))
+    model.out = twice(model.out)
+    model.load_state_dict(checkpoint.part(tensors, "wide"))
+    return model.eval().requires_grad_(False)
 
 
 class Importance:

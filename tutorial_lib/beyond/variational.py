@@ -32,7 +32,7 @@ def signal_and_noise(gamma: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 
     gamma: (B,).  like: (B, ...).  Returns (B, 1, ...) each, in the dtype and on the device of like.
     """
-    gamma = gamma.double().view(-1, *[1] * (like.ndim - 1))  # (B, 1, ...)
+    gamma = gamma.cpu().double().view(-1, *[1] * (like.ndim - 1))  # (B, 1, ...)
     return (-gamma).sigmoid().sqrt().to(like), gamma.sigmoid().sqrt().to(like)
 
 
@@ -106,7 +106,7 @@ def t_of(schedule: NoiseSchedule, gamma: Tensor) -> Tensor:
     gamma: (B,).  Returns (B,) float64; T at most.
     """
     table = -schedule.snr[1:].clamp(min=1e-30).log()  # (T,) rising, of t = 1..T
-    gamma = gamma.double().cpu()
+    gamma = gamma.cpu().double()
     above = torch.searchsorted(table, gamma).clamp(1, schedule.T - 1)
     low, high = table[above - 1], table[above]
     t = above + (gamma - low) / (high - low)
@@ -128,7 +128,7 @@ def diffusion_nats(x_0: Tensor, x_0_hat: Tensor, gamma: Tensor) -> Tensor:
     there are infinitely many; a schedule only says how often each $\gamma$ is looked at.
     gamma: (B,).  Returns (B,).  (Kingma et al. 2021, section 5)
     """
-    snr = (-gamma.double()).exp().to(x_0)  # (B,)
+    snr = (-gamma.cpu().double()).exp().to(x_0)  # (B,)
     return 0.5 * snr * (x_0 - x_0_hat).square().flatten(1).sum(1)
 
 
