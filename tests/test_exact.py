@@ -37,7 +37,7 @@ def mixture():
     return toys.Mixture(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), means, 0.02)
 
 
-@pytest.mark.equation("Song et al. 13")
+@pytest.mark.equation("SDE")
 def test_of_a_gaussian_the_density_is_known(generator):
     mean = torch.tensor([0.3, -0.2, 0.8], dtype=torch.float64)
     V = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64)
@@ -52,7 +52,7 @@ def test_of_a_gaussian_the_density_is_known(generator):
     assert errors[2] < 0.06 and 2.5 < errors[1] / errors[2] < 5  # of second order
 
 
-@pytest.mark.equation("Song et al. 13")
+@pytest.mark.equation("SDE")
 def test_of_a_mixture_the_density_is_known(mixture, generator):
     x_0 = mixture.sample(40, generator)
     a, b = signal_and_noise(torch.tensor([LOW]), like=x_0)
