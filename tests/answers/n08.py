@@ -98,7 +98,7 @@ WRONG = {
     ],
     "08.6": [
         (signs(end="sum(found)"), "their mean"),
-        (signs(each="row.sum(1)"), "off by"),
+        (signs(each="row.sum(1)"), "missing on one side"),
         (signs(each="(row * r).sum()", end="sum(found) / len(found)"), "should have shape"),
         (signs(end="found[0]"), "Only the first probe"),
         (signs(end="found[-1]"), "Only the last probe"),

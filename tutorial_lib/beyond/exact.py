@@ -55,7 +55,7 @@ def log_density(
     low: float,
     high: float,
     steps: int,
-    trace: Trace = exact_trace,
+    trace: Trace,
 ) -> Tensor:
     r"""The log-density that the walk without noise gives to z at the noise level low, (B,), nats.
 
