@@ -99,7 +99,7 @@ def test_the_record_of_the_shipped_weights(few, monkeypatch, tmp_path):
     weights = (bits.ASSETS / bits.WEIGHTS).read_bytes()
     (tmp_path / bits.WEIGHTS).write_bytes(weights)
     monkeypatch.setattr(bits, "ASSETS", tmp_path)
-    monkeypatch.setattr(bits, "EXACT", {"count": 2, "steps": 3, "probes": 1})
+    monkeypatch.setattr(bits, "EXACT", {"count": 2, "steps": 3})
     bits.shipped_bits()
     tensors, about = checkpoint.load(tmp_path / "bits.safetensors")
     assert tensors["middle"].shape == (2,) and bool(tensors["middle"].isfinite().all())

@@ -72,7 +72,7 @@ class FineUNet(nn.Module):
         self.unet = UNet(shape)
         self.unet.out = nn.Conv2d(config.widths[0], 2 * config.patch**2, 3, padding=1)
         nn.init.zeros_(self.unet.out.weight)
-        nn.init.zeros_(self.unet.out.bias)
+        nn.init.zeros_(self.unet.out.bias)  # type: ignore[arg-type]  # it has one
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         seen = [z]
@@ -113,19 +113,19 @@ def restore_fine(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> F
     return network.eval().requires_grad_(False)
 
 
-def estimates(network: FineUNet, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+def estimates(network: nn.Module, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     r"""$\hat x_0$, not clipped, and the standard deviation around it, like z both."""
     signal, noise = signal_and_noise(gamma, like=z)
     v, log_sigma = network(z, gamma).to(z.dtype).chunk(2, dim=1)
     return signal * z - noise * v, noise / signal * log_sigma.clamp(-6, 2).exp()
 
 
-def fine_denoiser(network: FineUNet) -> Continuous:
+def fine_denoiser(network: nn.Module) -> Continuous:
     """(z, gamma) -> x_0_hat, clipped to [-1, 1]."""
     return lambda z, gamma: estimates(network, z, gamma)[0].clamp(-1, 1)
 
 
-def fine_decoder(network: FineUNet, low: float) -> Decoder:
+def fine_decoder(network: nn.Module, low: float) -> Decoder:
     """The decoder of the network's own mean and standard deviation at the clean end."""
 
     def nats(x_0: Tensor, z: Tensor) -> Tensor:

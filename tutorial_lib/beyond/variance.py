@@ -183,7 +183,8 @@ def bits_of_steps(
         x_0 = to_model(part)
         first.append(term(x_0, same_t(1, len(x_0))))
         if steps - 1 <= draws:
-            later.append(sum(term(x_0, same_t(i, len(x_0))) for i in range(2, steps + 1)))
+            each = [term(x_0, same_t(i, len(x_0))) for i in range(2, steps + 1)]
+            later.append(torch.stack(each).sum(0) if each else torch.zeros_like(first[-1]))
             continue
         chance = 1 / torch.arange(2, steps + 1, dtype=torch.float64)
         chance /= chance.sum()
@@ -192,9 +193,9 @@ def bits_of_steps(
         weighted = [term(x_0, one + 2) / chance[one].to(x_0) for one in i]
         later.append(torch.stack(weighted).mean(0))
     nats = torch.stack([torch.cat(later), torch.cat(first)]).double()  # (2, N)
-    each = nats / (pixels[0].numel() * math.log(2))
-    shares = dict(zip(("L_t", "L_0"), each.mean(1).tolist(), strict=True))
-    error = float(each.sum(0).std() / len(pixels) ** 0.5)
+    bits = nats / (pixels[0].numel() * math.log(2))
+    shares = dict(zip(("L_t", "L_0"), bits.mean(1).tolist(), strict=True))
+    error = float(bits.sum(0).std() / len(pixels) ** 0.5)
     return {"bpd": sum(shares.values()), "error": error, "count": len(pixels)} | shares
 
 

@@ -43,7 +43,7 @@ from tutorial_lib.recipes.sources import full
 LOW, HIGH = -10.0, 8.0  # gamma at the clean end and at the noisy one
 HELD_OUT = 1000  # of the last training images, by which variants are compared
 MEASURED = 10_000  # test images
-EXACT = {"count": 256, "steps": 60, "probes": 1}  # images whose density is computed by the walk
+EXACT = {"count": 256, "steps": 60}  # images whose density is computed by the walk
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def learn(plan: Plan, images: Images, out: Path | None, minutes: float | None = 
     reports = train.train(
         network,
         partial(drawn, images, config=plan.train),
-        partial(variational_step, **ends),
+        partial(variational_step, low=plan.low, high=plan.high, decoded=plan.decoded),
         plan.train,
         out=out,
         about={"data": images.source, "bits": ends | {"begin": plan.begin}},
@@ -236,8 +236,8 @@ def _exact(denoise: Continuous, pixels: Tensor) -> dict[str, Tensor]:
         gamma = torch.full((len(x_0),), LOW)
         eps = torch.randn(x_0.shape, generator=generator)
         z = noised(x_0, gamma, eps).to(device)
-        ends = {"low": LOW, "high": HIGH, "steps": int(EXACT["steps"])}
-        log_p = log_density(denoise, z, trace=hutchinson(signs(z, generator)), **ends).cpu()
+        trace, steps = hutchinson(signs(z, generator)), EXACT["steps"]
+        log_p = log_density(denoise, z, low=LOW, high=HIGH, steps=steps, trace=trace).cpu()
         _, noise = signal_and_noise(gamma, like=x_0)
         log_q = -(0.5 * eps.square() + noise.log() + 0.5 * math.log(2 * math.pi))
         found.append((log_q.flatten(1).sum(1) - log_p) / (x_0[0].numel() * math.log(2)))

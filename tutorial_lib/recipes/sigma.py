@@ -80,14 +80,16 @@ def variance(out: Path = Path("build/variance")) -> None:
 
 def _measured(network: nn.Module) -> dict[str, dict]:
     """Bits by steps and variance, and what the judges say of samples by variance."""
-    network, device = network.eval().to(get_device()), get_device()
+    device = get_device()
+    network = network.eval().to(device)
     estimate = sure(network, SCHEDULE, target=CONFIG.target, clip=True)
 
     def here(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         x_0_hat, share = estimate(x_t.to(device), t)
         return x_0_hat.cpu(), share.cpu()
 
-    test, found = full("test").pixels, {"bits": {}, "samples": {}}
+    test = full("test").pixels
+    found: dict[str, dict] = {"bits": {}, "samples": {}}
     for kind in VARIANCES:
         for steps, count in MEASURED.items():
             draws = DRAWS if steps > BY else steps

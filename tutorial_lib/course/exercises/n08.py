@@ -217,7 +217,7 @@ def whole_bound(answer, generator):
         (2, "It is twice too much: is the half there?"),
     ):
         true(abs(got / (right * factor) - 1) > 0.1, f"The bound is not right. {said}")
-    said = "Far too little: the mean over gamma still has to be multiplied by high - low."
+    said = "Far too little. Is the mean over gamma multiplied by high - low, and is e^-gamma there?"
     true(got > 0.3 * right, said)
     # 4,800 noise levels: the estimate scatters by about 2 per cent
     said = f"The bound is {got:.3f}; for this denoiser and these pixels it is near {right:.3f}."
