@@ -110,7 +110,7 @@ WRONG = {
         (bound(price="(walk + prior + end) / dimensions"), "It is in nats"),
         (bound(price="(walk + prior + end) / math.log(2)"), "of a whole image"),
         (bound(price="walk + prior + end"), "in nats, of a whole image"),
-        (bound(height="0.5 * (a / b) * (x_0 - denoise(z, part)) ** 2"), "is e^-gamma there?"),
+        (bound(height="0.5 * (a / b) * (x_0 - denoise(z, part)) ** 2"), "08.8: not yet."),
     ],
 }
 RIGHT = {

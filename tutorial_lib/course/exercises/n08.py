@@ -110,7 +110,8 @@ def strata(answer, generator):
     places, steps = [], []
     for count in (1, 4, 7):
         for _ in range(40):
-            got = answer(count, generator)
+            seed = int(torch.randint(2**31, (), generator=generator))
+            got = answer(count, torch.Generator().manual_seed(seed))  # another one for each call
             returned(got)
             t = numbers(got, "The times")
             true(t.shape == (count,), f"There should be {count} times, got {tuple(t.shape)}.")
