@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, evaluate
+from tutorial_lib.beyond import variational
 from tutorial_lib.beyond.fine import FineConfig, FineUNet, restore_fine, variational_step
 from tutorial_lib.beyond.variance import restore_wide, sure, widened
 from tutorial_lib.beyond.variational import decoder_nats, diffusion_nats, noised
@@ -100,6 +101,7 @@ def test_the_record_of_the_shipped_weights(few, monkeypatch, tmp_path):
     (tmp_path / bits.WEIGHTS).write_bytes(weights)
     monkeypatch.setattr(bits, "ASSETS", tmp_path)
     monkeypatch.setattr(bits, "EXACT", {"count": 2, "steps": 3})
+    monkeypatch.setattr(variational, "ENOUGH", 50)
     bits.shipped_bits()
     tensors, about = checkpoint.load(tmp_path / "bits.safetensors")
     assert tensors["middle"].shape == (2,) and bool(tensors["middle"].isfinite().all())
