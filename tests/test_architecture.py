@@ -77,6 +77,12 @@ IMPORTS: dict[str, str] = {
     "beyond.solvers": "denoise sample schedule",
     "beyond.guidance": "data denoise",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
+    "beyond.variational": "data denoise diffusion gaussian schedule",
+    "beyond.variance": "checkpoint data diffusion gaussian nets.unet sample schedule "
+    "beyond.variational",
+    "beyond.exact": "beyond.variational",
+    "beyond.compression": "",
+    "beyond.fine": "checkpoint nets.unet schedule beyond.variational",
     # the course
     "course": "",
     "course.notebook": "files",

@@ -353,6 +353,42 @@ NOTICED = {
     ("19", "assert best == {"): [
         ("diffusion.regression_loss", other_name(0, l1_loss="mse_loss")),
     ],
+    ("08", "library = variance.log_variance(schedule, shares, t)"): [
+        ("beyond.variance.log_variance", flip_sign(0)),
+        ("beyond.variance.log_variance", swap_arguments(0)),
+        ("beyond.variance.log_ends", drop_call(0, name="log")),
+    ],
+    ("08", "assert_close(variational.noised(x, gamma, eps), z"): [
+        ("beyond.variational.signal_and_noise", drop_root(0)),
+        ("beyond.variational.signal_and_noise", flip_sign(1)),
+        ("beyond.variational.noised", flip_sign(0)),
+        ("beyond.variational.diffusion_nats", other_constant(0)),
+        ("beyond.variational.diffusion_nats", drop_call(0, name="square")),
+        ("beyond.variational.diffusion_nats", flip_sign(0)),
+    ],
+    ("08", "library = variational.decoder_nats(pixel, mean.view(1, 1)"): [
+        ("beyond.variational.decoder_nats", drop_call(0, name="square")),
+        ("beyond.variational.decoder_nats", flip_sign(2)),
+        ("beyond.variational.decoder_nats", drop_term(1)),
+    ],
+    ("08", "assert_close(variational.spread(6, seeded(7))"): [
+        ("beyond.variational.spread", drop_term(0)),
+    ],
+    ("08", "assert_close(library, naive, rtol=0, atol=5e-3)"): [
+        ("beyond.exact.log_density", flip_sign(1)),
+        ("beyond.exact.log_density", flip_sign(4)),
+        ("beyond.exact.log_density", drop_term(2)),
+        ("beyond.exact._field", flip_sign(0)),
+        ("beyond.exact._field", drop_term(1)),
+    ],
+    ("08", "assert_close(exact.hutchinson(probe)("): [
+        ("beyond.exact.hutchinson", drop_term(0)),
+    ],
+    ("08", "assert naive == number"): [
+        ("beyond.compression.push", flip_sign(1)),
+        ("beyond.compression.push", drop_term(0)),
+        ("beyond.compression.push", drop_term(3)),
+    ],
 }
 # the same for cells that assert nothing: with the slip they print something else than is stored,
 # and nbval fails

@@ -9,8 +9,8 @@ import torch
 from conftest import best
 from torch.testing import assert_close
 
-from tutorial_lib import schedule, toys
-from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06
+from tutorial_lib import data, schedule, toys
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n08
 
 COSINE = schedule.cosine(1000)
 
@@ -28,6 +28,14 @@ def placed() -> n06.Placed:
     return list(found)[-1]
 
 
+@pytest.fixture(scope="module")
+def priced() -> tuple:
+    """Noise levels and what each costs four pictures, for an estimate that only shrinks."""
+    pixels = data.load("embedded", "test").pixels[:4]
+    grid = torch.linspace(-10, 8, 19, dtype=torch.float64)
+    return n08.profile(lambda z, gamma: (0.9 * z).clamp(-1, 1), pixels, grid, seed=0), pixels, grid
+
+
 EXPLORERS = {
     "walk": n00.walk,
     "chain": n01.chain,
@@ -39,6 +47,7 @@ EXPLORERS = {
     "replay": n05.replay,
     "reverse": n06.reverse,
     "placement": n06.placement,
+    "rates": n08.rates,
 }
 
 
@@ -46,6 +55,8 @@ EXPLORERS = {
 def box(request) -> ipywidgets.VBox:
     ahead = {"reverse": "walks", "placement": "placed"}.get(request.param)
     arguments = (request.getfixturevalue(ahead), COSINE) if ahead else ()
+    if request.param == "rates":
+        arguments = request.getfixturevalue("priced")
     return EXPLORERS[request.param](*arguments)
 
 
@@ -246,3 +257,12 @@ def test_places_solvers_and_calls_are_compared_from_one_start(placed):
         assert 0 <= away < 200
     away = {walk: found[2] for walk, found in placed.items()}
     assert away["root 4, from 120", "DPM++", 5] < away["root 4, from 120", "DPM++", 3]
+
+
+def test_what_is_priced_adds_up(priced):
+    """Costs, errors and guesses belong to each other, at every noise level."""
+    (nats, squares, guesses), pixels, grid = priced
+    assert nats.shape == squares.shape == (4, 19) and guesses.shape == (4, 19, 1, 28, 28)
+    assert_close(nats, 0.5 * (-grid).exp() * squares, rtol=1e-5, atol=1e-8)
+    off = (data.to_model(guesses) - data.to_model(pixels)[:, None]).square().flatten(2).mean(2)
+    assert_close(off.double(), squares, rtol=0.05, atol=1e-4)  # guesses are whole grey levels

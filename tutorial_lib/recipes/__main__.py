@@ -2,7 +2,7 @@
 
 import sys
 
-from tutorial_lib.recipes import embedded, garments, judge, memory, networks, plane
+from tutorial_lib.recipes import bits, embedded, garments, judge, memory, networks, plane, sigma
 
 RECIPES = (
     embedded.data,
@@ -18,6 +18,10 @@ RECIPES = (
     plane.walks,
     memory.memory,
     networks.networks,
+    bits.shipped_bits,
+    bits.bits_tried,
+    bits.fine_bits,
+    sigma.variance,
 )
 
 if __name__ == "__main__":

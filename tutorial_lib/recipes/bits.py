@@ -1,0 +1,245 @@
+"""How few bits: the shipped weights at finer ends, and a network that is trained for the bound."""
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutorial_lib import checkpoint, train
+from tutorial_lib.beyond.exact import hutchinson, log_density, signs
+from tutorial_lib.beyond.fine import (
+    SCHEDULE,
+    FineConfig,
+    FineUNet,
+    fine_decoder,
+    fine_denoiser,
+    variational_step,
+)
+from tutorial_lib.beyond.variational import (
+    Continuous,
+    Decoder,
+    asking_decoder,
+    bits,
+    continuous,
+    fitted_sigma,
+    noised,
+    signal_and_noise,
+    spread,
+)
+from tutorial_lib.config import DiffusionConfig
+from tutorial_lib.data import Images, to_model
+from tutorial_lib.engine import order
+from tutorial_lib.engine.hardware import get_device
+from tutorial_lib.files import ASSETS
+from tutorial_lib.nets.unet import restore
+from tutorial_lib.recipes.garments import WEIGHTS
+from tutorial_lib.recipes.sources import full
+
+LOW, HIGH = -10.0, 8.0  # gamma at the clean end and at the noisy one
+HELD_OUT = 1000  # of the last training images, by which variants are compared
+MEASURED = 10_000  # test images
+EXACT = {"count": 256, "steps": 60}  # images whose density is computed by the walk
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network for likelihoods and how it is trained.
+
+    begin: whether it begins as the shipped one, which has to have its patch, widths and blocks.
+    decoded: share of a batch that is asked for the pixels at the clean end.
+    """
+
+    shape: FineConfig = field(default_factory=FineConfig)
+    begin: bool = True
+    low: float = LOW
+    high: float = HIGH
+    decoded: float = 0.125
+    train: DiffusionConfig = field(
+        default=DiffusionConfig(
+            steps=40_000, batch=64, lr=5e-4, lr_muon=5e-3, momentum=0.95, warmup=200, ema=0.9995,
+            t_sampling="uniform", precision="no", save_every=1000, report_every=50,
+        )
+    )  # fmt: skip
+
+
+PLAN = Plan()
+LARGER = FineConfig(widths=(64, 128), blocks=2)
+# Worth ten minutes each before the long run: one change at a time.
+TRIED: dict[str, Plan] = {
+    "plain": PLAN,
+    "bf16": replace(PLAN, train=replace(PLAN.train, precision="auto")),
+    "no edges": replace(PLAN, shape=FineConfig(edges=False)),
+    "waves, to -13.3": replace(PLAN, shape=FineConfig(frequencies=(255.0,)), low=-13.3),
+    "from -9": replace(PLAN, low=-9.0),
+    "quicker rate": replace(PLAN, train=replace(PLAN.train, lr=2e-3, lr_muon=0.02)),
+    "slower rate": replace(PLAN, train=replace(PLAN.train, lr=2e-4, lr_muon=2e-3)),
+    "from scratch": replace(PLAN, begin=False, train=replace(PLAN.train, lr=2e-3, lr_muon=0.02)),
+    "larger, from scratch": replace(
+        PLAN, shape=LARGER, begin=False, train=replace(PLAN.train, lr=2e-3, lr_muon=0.02)
+    ),
+}
+
+
+def drawn(images: Images, step: int, config: DiffusionConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """What step number `step` sees: images, noise, and places in [0, 1) that are spread evenly."""
+    x_0, _, eps, *_ = train.draw(images, step, config)
+    place = spread(len(x_0), order.generator_of(config.seed + 1, step))
+    return x_0, eps, place.float()
+
+
+def learn(plan: Plan, images: Images, out: Path | None, minutes: float | None = None) -> nn.Module:
+    """Train by a plan; resumes what `out` holds.  Returns the averaged network."""
+    torch.manual_seed(plan.train.seed)  # the initial weights
+    network = FineUNet(plan.shape)
+    if plan.begin:
+        network.begin_as(restore(*checkpoint.load(ASSETS / WEIGHTS)))
+    ends = {"low": plan.low, "high": plan.high, "decoded": plan.decoded}
+    reports = train.train(
+        network,
+        partial(drawn, images, config=plan.train),
+        partial(variational_step, low=plan.low, high=plan.high, decoded=plan.decoded),
+        plan.train,
+        out=out,
+        about={"data": images.source, "bits": ends | {"begin": plan.begin}},
+        resume=out is not None and (out / train.FILE).exists(),
+        minutes=minutes,
+    )
+    averaged: nn.Module = network  # of a run that is finished already nothing is reported
+    for last in reports:
+        averaged = last.ema_model
+        if last.step % 500 == 0 or last.step == last.config.steps:
+            rate = f"{last.images_per_second:.0f} images/s"
+            print(f"step {last.step}: {last.loss:.4f} bits, {rate}", flush=True)
+    return averaged
+
+
+def measured(
+    network: nn.Module, pixels: Tensor, *, low: float, high: float, draws: int
+) -> dict[str, float]:
+    """The bound of a `FineUNet` on images, always with the same noise; on the best device."""
+    network = network.eval().to(get_device())
+    denoise = _here(fine_denoiser(network))
+    return bits(
+        denoise,
+        pixels,
+        generator=torch.Generator().manual_seed(0),
+        low=low,
+        high=high,
+        decoder=_here(fine_decoder(network, low)),
+        draws=draws,
+    )
+
+
+def _here(function: Any) -> Any:
+    """The same function for tensors on the CPU, computed on the best device."""
+    device = get_device()
+
+    @torch.no_grad()
+    def on_device(*given: Tensor) -> Tensor:
+        return function(*(one.to(device) for one in given)).cpu()
+
+    return on_device
+
+
+def bits_tried(minutes: float = 10) -> None:
+    """Train each of TRIED for some minutes on all but the last training images; print bits there.
+
+    What has been measured is kept in build/bits_tried.json; those that are there are left out.
+    """
+    path = Path("build/bits_tried.json")
+    found = json.loads(path.read_text()) if path.exists() else {}
+    images = full("train")
+    rest = images.pixels[:-HELD_OUT], images.labels[:-HELD_OUT]
+    for name, plan in TRIED.items():
+        if name in found:
+            continue
+        network = learn(plan, Images(*rest, images.source), None, minutes)
+        ends = {"low": plan.low, "high": plan.high}
+        found[name] = measured(network, images.pixels[-HELD_OUT:], draws=8, **ends)
+        print(name, found[name], flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1))
+
+
+def fine_bits(out: Path = Path("build/bits")) -> None:
+    """Train the network for likelihoods by PLAN on all 60,000 images; store and measure it.
+
+    Resumes by itself when it was interrupted.  What ships are the averaged weights, as float16.
+    """
+    images = full("train")
+    learn(PLAN, images, out)
+    tensors, configuration = checkpoint.load(out)
+    averaged = checkpoint.part(tensors, "ema")
+    halved = {name: value.half() for name, value in averaged.items()}
+    network = FineUNet(PLAN.shape)
+    network.load_state_dict({name: value.float() for name, value in halved.items()})
+    ends = {"low": PLAN.low, "high": PLAN.high}
+    test = measured(network, full("test").pixels[:MEASURED], draws=8, **ends)
+    print(test, flush=True)
+    configuration["recipe"] = "python -m tutorial_lib.recipes fine_bits"
+    configuration["metrics"] = {"bits_per_dimension": test}
+    stored = checkpoint.prefixed("fine", halved)
+    checkpoint.save(ASSETS / "fashion_mnist_bits.safetensors", stored, configuration)
+
+
+def shipped_bits() -> None:
+    """Measure the weights that ship: the bound in continuous time, and the exact density.
+
+    Stored are the bits for three clean ends with both decoders, on all test images; and on some of
+    them the bits by the walk without noise beside those of the bound, image by image.
+    """
+    model = restore(*checkpoint.load(ASSETS / WEIGHTS)).to(get_device())
+    denoise = _here(continuous(model, SCHEDULE, target="v", clip=True))
+    test, about = full("test").pixels[:MEASURED], {}
+    for low in (-9.0, LOW, -11.0):
+        decoder = _asking(denoise, low)
+        about[f"{low:g}"] = bits(
+            denoise, test, generator=torch.Generator().manual_seed(0), low=low, high=HIGH,
+            decoder=decoder, draws=8,
+        )  # fmt: skip
+        print(low, about[f"{low:g}"], flush=True)
+    tensors = _exact(continuous(model, SCHEDULE, target="v", clip=True), test[: EXACT["count"]])
+    bound = bits(
+        denoise, test[: EXACT["count"]], generator=torch.Generator().manual_seed(1), low=LOW,
+        high=HIGH, decoder=_asking(denoise, LOW), draws=64,
+    )  # fmt: skip
+    configuration = {
+        "what": "bits a dimension of the shipped weights on test images, in continuous time",
+        "recipe": "python -m tutorial_lib.recipes shipped_bits",
+        "continuous": about,
+        "exact": EXACT | {"low": LOW, "high": HIGH, "bound": bound},
+    }
+    checkpoint.save(ASSETS / "bits.safetensors", tensors, configuration)
+
+
+def _asking(denoise: Continuous, low: float) -> Decoder:
+    """The decoder that asks the network, fitted on training images."""
+    x_0 = to_model(full("train").pixels[:500])
+    generator = torch.Generator().manual_seed(2)
+    gamma = torch.full((len(x_0),), low)
+    z = noised(x_0, gamma, torch.randn(x_0.shape, generator=generator))
+    return asking_decoder(denoise, low, fitted_sigma(x_0, denoise(z, gamma), math.exp(low / 2)))
+
+
+def _exact(denoise: Continuous, pixels: Tensor) -> dict[str, Tensor]:
+    """Of each image the bits of z at the clean end by the walk without noise, less those that its
+    noise brings in: `middle`, (N,), which the bound's prior and diffusion bound from above.
+    """
+    device, generator, found = get_device(), torch.Generator().manual_seed(3), []
+    for part in pixels.split(64):
+        x_0 = to_model(part)
+        gamma = torch.full((len(x_0),), LOW)
+        eps = torch.randn(x_0.shape, generator=generator)
+        z = noised(x_0, gamma, eps).to(device)
+        trace, steps = hutchinson(signs(z, generator)), EXACT["steps"]
+        log_p = log_density(denoise, z, low=LOW, high=HIGH, steps=steps, trace=trace).cpu()
+        _, noise = signal_and_noise(gamma, like=x_0)
+        log_q = -(0.5 * eps.square() + noise.log() + 0.5 * math.log(2 * math.pi))
+        found.append((log_q.flatten(1).sum(1) - log_p) / (x_0[0].numel() * math.log(2)))
+        print(f"exact: {float(torch.cat(found).mean()):.4f} bits so far", flush=True)
+    return {"middle": torch.cat(found)}
