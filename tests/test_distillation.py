@@ -178,7 +178,7 @@ def test_a_perfect_student_pays_next_to_nothing(x_0, generator):
 
 
 @pytest.mark.equation("Consistency Algorithm 2")
-@pytest.mark.equation("Improved 7")
+@pytest.mark.equation("Pseudo-Huber")
 def test_the_loss_is_the_formula_typed_again(x_0, generator):
     """At the first piece the target is x_s itself; at others the student's answer there."""
     student = best(SCHEDULE, "v", MEAN, STD)
@@ -258,9 +258,9 @@ def test_eyes_see_the_outputs_of_the_layers_normalised(eyes, noise):
         torch.cat([4 * x, 4 * SCHEDULE.beta[1].sqrt().float().expand(5, 1)], 1)
     )
     second = eyes.network.second(F.silu(first))
-    seen = eyes(x, t)  # in the order in which they are computed
+    seen = eyes(x, t)  # in the order of their names, whichever comes first
     assert [tuple(one.shape) for one in seen] == [(5, 1, 16), (5, 1, 16)]
-    for one, output in zip(seen, (first, second), strict=True):
+    for one, output in zip(seen, (second, first), strict=True):
         centred = output - output.mean(1, keepdim=True)
         naive = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
         assert_close(one[:, 0], naive)

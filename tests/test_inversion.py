@@ -24,7 +24,7 @@ def x_0(generator):
     return MEAN + STD * torch.randn(200, 1, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.equation("Song 13")
+@pytest.mark.equation("Song 14")
 def test_a_gaussian_picture_is_encoded_as_its_distance_from_the_mean(x_0):
     """In standard deviations: so far from the mean as it is among the data.  The error halves."""
     exact = (x_0 - MEAN) / STD
@@ -45,7 +45,7 @@ def test_the_way_back_returns_the_nearer_the_smaller_the_steps(x_0):
     assert away[1] < 0.6 * away[0] and away[2] < 0.6 * away[1] and away[2] < 0.02
 
 
-@pytest.mark.equation("Song 13")
+@pytest.mark.equation("Song 14")
 def test_each_step_is_the_formula_typed_again(x_0):
     tau = [0, 300, 700, 2000]
     frames = list(encode(DENOISE, SCHEDULE, x_0, steps=torch.tensor(tau)))
@@ -84,6 +84,7 @@ def test_illegal_numbers_of_steps(x_0, S):
 # --- arcs
 
 
+@pytest.mark.equation("Shoemake")
 @given(st.floats(0.01, 3.1), st.floats(0, 1), st.floats(0.1, 10))
 def test_on_a_circle_the_angle_grows_evenly(theta, share, radius):
     """The point at a share of the way is the one at that share of the angle."""

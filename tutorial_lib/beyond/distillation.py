@@ -113,7 +113,7 @@ class Consistency:
     From a noised picture x_t the teacher goes one piece of its path, to x_s.  Both lie on the path
     to the same end, so the student's answers, $G(x_t, t)$ and $G(x_s, s)$, should be the same; the
     second, nearer to the data, is what the first is drawn to.  At s = 0 it is x_s itself.
-    Their distance is pseudo-Huber, $\sqrt{|d|^2 + c^2} - c$ (Song & Dhariwal 2023, Eq. 7).
+    Their distance is pseudo-Huber, $\sqrt{|d|^2 + c^2} - c$ (Song & Dhariwal 2023).
     (arXiv 2303.01469, 2310.14189)
     """
 
@@ -180,21 +180,27 @@ class Eyes:
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
         self.network = network.requires_grad_(False)
-        self.layers = [network.get_submodule(name) for name in layers]
+        self.layers = {name: network.get_submodule(name) for name in layers}
 
     def __call__(self, x_t: Tensor, t: Tensor, **given: Tensor) -> list[Tensor]:
-        seen: list[Tensor] = []
+        seen: dict[str, Tensor] = {}
+
+        def look(name: str, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+            seen[name] = output
+
         hooks = [
-            layer.register_forward_hook(lambda layer, inputs, output: seen.append(output))
-            for layer in self.layers
+            layer.register_forward_hook(partial(look, name)) for name, layer in self.layers.items()
         ]
         self.network.to(x_t.device)(x_t, t, **given)
         for hook in hooks:
             hook.remove()
-        positions = [
-            output.flatten(2).mT if output.ndim > 2 else output[:, None] for output in seen
-        ]
-        return [F.layer_norm(one, one.shape[-1:]) for one in positions]  # (B, P, C) each
+        return [_normalised(seen[name]) for name in self.layers]
+
+
+def _normalised(output: Tensor) -> Tensor:
+    """Of a layer, (B, C, ...), as P positions of C channels, (B, P, C)."""
+    positions = output.flatten(2).mT if output.ndim > 2 else output[:, None]
+    return F.layer_norm(positions, positions.shape[-1:])
 
 
 class Duel(nn.Module):

@@ -28,7 +28,7 @@ def encode(
     $x' = \sqrt{\bar\alpha'} \hat x_0 + \sqrt{1 - \bar\alpha'} \hat\epsilon$, where the dash marks
     the noisier end of the step and both estimates are made at the quieter one, where the walk
     stands.  The way down makes them at the noisier end: so it returns only nearly, and the nearer,
-    the smaller the steps.  (Song, Meng & Ermon 2021, Eq. 13; arXiv 2010.02502)
+    the smaller the steps.  (Song, Meng & Ermon 2021, section 4.3, Eq. 14)
 
     denoise: maps (x_t, t) to $\hat x_0$, without clipping: what is cut off does not come back.
     x_0: (B, ...) data.
@@ -60,7 +60,7 @@ def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     a, b: (...), one item each.  share: (N,) of the way, 0 at a and 1 at b.  Returns (N, ...).
     Raises ValueError when shapes differ, or where a and b point in opposite directions (or are
     nothing), between which no way is the shortest.
-    (Shoemake 1985; Song, Meng & Ermon 2021, appendix D.5)
+    (Shoemake 1985)
     """
     if a.shape != b.shape:
         raise ValueError(f"a and b must agree in shape, got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -70,7 +70,7 @@ def taught(
     method: "consistency" or "adversarial".
     start: the student as it begins; by default the teacher itself.
     minutes: instead of the number of steps.  changes: of the method's configuration.
-    For a comparison by short runs, see `compared`.
+    For a comparison by short runs, see `distilled_briefly`.
     """
     tensors, configuration = checkpoint.load(TEACHER)
     teacher = restore(tensors, configuration).to(get_device(device))
@@ -107,7 +107,7 @@ def taught(
     return restore(_student(tensors), {"model": about["model"]})
 
 
-def compared(minutes: float = 20.0, out: Path = Path("build/distilled_briefly")) -> None:
+def distilled_briefly(minutes: float = 20.0, out: Path = Path("build/distilled_briefly")) -> None:
     """Either method alone, and one behind the other, each for as long; judged by 2,000 samples."""
     ways = {"consistency": ("consistency",), "adversarial": ("adversarial",), "both": METHODS}
     found = {}
