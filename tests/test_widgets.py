@@ -10,7 +10,7 @@ from conftest import best
 from torch.testing import assert_close
 
 from tutorial_lib import schedule, toys
-from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n07
 
 COSINE = schedule.cosine(1000)
 
@@ -39,6 +39,7 @@ EXPLORERS = {
     "replay": n05.replay,
     "reverse": n06.reverse,
     "placement": n06.placement,
+    "solvers": n07.walks,
 }
 
 
@@ -246,3 +247,15 @@ def test_places_solvers_and_calls_are_compared_from_one_start(placed):
         assert 0 <= away < 200
     away = {walk: found[2] for walk, found in placed.items()}
     assert away["root 4, from 120", "DPM++", 5] < away["root 4, from 120", "DPM++", 3]
+
+
+def test_points_in_the_wrong_place_are_counted(generator):
+    """Of the data themselves next to none; of one bump alone those of the other."""
+    x_0 = n07.BUMPS.sample(20_000, generator)[:, 0]
+    assert n07.misplaced(x_0) < 0.03
+    right = x_0[x_0 > -0.25]
+    assert abs(n07.misplaced(right) - 0.3) < 0.03
+    assert n07.misplaced(torch.full((10,), 9.0)) > 0.95
+    t = schedule.same_t(300, 4)
+    x_t = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
+    assert torch.equal(n07.knows(x_t, t), n07.BUMPS.x_0_hat(x_t, float(COSINE.alpha_bar[300])))

@@ -14,13 +14,14 @@ from tutorial_lib import checkpoint, evaluate, sample, train
 from tutorial_lib.beyond import distillation
 from tutorial_lib.beyond.guidance import guided
 from tutorial_lib.config import DiffusionConfig, schedule_of
-from tutorial_lib.data import to_pixels
+from tutorial_lib.data import Images, to_pixels
 from tutorial_lib.denoise import Denoiser, denoiser
 from tutorial_lib.engine.hardware import get_device
 from tutorial_lib.files import ASSETS
 from tutorial_lib.nets.blocks import ResidualBlock
 from tutorial_lib.nets.unet import UNet, restore
 from tutorial_lib.recipes.sources import full, sha256
+from tutorial_lib.schedule import NoiseSchedule, check_name
 
 TEACHER = "fashion_mnist"  # the shipped weights that teach
 W = 1.5  # guidance that the student learns by heart, where the teacher takes labels
@@ -72,39 +73,55 @@ def taught(
     minutes: instead of the number of steps.  changes: of the method's configuration.
     For a comparison by short runs, see `distilled_briefly`.
     """
+    check_name("method", method, METHODS)
     tensors, configuration = checkpoint.load(TEACHER)
     teacher = restore(tensors, configuration).to(get_device(device))
-    config = _config(method, configuration, **changes)
-    student = deepcopy(start or teacher).requires_grad_(True)
-    schedule, images = schedule_of(configuration), full("train")
-    if method == "consistency":
-        network: nn.Module = student
-        answers = _teacher(teacher, config, schedule)
-        learning: tuple = distillation.consistency(images, config, schedule, answers)
-    else:
-        blocks = {
-            name: block
-            for name, block in teacher.named_modules()
-            if isinstance(block, ResidualBlock)
-        }
-        widths = [block.conv_2.out_channels for block in blocks.values()]
-        torch.manual_seed(config.seed)  # the critic's initial weights
-        network = distillation.Duel(student, widths)
-        begun = deepcopy(start or teacher).requires_grad_(False)
-        eyes = distillation.Eyes(teacher, list(blocks))
-        learning = distillation.adversarial(images, config, schedule, eyes, begun)
+    config, images = _config(method, configuration, **changes), full("train")
+    schedule = schedule_of(configuration)
+    network, draw, loss = _lesson(method, teacher, start or teacher, images, config, schedule)
     about = {"model": asdict(teacher.config), "data": images.source, "method": method}
-    resume = (out / train.FILE).exists()
-    for last in train.train(
-        network, *learning, config, out=out, about=about, resume=resume, minutes=minutes,
+    reports = train.train(
+        network,
+        draw,
+        loss,
+        config,
+        out=out,
+        about=about,
+        resume=(out / train.FILE).exists(),
+        minutes=minutes,
         device=device,
-    ):  # fmt: skip
+    )
+    for last in reports:
         if last.step % 100 == 0:
-            parts = zip(last.parts, torch.tensor(last.by_step).mean(0).tolist(), strict=True)
-            losses = ", ".join(f"{part or 'loss'} {loss:.4f}" for part, loss in parts)
-            print(f"{method}, step {last.step}: {losses}", flush=True)
+            means = zip(last.parts, torch.tensor(last.by_step).mean(0).tolist(), strict=True)
+            said = ", ".join(f"{part or 'loss'} {mean:.4f}" for part, mean in means)
+            print(f"{method}, step {last.step}: {said}", flush=True)
     tensors, _ = checkpoint.load(out)
     return restore(_student(tensors), {"model": about["model"]})
+
+
+def _lesson(
+    method: str,
+    teacher: UNet,
+    begun: UNet,
+    images: Images,
+    config: DiffusionConfig,
+    schedule: NoiseSchedule,
+) -> tuple[nn.Module, train.Draw, train.Loss | dict[str, train.Loss]]:
+    """What `train.train` wants to know.  begun: the student as it begins."""
+    student = deepcopy(begun).requires_grad_(True)
+    if method == "consistency":
+        answers = _teacher(teacher, config, schedule)
+        return student, *distillation.consistency(images, config, schedule, answers)
+    blocks = {
+        name: block for name, block in teacher.named_modules() if isinstance(block, ResidualBlock)
+    }
+    widths = [block.conv_2.out_channels for block in blocks.values()]
+    torch.manual_seed(config.seed)  # the critic's initial weights
+    duel = distillation.Duel(student, widths)
+    eyes = distillation.Eyes(teacher, list(blocks))
+    begun = deepcopy(begun).requires_grad_(False)
+    return duel, *distillation.adversarial(images, config, schedule, eyes, begun)
 
 
 def distilled_briefly(minutes: float = 20.0, out: Path = Path("build/distilled_briefly")) -> None:
@@ -159,7 +176,7 @@ def _config(method: str, teacher: dict[str, Any], **changes: Any) -> DiffusionCo
 
 
 def _teacher(
-    network: UNet, config: DiffusionConfig, schedule: distillation.NoiseSchedule
+    network: UNet, config: DiffusionConfig, schedule: NoiseSchedule
 ) -> distillation.Teacher:
     """Labels -> the teacher's denoiser for them, guided if it takes labels."""
     plain = denoiser(network, schedule, target=config.target, clip=not config.labels)

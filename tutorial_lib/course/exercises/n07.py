@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 07: fast samplers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -204,16 +205,14 @@ def own_solver(answer, generator):
             f"it was asked at {asked}.",
         )
         asked.clear()
+        two_m = partial(_two_m, denoise, schedule, x, list(steps))
         slips = {
-            said: _two_m(denoise, schedule, x, list(steps), **options)
-            for said, options in {
-                "That is DDIM: no step looks ahead.": {"first_order": True},
-                "The last step should be DDIM's.": {"last": True},
-                "The ratio of the two steps in lambda is upside down.": {"inverted": True},
-                "It looks to the end of each step; the middle is wanted.": {"half": 1.0},
-            }.items()
+            "That is DDIM: no step looks ahead.": two_m(first_order=True),
+            "The last step should be DDIM's.": two_m(last=True),
+            "The ratio of the two steps in lambda is upside down.": two_m(inverted=True),
+            "It looks to the end of each step; the middle is wanted.": two_m(half=1.0),
         }
-        same(got, _two_m(denoise, schedule, x, list(steps)), f"x_0 for tau = {list(steps)}", slips)
+        same(got, two_m(), f"x_0 for tau = {list(steps)}", slips)
 
 
 def _two_m(
