@@ -472,7 +472,6 @@ SHORTER = {
     "03": [("range(2000)", "range(2)")],
     "05": [("range(150)", "range(2)")],
     "06": [("10_000", "400")],
-    "07": [("steps=500", "steps=2"), ("steps=700", "steps=2")],
 }
 
 # function: the cells that between them notice every slip in it, by any operator at any place

@@ -352,7 +352,7 @@ EXERCISES = {
             "Loop i from the last place down to 1. Which steps have no line to look along?",
             "D of section 7.4, then x = b'/b x + (a' - b'/b a) D; remember the estimate.",
         ),
-        forbidden=("dpm_solver", "two_m", "solvers"),
+        forbidden=("dpm_solver",),
     ),
     "07.8": Exercise(
         test=again,
