@@ -343,7 +343,7 @@ def test_a_student_that_draws_one_value_learns_to_spread(eyes, x_0, noise, monke
     """It begins with the mean as its one answer to noise, as a teacher would."""
     monkeypatch.setattr(distillation, "ANCHOR", 0.0)
     assert float(TEACHER(noise, same_t(1000, len(noise))).std()) < 0.001
-    config = replace(CONFIG, steps=300, lr=0.02, ema=0.9)
+    config = replace(CONFIG, steps=240, lr=0.01, ema=0.98)
     learning = distillation.adversarial(x_0.float(), config, SCHEDULE, eyes, Lines())
     for report in train.train(duel_of(eyes), *learning, config, device="cpu"):
         pass
