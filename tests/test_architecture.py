@@ -76,6 +76,9 @@ IMPORTS: dict[str, str] = {
     "beyond": "",
     "beyond.solvers": "denoise sample schedule",
     "beyond.guidance": "data denoise",
+    "beyond.inversion": "denoise sample schedule",
+    "beyond.distillation": "config data denoise diffusion gaussian sample schedule train "
+    "engine.order",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
     "beyond.variational": "data denoise diffusion gaussian schedule",
     "beyond.variance": "checkpoint data diffusion gaussian nets.unet sample schedule "

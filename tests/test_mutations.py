@@ -335,6 +335,32 @@ NOTICED = {
         ("sample.ddpm", other_name(0, visited="schedule")),
         ("sample.ddpm", other_name(1, visited="schedule")),
     ],
+    ("07", "assert_close(sample.final(frames), naive)"): [
+        ("sample.ddim", drop_term(3)),  # eta
+        ("sample.ddim", drop_root(2)),  # of the fresh noise
+        ("sample.ddim", drop_term(13)),  # all of the old noise beside it
+        ("sample.ddim", shift_index(1, name="signal", by=1)),
+    ],
+    ("07", "assert_close(y, library"): [
+        ("sample.ddim", drop_root(1)),
+        ("sample.ddim", drop_term(12)),
+    ],
+    ("07", "assert_close(two_m(knows"): [
+        ("beyond.solvers.dpm_solver", drop_term(20)),  # to the end of the step
+        ("beyond.solvers.dpm_solver", drop_term(18)),
+        ("beyond.solvers.dpm_solver", flip_sign(9)),
+        ("beyond.solvers.dpm_solver", other_boundary(0)),  # the last step looks ahead, too
+    ],
+    ("07", "assert_close(inversion.slerp("): [
+        ("beyond.inversion.slerp", drop_term(2)),
+        ("beyond.inversion.slerp", drop_term(17)),
+        ("beyond.inversion.slerp", drop_term(28)),
+    ],
+    ("07", "assert_close(loss(student"): [
+        ("beyond.distillation.Consistency.__call__", drop_term(4)),
+        ("beyond.distillation.Consistency.__call__", drop_term(6)),  # the unit
+        ("beyond.distillation.Consistency.__call__", drop_root(1)),
+    ],
     ("19", "assert_close(right[:100], torch.stack(naive[3:]))"): [
         ("markov.autoregression", drop_call(0, name="flip")),
         ("markov.autoregression", shift_index(1, name="x", by=1)),

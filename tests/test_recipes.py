@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, evaluate, files
 from tutorial_lib.nets.classifier import Classifier, SecondClassifier
-from tutorial_lib.nets.unet import UNetConfig
-from tutorial_lib.recipes import garments, judge, memory, networks, plane
+from tutorial_lib.nets.unet import UNet, UNetConfig, restore
+from tutorial_lib.recipes import distilled, garments, judge, memory, networks, plane
 
 SPACES = ("pixels", "features")
 
@@ -314,3 +314,61 @@ def test_a_damage_that_does_nothing_gives_the_floor_of_the_shipped_weights():
     metrics = checkpoint.load("fashion_mnist")[1]["metrics"]
     assert_close(float(shipped["first"][0]), metrics["floor"], rtol=1e-3, atol=0)
     assert_close(float(shipped["second"][0]), metrics["second"]["floor"], rtol=1e-3, atol=0)
+
+
+@pytest.fixture
+def brief(tmp_path, monkeypatch):
+    """The recipe of the student with 2 steps instead of thousands, 20 images, an empty folder."""
+    images = data.load("embedded", "test")
+    few = data.Images(images.pixels[:20], images.labels[:20], "twenty")
+    short = {"steps": 2, "batch": 4, "warmup": 1, "precision": "no"}
+    for name, value in {
+        "CONSISTENCY": replace(distilled.CONSISTENCY, **short),
+        "ADVERSARIAL": replace(distilled.ADVERSARIAL, **short),
+        "ASSETS": tmp_path,
+        "COUNT": 12,
+        "TRIED": 12,
+        "full": lambda split: few,
+    }.items():
+        monkeypatch.setattr(distilled, name, value)
+    monkeypatch.setattr(evaluate, "bootstrap_interval", lambda *_: (0.0, 1.0))  # takes ten seconds
+    return tmp_path
+
+
+def test_the_recipe_of_the_student(brief):
+    """One method behind the other; what comes out is a network that `restore` takes."""
+    distilled.distilled(brief / "run")
+    tensors, about = checkpoint.load(brief / distilled.WEIGHTS)
+    student = restore(tensors, about)
+    teacher = restore(*checkpoint.load(distilled.TEACHER))
+    assert student.config == teacher.config
+    assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
+    assert about["methods"] == {"consistency": 2, "adversarial": 2}
+    assert about["evaluations"] == [1, 2, 4] and about["train"]["target"] == "v"
+    assert set(about["metrics"]) == {"count", "1", "2", "4"} and about["metrics"]["count"] == 12
+    theirs = teacher.state_dict()
+    moved = [float((one - theirs[name]).abs().max()) for name, one in student.state_dict().items()]
+    assert 0 < max(moved) < 0.1  # from the teacher's weights, and not far
+    before = (brief / "run" / "adversarial" / "checkpoint.safetensors").read_bytes()
+    distilled.taught("adversarial", brief / "run" / "adversarial", start=teacher)  # is finished
+    assert (brief / "run" / "adversarial" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_guided_teacher_teaches_labels(brief, monkeypatch):
+    """A student of a network with labels takes labels, and learns what guidance draws."""
+    weights, asked = brief / "labelled.safetensors", []
+    network = UNet(UNetConfig(widths=(8, 8), heads=1, labels=10))
+    about = {"model": asdict(network.config), "train": asdict(distilled.CONSISTENCY)}
+    checkpoint.save(weights, checkpoint.prefixed("ema", network.state_dict()), about)
+    monkeypatch.setattr(distilled, "TEACHER", str(weights))
+    guided = distilled.guided
+
+    def watched(denoise, y, w, clip):
+        asked.append((y, w, clip))
+        return guided(denoise, y, w, clip=clip)
+
+    monkeypatch.setattr(distilled, "guided", watched)
+    student = distilled.taught("consistency", brief / "one")
+    assert len(asked) == 2 and asked[0][1:] == (distilled.W, True) and asked[0][0].shape == (4,)
+    student = distilled.taught("adversarial", brief / "two", start=student)
+    assert distilled.drawn(student, 6, steps=2).shape == (6, 1, 28, 28)

@@ -10,7 +10,7 @@ from conftest import best
 from torch.testing import assert_close
 
 from tutorial_lib import data, schedule, toys
-from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n08
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n07, n08
 
 COSINE = schedule.cosine(1000)
 
@@ -48,6 +48,7 @@ EXPLORERS = {
     "reverse": n06.reverse,
     "placement": n06.placement,
     "rates": n08.rates,
+    "solvers": n07.walks,
 }
 
 
@@ -266,3 +267,15 @@ def test_what_is_priced_adds_up(priced):
     assert_close(nats, 0.5 * (-grid).exp() * squares, rtol=1e-5, atol=1e-8)
     off = (data.to_model(guesses) - data.to_model(pixels)[:, None]).square().flatten(2).mean(2)
     assert_close(off.double(), squares, rtol=0.05, atol=1e-4)  # guesses are whole grey levels
+
+
+def test_points_in_the_wrong_place_are_counted(generator):
+    """Of the data themselves next to none; of one bump alone those of the other."""
+    x_0 = n07.BUMPS.sample(20_000, generator)[:, 0]
+    assert n07.misplaced(x_0) < 0.03
+    right = x_0[x_0 > -0.25]
+    assert abs(n07.misplaced(right) - 0.3) < 0.03
+    assert n07.misplaced(torch.full((10,), 9.0)) > 0.95
+    t = schedule.same_t(300, 4)
+    x_t = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
+    assert torch.equal(n07.knows(x_t, t), n07.BUMPS.x_0_hat(x_t, float(COSINE.alpha_bar[300])))

@@ -2,7 +2,17 @@
 
 import sys
 
-from tutorial_lib.recipes import bits, embedded, garments, judge, memory, networks, plane, sigma
+from tutorial_lib.recipes import (
+    bits,
+    distilled,
+    embedded,
+    garments,
+    judge,
+    memory,
+    networks,
+    plane,
+    sigma,
+)
 
 RECIPES = (
     embedded.data,
@@ -18,6 +28,8 @@ RECIPES = (
     plane.walks,
     memory.memory,
     networks.networks,
+    distilled.distilled,
+    distilled.distilled_briefly,
     bits.shipped_bits,
     bits.bits_tried,
     bits.fine_bits,
