@@ -76,6 +76,11 @@ IMPORTS: dict[str, str] = {
     "beyond": "",
     "beyond.solvers": "denoise sample schedule",
     "beyond.guidance": "data denoise",
+    "beyond.score": "schedule",
+    "beyond.langevin": "denoise markov sample beyond.score",
+    "beyond.paths": "denoise gaussian sample schedule",
+    "beyond.flow": "denoise schedule",
+    "beyond.edm": "denoise",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
     # the course
     "course": "",
