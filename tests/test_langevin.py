@@ -33,7 +33,7 @@ def test_score_of_a_denoiser_is_that_of_the_blurred_data(generator):
     assert_close(score_of(denoise)(x, sigma), mixture.blurred(1.7).score(x))
 
 
-@pytest.mark.equation("Song 2019 Algorithm 1")
+@pytest.mark.equation("NCSN Algorithm 1")
 @pytest.mark.parametrize("step_size", [0.1, 0.5])
 def test_mean_and_variance_on_a_gaussian_follow_their_recursion(generator, step_size):
     """For data N(m, s^2) a step multiplies by 1 - h / (2 (s^2 + sigma^2)), and adds noise."""

@@ -50,7 +50,7 @@ def test_slopes_are_those_of_a_difference(name, t):
     assert_close(path.slopes(t), tuple(naive), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.equation("Song 2021b 5")
+@pytest.mark.equation("SDE 5")
 @pytest.mark.parametrize("name", PATHS)
 @given(t=st.floats(0.05, 0.95), V=st.floats(0.1, 4))
 def test_the_sde_has_the_variance_of_the_path(name, t, V):
@@ -63,7 +63,7 @@ def test_the_sde_has_the_variance_of_the_path(name, t, V):
     assert_close(2 * f * variance + g_square, 2 * a * of_a * V + 2 * b * of_b, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.equation("Song 2021b 11")
+@pytest.mark.equation("SDE 11")
 def test_vp_is_the_limit_of_the_linear_schedule():
     """Of betas beta(t) / T: alpha_bar after T steps nears a^2 as 1 / T."""
     path, gaps = vp(), []
@@ -77,7 +77,7 @@ def test_vp_is_the_limit_of_the_linear_schedule():
     assert_close((f, g_square), (-beta / 2, beta), rtol=1e-9, atol=0)
 
 
-@pytest.mark.equation("Song 2021b 9")
+@pytest.mark.equation("SDE 9")
 def test_ve_grows_by_one_factor():
     path = ve(0.1, 10)
     assert_close([path.at(t)[1] for t in (0.0, 0.5, 1.0)], [0.1, 1.0, 10.0])
@@ -90,7 +90,7 @@ def ode_end(path: Path, x: torch.Tensor) -> torch.Tensor:
     return MEAN + STD * (b * x - a * MEAN) / math.sqrt(a**2 * STD**2 + b**2)
 
 
-@pytest.mark.equation("Song 2021b 13")
+@pytest.mark.equation("SDE 13")
 @pytest.mark.equation("Lipman")
 @pytest.mark.parametrize("name", ["straight", "circle", "ve"])
 @pytest.mark.parametrize(("heun", "order"), [(False, 1), (True, 2)])
@@ -123,7 +123,7 @@ def test_velocity_is_the_slope_of_the_probability_flow(generator):
         assert_close(found, expected, rtol=1e-7, atol=1e-7, msg=lambda said, n=name: f"{n}: {said}")
 
 
-@pytest.mark.equation("Song 2021b 6")
+@pytest.mark.equation("SDE 6")
 @pytest.mark.equation("Anderson")
 @pytest.mark.parametrize("name", ["vp", "ve", "circle"])
 @pytest.mark.parametrize("heat", [0.5, 1.0, 2.0])

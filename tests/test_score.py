@@ -116,7 +116,7 @@ def test_explicit_and_implicit_loss_differ_by_a_constant(one, other):
     assert_close(gaps, [constant, constant], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.equation("Song 2019 5")
+@pytest.mark.equation("NCSN 5")
 @given(PARAMETERS, PARAMETERS)
 def test_denoising_and_explicit_loss_of_the_blurred_data_differ_by_a_constant(one, other):
     """The mean over noise by a rule of Gauss and Hermite; over the data, on the grid."""
@@ -147,7 +147,7 @@ def _hermite():
 HERMITE = _hermite()
 
 
-@pytest.mark.equation("Garg")
+@pytest.mark.equation("Sliced")
 def test_sliced_loss_is_right_on_average(generator):
     """Over 4,000 directions, within five standard errors of the exact trace."""
     matrix = torch.tensor([[1.0, 2.0, 0.5], [-0.3, 0.4, 0.1], [0.2, 0.0, -0.7]], dtype=DOUBLE)
@@ -194,10 +194,11 @@ def test_each_loss_learns_the_score_of_a_gaussian(generator, name):
 
     optimiser.step(closure)
     variance = 0.25 + (0.09 if name == "denoising" else 0)
-    assert abs(float(k) * variance - 1) < 0.06
-    assert abs(float(m) - 0.7) < 0.03
+    assert abs(k.item() * variance - 1) < 0.06
+    assert abs(m.item() - 0.7) < 0.03
 
 
+@pytest.mark.equation("NCSN 6")
 def test_items_of_any_shape_have_a_loss_each(generator):
     x_0, eps = torch.randn(2, 3, 1, 4, 4, generator=generator, dtype=DOUBLE)
     sigma = torch.tensor([0.1, 1.0, 10.0], dtype=DOUBLE)

@@ -43,9 +43,10 @@ class Path:
         return float(of_a), float(of_b)
 
     def rates(self, t: float) -> tuple[float, float]:
-        r"""f and $g^2$ of the forward SDE $dx = f x\, dt + g\, dw$ (Song et al. 2021, Eq. 5).
+        r"""f and $g^2$ of the forward SDE, $dx = f x\, dt + g\, dw$.
 
         $f = a' / a$, $g^2 = 2 b b' - 2 f b^2$: then a and b are what becomes of signal and noise.
+        (Song, Sohl-Dickstein et al. 2021, Eq. 5)
         Raises ValueError where a is 0.
         """
         (a, b), (of_a, of_b) = self.at(t), self.slopes(t)
@@ -56,7 +57,7 @@ class Path:
 
 
 def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Path:
-    r"""Variance preserving, the limit of DDPM's chain (Song et al. 2021, Eq. 11).
+    r"""Variance preserving, the limit of DDPM's chain (Song, Sohl-Dickstein et al. 2021, Eq. 11).
 
     $\beta(t)$ rises in a line; $a = \exp(-\frac12 \int_0^t \beta)$, $b = \sqrt{1 - a^2}$.
     """
@@ -68,9 +69,9 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Path:
 
 
 def ve(sigma_min: float = 0.01, sigma_max: float = 80.0) -> Path:
-    r"""Variance exploding, the limit of annealed Langevin's levels (Song et al. 2021, Eq. 9).
+    r"""Variance exploding, the limit of annealed Langevin's levels.
 
-    a = 1, b grows by the same factor in equal times.
+    a = 1, b grows by the same factor in equal times.  (Song, Sohl-Dickstein et al. 2021, Eq. 9)
     """
     return Path(lambda t: 1 + 0 * t, lambda t: sigma_min * (sigma_max / sigma_min) ** t)
 
@@ -83,8 +84,8 @@ def velocity(path: Path, x: Tensor, x_0_hat: Tensor, t: float) -> Tensor:
     r"""Where a point that is at x flows: $a' \hat x_0 + b' \hat\epsilon$.
 
     With $\hat x_0 = E[x_0 | x]$ it is the slope of the probability-flow ODE,
-    $f x - \frac12 g^2 \nabla \log q_t(x)$ (Song et al. 2021, Eq. 13), and the marginal velocity of
-    flow matching (Lipman et al. 2023).
+    $f x - \frac12 g^2 \nabla \log q_t(x)$ (Song, Sohl-Dickstein et al. 2021, Eq. 13), and the
+    marginal velocity of flow matching (Lipman et al. 2023).
     x, x_0_hat: (B, ...).  Returns a tensor like x.
     """
     (a, b), (of_a, of_b) = path.at(t), path.slopes(t)
@@ -141,7 +142,8 @@ def reverse_sde(
 
     With h = heat times $g^2 |dt|$: $x \leftarrow x + \frac h2 \nabla \log q_t(x) + \sqrt h z$.
     Both together are a step of the reverse SDE,
-    $dx = (f x - g^2 \nabla \log q_t)\, dt + g\, d\bar w$ (Song et al. 2021, Eq. 6; Anderson 1982).
+    $dx = (f x - g^2 \nabla \log q_t)\, dt + g\, d\bar w$.
+    (Song, Sohl-Dickstein et al. 2021, Eq. 6; Anderson 1982)
 
     heat: 1 is that SDE, 0 the equation without noise; all have the same marginals.
     Other arguments as for `probability_flow`.

@@ -51,7 +51,7 @@ def explicit_loss(network: Score, x: Tensor, score: Tensor) -> Tensor:
 
 
 def implicit_loss(network: Score, x: Tensor) -> Tensor:
-    r"""The same but for a constant, without the true score (Hyvarinen 2005): (B,).
+    r"""The same but for a constant, without the true score (Hyvärinen 2005): (B,).
 
     $\mathrm{tr}\, \nabla s_\theta(x) + \frac12 \lVert s_\theta(x) \rVert^2$
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from tutorial_lib.recipes import embedded, garments, judge, memory, networks, plane
+from tutorial_lib.recipes import embedded, flow, garments, judge, memory, ncsn, networks, plane
 
 RECIPES = (
     embedded.data,
@@ -18,6 +18,8 @@ RECIPES = (
     plane.walks,
     memory.memory,
     networks.networks,
+    flow.flow,
+    ncsn.ncsn,
 )
 
 if __name__ == "__main__":
