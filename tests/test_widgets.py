@@ -10,7 +10,7 @@ from conftest import best
 from torch.testing import assert_close
 
 from tutorial_lib import schedule, toys
-from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n09
 
 COSINE = schedule.cosine(1000)
 
@@ -39,6 +39,8 @@ EXPLORERS = {
     "replay": n05.replay,
     "reverse": n06.reverse,
     "placement": n06.placement,
+    "particles": n09.particles,
+    "pairs": n09.pairs,
 }
 
 
@@ -246,3 +248,27 @@ def test_places_solvers_and_calls_are_compared_from_one_start(placed):
         assert 0 <= away < 200
     away = {walk: found[2] for walk, found in placed.items()}
     assert away["root 4, from 120", "DPM++", 5] < away["root 4, from 120", "DPM++", 3]
+
+
+@pytest.mark.parametrize("way", n09.WAYS)
+def test_walks_on_two_bumps_begin_together_and_end_where_they_should(way):
+    """All but plain Langevin find the shares; on bumps that touch, it does, too."""
+    ends = {}
+    for gap in (5.0, 1.5):
+        walk = n09._walk(gap, 0.8, way)
+        assert len(walk) == n09.MOMENTS + 1
+        assert_close(walk[0][1], n09._walk(gap, 0.8, "Langevin")[0][1])
+        x = walk[-1][1]
+        ends[gap] = float((n09.bumps(gap, 0.8).weights[0] - (x[:, 0] < 0).double().mean()).abs())
+    assert (ends[5.0] > 0.15) == (way == "Langevin")
+    assert ends[1.5] < 0.1
+
+
+def test_crossings_are_counted():
+    x_0 = torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
+    eps = torch.tensor([[1.0, 1.0], [1.0, 0.0], [6.0, 5.0]])
+    assert n09.crossings(x_0, eps) == 1
+    assert n09.crossings(x_0, eps[[1, 0, 2]]) == 0
+    titles = [n09.pairs_picture(32, pairing).axes[0].get_title() for pairing in n09.PAIRINGS]
+    loose, close = (int(title.split()[0]) for title in titles)
+    assert close < loose / 10

@@ -88,7 +88,7 @@ def denoising_loss(network: Score, x_0: Tensor, sigma: Tensor, eps: Tensor) -> T
     $\frac{\sigma^2}{2} \lVert s_\theta(x_0 + \sigma \epsilon, \sigma) + \epsilon / \sigma \rVert^2$
 
     Its minimum is the score of the density of $x_0 + \sigma \epsilon$ (Vincent 2011).  The factor
-    $\sigma^2$ makes all levels of noise count alike (Song & Ermon 2019, Eq. 5, 6).
+    $\sigma^2$ gives all levels of noise the same say (Song & Ermon 2019, Eq. 5, 6).
 
     network: (x, sigma) -> the score, like x.  x_0: (B, ...).  sigma: (B,), positive.
     eps: like x_0, standard normal.  Returns (B,).
