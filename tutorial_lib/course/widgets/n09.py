@@ -167,7 +167,7 @@ def pairs_picture(count: int = 32, pairing: str = "independent", t: float = 0.5)
     arrows.quiver(*x.T, *(x_0 - eps).T, color=plot.MODEL, **style)
     arrows.set_title(f"towards the data, at t = {t:.2f}", fontsize=9)
     for axis in (lines, arrows):
-        axis.set(xlim=(-3.6, 3.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
+        axis.set(xlim=(-4.2, 4.2), ylim=(-3.0, 3.0), xticks=[], yticks=[], aspect="equal")
     length = float((x_0 - eps).square().sum(1).mean())
     title = f"{count} pairs, {pairing}: mean squared length {length:.2f}"
     figure.suptitle(title, fontsize=10)
