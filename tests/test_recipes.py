@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from tutorial_lib import checkpoint, data, evaluate, files
 from tutorial_lib.nets.classifier import Classifier, SecondClassifier
 from tutorial_lib.nets.unet import UNetConfig
-from tutorial_lib.recipes import flow, garments, judge, memory, ncsn, networks, plane
+from tutorial_lib.recipes import garments, judge, memory, ncsn, networks, plane, targets
 
 SPACES = ("pixels", "features")
 
@@ -321,7 +321,7 @@ def brief(tmp_path, monkeypatch):
     """The recipes of notebook 09 with a narrow network, 4 steps, 20 images and an empty folder."""
     images = data.load("embedded", "test")
     few = data.Images(images.pixels[:20], images.labels[:20], "twenty")
-    for recipe in (flow, ncsn):
+    for recipe in (targets, ncsn):
         config = replace(recipe.CONFIG, steps=4, batch=4, warmup=1, save_every=2, report_every=1)
         monkeypatch.setattr(recipe, "CONFIG", config)
         monkeypatch.setattr(recipe, "ASSETS", tmp_path)
@@ -330,8 +330,8 @@ def brief(tmp_path, monkeypatch):
 
 
 def test_the_recipe_of_a_flow_beside_diffusion(brief, tmp_path, monkeypatch):
-    monkeypatch.setattr(flow, "CALLS", (1, 3))
-    flow.flow(tmp_path / "run", count=6)
+    monkeypatch.setattr(targets, "CALLS", (1, 3))
+    targets.flow(tmp_path / "run", count=6)
     tensors, about = checkpoint.load(tmp_path / "flow.safetensors")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     assert shapes == {
@@ -344,9 +344,9 @@ def test_the_recipe_of_a_flow_beside_diffusion(brief, tmp_path, monkeypatch):
     assert bool((tensors["distances"] > tensors["floor"] / 2).all())
     assert about["train"]["steps"] == 4 and about["data"] == "twenty"
     files_of = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files_of == set(flow.LEARNED)
+    assert files_of == set(targets.LEARNED)
     before = (tmp_path / "run" / "flow" / "checkpoint.safetensors").read_bytes()
-    model, seconds = flow.trained("flow", tmp_path / "run" / "flow")  # nothing is left to do
+    model, seconds = targets.trained("flow", tmp_path / "run" / "flow")  # nothing is left to do
     assert (tmp_path / "run" / "flow" / "checkpoint.safetensors").read_bytes() == before
     assert seconds > 0 and not model.training
 
@@ -355,11 +355,11 @@ def test_all_three_learn_from_the_same_and_draw_on_their_own_schedule(generator)
     """An untrained network answers 0: eps and the flow leave x as it is, but for its scale."""
     model = UNetConfig(widths=(8, 8), heads=1)
     torch.manual_seed(0)
-    network = flow.UNet(model).eval()
+    network = targets.UNet(model).eval()
     x_T = torch.randn(2, 1, 28, 28, generator=generator)
     t = torch.tensor([1, 700])
-    for learned in flow.LEARNED:
-        denoise, noise = flow.prepared(learned, network)
+    for learned in targets.LEARNED:
+        denoise, noise = targets.prepared(learned, network)
         ab = noise.alpha_bar[t].view(-1, 1, 1, 1).float()
         time = (t / 1000).view(-1, 1, 1, 1)
         length = ((1 - time) ** 2 + time**2).sqrt()

@@ -153,7 +153,7 @@ WRONG = {
         (step("x - dt * (f * x - g_square * score)"), "No fresh noise"),
         (
             step("x - dt * (f * x - g_square * score) + g_square**0.5 * dt * z"),
-            "has the variance g^2 dt",
+            "The noise has the variance g^2 dt",
         ),
         (step("x - dt * (f * x - g_square * score) + g_square * dt**0.5 * z"), "lost in the noise"),
         (step("x + dt * g_square * score + (g_square * dt) ** 0.5 * z"), "f x is left out"),

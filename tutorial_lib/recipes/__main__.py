@@ -2,7 +2,16 @@
 
 import sys
 
-from tutorial_lib.recipes import embedded, flow, garments, judge, memory, ncsn, networks, plane
+from tutorial_lib.recipes import (
+    embedded,
+    garments,
+    judge,
+    memory,
+    ncsn,
+    networks,
+    plane,
+    targets,
+)
 
 RECIPES = (
     embedded.data,
@@ -18,7 +27,7 @@ RECIPES = (
     plane.walks,
     memory.memory,
     networks.networks,
-    flow.flow,
+    targets.flow,
     ncsn.ncsn,
 )
 

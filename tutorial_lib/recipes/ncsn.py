@@ -12,8 +12,8 @@ from tutorial_lib.beyond.score import Score, denoising_loss
 from tutorial_lib.data import to_pixels
 from tutorial_lib.files import ASSETS
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
-from tutorial_lib.recipes.flow import distances_of
 from tutorial_lib.recipes.sources import full
+from tutorial_lib.recipes.targets import distances_of
 
 # From the largest distance between two images down to a hundredth (Song & Ermon 2020, section 3).
 LEVELS = 100
@@ -109,7 +109,9 @@ def _walked(score: Score, steps: int, count: int) -> tuple[Tensor, list[Tensor]]
     """The walk of the first SHOWN; and of all the last states and estimates, as pixels."""
     generator = torch.Generator().manual_seed(0)
     x = SIGMAS[0] * torch.randn(count, 1, 28, 28, generator=generator)
-    walk, states, estimates = [], [], []
+    walk: list[Tensor] = []
+    states: list[Tensor] = []
+    estimates: list[Tensor] = []
     for part in x.split(250):
         frames = annealed(
             score, part, SIGMAS, steps=steps, step_size=STEP_SIZE, generator=generator

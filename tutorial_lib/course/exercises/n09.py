@@ -239,10 +239,8 @@ def from_velocity(answer, generator):
     v = ((1 - t) * eps - t * x_0) / length
     slips = {
         "That is u. The straight road is no circle.": u,
-        "Rescale: the roots of alpha_bar and 1 - alpha_bar have squares that add up to 1.": v
-        * length,
-        "Signal goes with the noise, and noise with the picture.": (t * eps - (1 - t) * x_0)
-        / length,
+        "Rescale: alpha_bar and 1 - alpha_bar add up to 1.": v * length,
+        "Signal belongs to the noise here.": (t * eps - (1 - t) * x_0) / length,
         "That is x, rescaled: v turns by a right angle.": ((1 - t) * x_0 + t * eps) / length,
         "A sign: v points to the noise.": -v,
     }
@@ -262,15 +260,11 @@ def sde_step(answer, generator):
     climb, noise = dt * g_square * s, (g_square * dt) ** 0.5 * z
     back = x - f * x * dt
     slips = {
-        "That goes on towards noise: back in time dt counts downwards.": (
-            x + f * x * dt - climb + noise
-        ),
+        "That goes on towards noise; back, dt counts down.": x + f * x * dt - climb + noise,
         "Half of the climb is missing; that much is the ODE's.": back + climb / 2 + noise,
         "It goes downhill.": back - climb + noise,
         "No fresh noise.": back + climb,
-        "The noise of a step of length dt has the variance g^2 dt.": back
-        + climb
-        + dt * g_square**0.5 * z,
+        "The noise has the variance g^2 dt.": back + climb + dt * g_square**0.5 * z,
         "The root of g^2 is lost in the noise.": back + climb + g_square * dt**0.5 * z,
         "f x is left out.": x + climb + noise,
         "g^2 is not only 2 b b': the shrink makes room, too.": (
@@ -298,26 +292,25 @@ def suspect_flow(answer, generator):
         true(whole, f"The network takes one t for each point, a tensor of shape ({len(x)},).")
         return slope * x * (1 + t.to(x)[:, None] ** 2) + t.to(x)[:, None].cos()
 
-    def walked(S: int, time: Callable[[int], float], length: float) -> Tensor:
+    def walked(times: list[float], length: float) -> Tensor:
         y = x
-        for k in range(S, 0, -1):
-            y = y - length * network(y, torch.full((len(y),), time(k)))
+        for t in times:
+            y = y - length * network(y, torch.full((len(y),), t))
         return y
 
     for S in (3, 5):
         x = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+        times = [k / S for k in range(S, 0, -1)]
         slips = {
-            SOUND: walked(S, lambda k, S=S: k / S, 1 / S),
+            SOUND: walked(times, 1 / S),
             "Half-way would be better than the sound one, not worse.": (
-                walked(S, lambda k, S=S: (k - 0.5) / S, 1 / S)
+                walked([t - 0.5 / S for t in times], 1 / S)
             ),
             "Then the time would run the other way, and fifty steps would not help.": (
-                walked(S, lambda k, S=S: 1 - k / S, 1 / S)
+                walked([1 - t for t in times], 1 / S)
             ),
-            "Its steps are as long as they should be.": walked(
-                S, lambda k, S=S: k / S, 1 / (S + 1)
-            ),
-            "It makes all of its steps.": walked(S - 1, lambda k, S=S: k / S, 1 / S),
+            "Its steps are as long as they should be.": walked(times, 1 / (S + 1)),
+            "It makes all of its steps.": walked(times[1:], 1 / S),
         }
         got = answer(network, x.clone(), S)
         same(got, _euler(network, x, S), f"x_0 after {S} steps", slips)

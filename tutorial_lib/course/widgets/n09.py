@@ -51,9 +51,13 @@ def _walk(gap: float, share: float, way: str) -> list[tuple[float, Tensor]]:
         return found + [(0.0, x) for x in states[per_moment - 1 :: per_moment]]
     if way == "annealed Langevin":
         sigmas = geometric(WIDE, NARROW, MOMENTS)
-        given = {"steps": per_moment, "step_size": 0.5, "generator": generator}
         frames = annealed(
-            lambda x, sigma: mixture.blurred(float(sigma[0])).score(x), x, sigmas, **given
+            lambda x, sigma: mixture.blurred(float(sigma[0])).score(x),
+            x,
+            sigmas,
+            steps=per_moment,
+            step_size=0.5,
+            generator=generator,
         )
         return found + [(float(s), frame.x) for s, frame in zip(sigmas, frames, strict=True)]
     road, times = paths.ve(NARROW, WIDE), torch.linspace(1, 0, STEPS + 1, dtype=DOUBLE)
@@ -62,10 +66,8 @@ def _walk(gap: float, share: float, way: str) -> list[tuple[float, Tensor]]:
         alpha_bar = 1 / (1 + road.at(float(t[0]))[1] ** 2)
         return mixture.x_0_hat(alpha_bar**0.5 * x, alpha_bar)
 
-    if way == "ODE":
-        frames = paths.probability_flow(denoise, road, noise, times)
-    else:
-        frames = paths.reverse_sde(denoise, road, noise, times, generator=generator)
+    heat = 0.0 if way == "ODE" else 1.0
+    frames = paths.reverse_sde(denoise, road, noise, times, generator=generator, heat=heat)
     reached = [frame.x for frame in frames][:: STEPS // MOMENTS]
     levels = [road.at(float(t))[1] for t in times[:: STEPS // MOMENTS]]
     return [*zip(levels, reached, strict=True)]
@@ -81,26 +83,16 @@ def particles_picture(
     """
     mixture = bumps(gap, share)
     level, x = _walk(gap, share, way)[moment]
-    blurred = mixture.blurred(level)
     figure, (plane, line) = panels(1.3, 1)
-    across, up = (torch.linspace(-end, end, n, dtype=DOUBLE) for end, n in ((5.5, 56), (3.2, 33)))
-    places = torch.cartesian_prod(across, up)  # (56 * 33, 2)
-    density = mixture.log_density(places).exp().view(56, 33).T
-    plane.contourf(across, up, density.sqrt(), levels=5, cmap="Blues", alpha=0.6)
-    coarse = torch.cartesian_prod(across[2::6], up[1::5])
-    arrows = blurred.score(coarse)
-    arrows = arrows / (1 + arrows.norm(dim=1, keepdim=True))  # long ones shortened
-    plane.quiver(*coarse.T, *arrows.T, color=plot.QUIET, angles="xy", width=0.004, scale=16)
+    _plane(plane, mixture, level)
     plane.scatter(*x.T, s=4, c=plot.NOISE, linewidths=0)
-    plane.set(xlim=(-5.5, 5.5), ylim=(-3.2, 3.2), xticks=[], yticks=[], aspect="equal")
-    said = f"arrows: score at noise {level:.2f}" if level else "arrows: score of the data"
-    plane.set_title(said, fontsize=9)
     along = torch.linspace(-5.5, 5.5, 200, dtype=DOUBLE)
     flat = toys.Mixture(mixture.weights, mixture.means[:, :1], mixture.variance)
     line.plot(along, flat.log_density(along[:, None]).exp(), color=plot.DATA, label="data")
     edges = torch.linspace(-5.5, 5.5, 45).tolist()
-    style = {"density": True, "alpha": 0.5, "color": plot.NOISE, "label": "particles"}
-    line.hist(x[:, 0].clamp(-5.5, 5.5).tolist(), edges, **style)
+    each = [1 / COUNT / (edges[1] - edges[0])] * COUNT  # a density, of all particles
+    style = {"weights": each, "alpha": 0.5, "color": plot.NOISE, "label": "particles"}
+    line.hist(x[:, 0].tolist(), edges, **style)
     line.set(xlim=(-5.5, 5.5), ylim=(0, 1.1), yticks=[])
     line.legend(fontsize=8, frameon=False)
     line.set_title("along the line through both bumps", fontsize=9)
@@ -109,6 +101,21 @@ def particles_picture(
     title = f"{way}, {calls} of {STEPS} steps: {left:.0%} on the left, of the data {share:.0%}"
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _plane(plane, mixture: toys.Mixture, level: float) -> None:
+    """The density of the data, and the arrows of the score at a level of noise."""
+    across, up = (torch.linspace(-end, end, n, dtype=DOUBLE) for end, n in ((5.5, 56), (3.2, 33)))
+    places = torch.cartesian_prod(across, up)  # (56 * 33, 2)
+    density = mixture.log_density(places).exp().view(56, 33).T
+    plane.contourf(across, up, density.sqrt(), levels=5, cmap="Blues", alpha=0.6)
+    coarse = torch.cartesian_prod(across[2::6], up[1::5])
+    arrows = mixture.blurred(level).score(coarse)
+    arrows = arrows / (1 + arrows.norm(dim=1, keepdim=True))  # long ones shortened
+    plane.quiver(*coarse.T, *arrows.T, color=plot.QUIET, angles="xy", width=0.004, scale=16)
+    plane.set(xlim=(-5.5, 5.5), ylim=(-3.2, 3.2), xticks=[], yticks=[], aspect="equal")
+    said = f"arrows: score at noise {level:.2f}" if level else "arrows: score of the data"
+    plane.set_title(said, fontsize=9)
 
 
 def particles() -> VBox:
