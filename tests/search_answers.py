@@ -99,6 +99,8 @@ SAME = {
         "dim=(2, 1, 3)": "the order of the axes does not matter",
         "dim=(1, 3, 2)": "the order of the axes does not matter",
     },
+    "09.3": {"((m - x) ** 2)": "a square has no sign"},
+    "09.7": {"((t - 1) ** 2": "a square has no sign"},
     "19.4": {"(p q c)": "there is one channel"},
     "19.5": {
         "(eps - eps_hat).square()": "a square has no sign",
