@@ -163,6 +163,8 @@ SAME = {
         "known - x_t[:, None]": "a square has no sign",
         ".flatten(2).square()": "each number is squared, in whatever shape",
     },
+    "09.3": {"((m - x) ** 2)": "a square has no sign"},
+    "09.7": {"((t - 1) ** 2": "a square has no sign"},
     "19.4": {"(p q c)": "there is one channel"},
     "19.5": {
         "(eps - eps_hat).square()": "a square has no sign",

@@ -79,6 +79,11 @@ IMPORTS: dict[str, str] = {
     "beyond.inversion": "denoise sample schedule",
     "beyond.distillation": "config data denoise diffusion gaussian sample schedule train "
     "engine.order",
+    "beyond.score": "schedule",
+    "beyond.langevin": "denoise markov sample beyond.score",
+    "beyond.paths": "denoise gaussian sample schedule",
+    "beyond.flow": "denoise schedule",
+    "beyond.edm": "denoise",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
     "beyond.variational": "data denoise diffusion gaussian schedule",
     "beyond.variance": "checkpoint data diffusion gaussian nets.unet sample schedule "

@@ -328,7 +328,8 @@ def test_functions_that_call_each_other_are_read_once():
 LIBRARY = "markov schedule gaussian diffusion data denoise train sample evaluate "
 LIBRARY += "nets.blocks nets.dit nets.unet engine.rates beyond.solvers course.exercises.n19 "
 LIBRARY += "engine.muon beyond.variational beyond.exact beyond.compression "
-LIBRARY += "beyond.inversion beyond.distillation course.exercises.n07"
+LIBRARY += "beyond.inversion beyond.distillation course.exercises.n07 course.exercises.n09 "
+LIBRARY += "beyond.score beyond.langevin beyond.paths beyond.flow"
 WHERE = [torch, torch.Tensor, torch.linalg, torch.nn, F, torch.distributions, NoiseSchedule]
 WHERE += [import_module(f"tutorial_lib.{name}") for name in LIBRARY.split()]
 

@@ -361,6 +361,50 @@ NOTICED = {
         ("beyond.distillation.Consistency.__call__", drop_term(6)),  # the unit
         ("beyond.distillation.Consistency.__call__", drop_root(1)),
     ],
+    ("09", "assert_close(own_score(grid), three.score(grid))"): [
+        ("toys.Mixture.score", flip_sign(0)),
+        ("toys.Mixture.score", swap_operands(1)),
+        ("toys.Mixture.score", drop_term(2)),
+    ],
+    ("09", "score.denoising_loss(model, narrow, sigma, eps))"): [
+        ("beyond.score.denoising_loss", drop_term(4)),
+        ("beyond.score.denoising_loss", flip_sign(2)),
+        ("beyond.score.denoising_loss", flip_sign(3)),
+    ],
+    ("09", "score.score_from(schedule,"): [
+        ("beyond.score.score_from", flip_sign(0)),
+        ("beyond.score.score_from", drop_term(0)),
+        ("beyond.score.score_from", drop_term(4)),  # the square of the noise
+    ],
+    ("09", "assert_close(frames[-1].x, x)"): [
+        ("beyond.langevin.annealed", drop_term(0)),
+        ("beyond.langevin.annealed", drop_term(1)),
+        ("beyond.langevin.annealed", drop_term(2)),
+        ("markov.langevin", drop_root(0)),
+        ("markov.langevin", flip_sign(0)),
+    ],
+    ("09", "assert_close(mean, diffusion.mu_from_eps("): [
+        ("diffusion.mu_from_eps", drop_root(0)),
+        ("diffusion.mu_from_eps", flip_sign(0)),
+    ],
+    ("09", "assert_close(paths.velocity(road, x"): [
+        ("beyond.paths.velocity", flip_sign(0)),
+        ("beyond.paths.velocity", flip_sign(1)),
+        ("beyond.paths.velocity", other_name(0, of_a="a")),
+        ("beyond.paths.Path.rates", flip_sign(0)),
+        ("beyond.paths.Path.rates", drop_term(3)),
+    ],
+    ("09", "assert_close(tried[found, 0], c_skip"): [
+        ("beyond.edm.coefficients", flip_sign(0)),
+        ("beyond.edm.coefficients", drop_root(0)),
+        ("beyond.edm.coefficients", drop_term(4)),
+    ],
+    ("09", "by_ddim, rtol="): [
+        ("beyond.flow.as_denoiser", drop_root(0)),
+        ("beyond.flow.as_denoiser", flip_sign(0)),
+        ("beyond.flow.ends_of", flip_sign(2)),
+        ("beyond.flow.as_schedule", square(0)),
+    ],
     ("19", "assert_close(right[:100], torch.stack(naive[3:]))"): [
         ("markov.autoregression", drop_call(0, name="flip")),
         ("markov.autoregression", shift_index(1, name="x", by=1)),
@@ -508,6 +552,7 @@ SHORTER = {
     "03": [("range(2000)", "range(2)")],
     "05": [("range(150)", "range(2)")],
     "06": [("10_000", "400")],
+    "09": [("steps=1200", "steps=3")],
 }
 
 # function: the cells that between them notice every slip in it, by any operator at any place

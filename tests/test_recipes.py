@@ -11,7 +11,16 @@ from torch.testing import assert_close
 from tutorial_lib import checkpoint, data, evaluate, files
 from tutorial_lib.nets.classifier import Classifier, SecondClassifier
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
-from tutorial_lib.recipes import distilled, garments, judge, memory, networks, plane
+from tutorial_lib.recipes import (
+    distilled,
+    garments,
+    judge,
+    memory,
+    ncsn,
+    networks,
+    plane,
+    targets,
+)
 
 SPACES = ("pixels", "features")
 
@@ -372,3 +381,83 @@ def test_a_guided_teacher_teaches_labels(brief, monkeypatch):
     assert len(asked) == 2 and asked[0][1:] == (distilled.W, True) and asked[0][0].shape == (4,)
     student = distilled.taught("adversarial", brief / "two", start=student)
     assert distilled.drawn(student, 6, steps=2).shape == (6, 1, 28, 28)
+
+
+@pytest.fixture
+def narrow(tmp_path, monkeypatch):
+    """The recipes of notebook 09 with a narrow network, 4 steps, 20 images and an empty folder."""
+    images = data.load("embedded", "test")
+    few = data.Images(images.pixels[:20], images.labels[:20], "twenty")
+    for recipe in (targets, ncsn):
+        config = replace(recipe.CONFIG, steps=4, batch=4, warmup=1, save_every=2, report_every=1)
+        monkeypatch.setattr(recipe, "CONFIG", config)
+        monkeypatch.setattr(recipe, "ASSETS", tmp_path)
+        monkeypatch.setattr(recipe, "SHAPE", UNetConfig(widths=(8, 8), heads=1))
+        monkeypatch.setattr(recipe, "full", lambda split: few)
+
+
+def test_the_recipe_of_a_flow_beside_diffusion(narrow, tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "CALLS", (1, 3))
+    targets.flow(tmp_path / "run", count=6)
+    tensors, about = checkpoint.load(tmp_path / "flow.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == {
+        "seconds": (3,),
+        "distances": (3, 2, 2, 2, 2),
+        "floor": (2,),
+        "samples": (3, 2, 2, 6, 1, 28, 28),
+    }
+    assert tensors["samples"].dtype == torch.uint8
+    assert bool((tensors["distances"] > tensors["floor"] / 2).all())
+    assert about["train"]["steps"] == 4 and about["data"] == "twenty"
+    files_of = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files_of == set(targets.LEARNED)
+    before = (tmp_path / "run" / "flow" / "checkpoint.safetensors").read_bytes()
+    model, seconds = targets.trained("flow", tmp_path / "run" / "flow")  # nothing is left to do
+    assert (tmp_path / "run" / "flow" / "checkpoint.safetensors").read_bytes() == before
+    assert seconds > 0 and not model.training
+
+
+def test_all_three_learn_from_the_same_and_draw_on_their_own_schedule(generator):
+    """An untrained network answers 0: eps and the flow leave x as it is, but for its scale."""
+    model = UNetConfig(widths=(8, 8), heads=1)
+    torch.manual_seed(0)
+    network = targets.UNet(model).eval()
+    x_T = torch.randn(2, 1, 28, 28, generator=generator)
+    t = torch.tensor([1, 700])
+    for learned in targets.LEARNED:
+        denoise, noise = targets.prepared(learned, network)
+        ab = noise.alpha_bar[t].view(-1, 1, 1, 1).float()
+        time = (t / 1000).view(-1, 1, 1, 1)
+        length = ((1 - time) ** 2 + time**2).sqrt()
+        expected = {"eps": x_T / ab.sqrt(), "v": ab.sqrt() * x_T, "flow": length * x_T}[learned]
+        assert_close(denoise(x_T, t), expected.clamp(-1, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_recipe_of_the_annealed_walk(narrow, tmp_path, monkeypatch):
+    monkeypatch.setattr(ncsn, "STEPS", (1, 2))
+    ncsn.ncsn(tmp_path / "run", count=5)
+    tensors, about = checkpoint.load(tmp_path / "ncsn.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == {
+        "sigmas": (100,),
+        "moments": (16,),
+        "walk": (16, 5, 1, 28, 28),
+        "distances": (2, 2, 2),
+        "samples": (2, 2, 5, 1, 28, 28),
+    }
+    assert about["train"]["T"] == 100 and about["steps"] == [1, 2]
+    assert tensors["moments"][0] == 0 and tensors["moments"][-1] == 99
+
+
+def test_the_score_network_is_told_its_level(generator):
+    asked = []
+
+    def model(x, level):
+        asked.append(level)
+        return torch.ones_like(x)
+
+    x, sigma = torch.randn(3, 1, 28, 28, generator=generator), ncsn.SIGMAS[[0, 40, 99]]
+    found = ncsn.score_network(model)(x, sigma)
+    assert asked[0].tolist() == [100, 60, 1]
+    assert_close(found, (-1 / sigma).view(-1, 1, 1, 1).expand_as(x))

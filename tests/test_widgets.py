@@ -10,7 +10,7 @@ from conftest import best
 from torch.testing import assert_close
 
 from tutorial_lib import data, schedule, toys
-from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n07, n08
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n07, n08, n09
 
 COSINE = schedule.cosine(1000)
 
@@ -49,6 +49,8 @@ EXPLORERS = {
     "placement": n06.placement,
     "rates": n08.rates,
     "solvers": n07.walks,
+    "particles": n09.particles,
+    "pairs": n09.pairs,
 }
 
 
@@ -279,3 +281,27 @@ def test_points_in_the_wrong_place_are_counted(generator):
     t = schedule.same_t(300, 4)
     x_t = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
     assert torch.equal(n07.knows(x_t, t), n07.BUMPS.x_0_hat(x_t, float(COSINE.alpha_bar[300])))
+
+
+@pytest.mark.parametrize("way", n09.WAYS)
+def test_walks_on_two_bumps_begin_together_and_end_where_they_should(way):
+    """All but plain Langevin find the shares; on bumps that touch, it does, too."""
+    ends = {}
+    for gap in (5.0, 1.5):
+        walk = n09._walk(gap, 0.8, way)
+        assert len(walk) == n09.MOMENTS + 1
+        assert_close(walk[0][1], n09._walk(gap, 0.8, "Langevin")[0][1])
+        x = walk[-1][1]
+        ends[gap] = float((n09.bumps(gap, 0.8).weights[0] - (x[:, 0] < 0).double().mean()).abs())
+    assert (ends[5.0] > 0.15) == (way == "Langevin")
+    assert ends[1.5] < 0.1
+
+
+def test_crossings_are_counted():
+    x_0 = torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
+    eps = torch.tensor([[1.0, 1.0], [1.0, 0.0], [6.0, 5.0]])
+    assert n09.crossings(x_0, eps) == 1
+    assert n09.crossings(x_0, eps[[1, 0, 2]]) == 0
+    titles = [n09.pairs_picture(32, pairing).axes[0].get_title() for pairing in n09.PAIRINGS]
+    loose, close = (int(title.split()[0]) for title in titles)
+    assert close < loose / 10

@@ -39,6 +39,18 @@ class Mixture:
         log_joint = self._log_joint(x, self.means, self.variance)  # (N, K)
         return log_joint.logsumexp(dim=1)
 
+    def score(self, x: Tensor) -> Tensor:
+        r"""The gradient of the log-density at the points x, (N, D) -> (N, D).
+
+        Towards each mean, $(\mu_k - x) / \sigma^2$, weighted by the component's probability at x.
+        """
+        posterior = self._log_joint(x, self.means, self.variance).softmax(dim=1)  # (N, K)
+        return (posterior @ self.means - x) / self.variance
+
+    def blurred(self, sigma: float) -> "Mixture":
+        r"""The mixture that $x_0 + \sigma \epsilon$ has: the same, of a larger variance."""
+        return Mixture(self.weights, self.means, self.variance + sigma**2)
+
     def x_0_hat(self, x_t: Tensor, alpha_bar: float) -> Tensor:
         r"""The best possible network: $E[x_0 | x_t]$ for points x_t that `q_sample` has noised.
 

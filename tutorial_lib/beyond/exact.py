@@ -2,7 +2,8 @@ r"""Exact likelihood: the walk without noise changes variables, and its volume c
 
 The probability-flow ODE leads every point of the data to one point of the noise.  Along it the
 log-density changes by the divergence of the field, so that the density that a denoiser implies is
-known without a bound.  (Song et al. 2021b, arXiv 2011.13456, appendix D.2; notebook 08)
+known without a bound.  (Song, Sohl-Dickstein et al. 2021, arXiv 2011.13456, appendix D.2;
+notebook 08)
 """
 
 import math

@@ -9,9 +9,11 @@ from tutorial_lib.recipes import (
     garments,
     judge,
     memory,
+    ncsn,
     networks,
     plane,
     sigma,
+    targets,
 )
 
 RECIPES = (
@@ -34,6 +36,8 @@ RECIPES = (
     bits.bits_tried,
     bits.fine_bits,
     sigma.variance,
+    targets.flow,
+    ncsn.ncsn,
 )
 
 if __name__ == "__main__":
