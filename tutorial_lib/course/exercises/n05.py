@@ -177,7 +177,7 @@ def _slips_of_average(short: list[float], decay: float) -> dict[str, float]:
             short, lambda k: (1 + k) / (10 + k)
         ),
         "d belongs to its own step; here the number of steps makes it.": (
-            _averaged(short, lambda _, d=warm_at_the_end: d)
+            _averaged(short, lambda _: warm_at_the_end)
         ),
         "It begins at weights[0], not at 0.": _averaged(
             [0.0, *short[1:]], lambda k: min(decay, (1 + k) / (10 + k))
