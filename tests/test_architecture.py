@@ -75,7 +75,9 @@ IMPORTS: dict[str, str] = {
     # beyond DDPM
     "beyond": "",
     "beyond.solvers": "denoise sample schedule",
-    "beyond.guidance": "data denoise",
+    "beyond.guidance": "data denoise schedule",
+    "beyond.milder": "denoise schedule beyond.guidance",
+    "beyond.editing": "denoise diffusion gaussian sample schedule beyond.guidance",
     "beyond.likelihood": "data denoise diffusion gaussian schedule",
     # the course
     "course": "",
