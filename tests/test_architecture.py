@@ -40,6 +40,7 @@ IMPORTS: dict[str, str] = {
     "nets.blocks": "",
     "nets.shapes": "",
     "nets.classifier": "",
+    "nets.noisy_classifier": "checkpoint nets.blocks",
     "nets.dit": "nets.blocks",
     "nets.published": "nets.blocks",
     "nets.unet": "checkpoint nets.blocks",

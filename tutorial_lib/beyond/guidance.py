@@ -87,7 +87,8 @@ def classifier_guided(
 
     def guide(x_t: Tensor, t: Tensor, **given: Tensor) -> Tensor:
         def log_p(x: Tensor) -> Tensor:
-            chosen = classifier(x, t).log_softmax(1).gather(1, y[:, None])  # (B, 1)
+            log_posterior = classifier(x, t).log_softmax(1)  # (B, classes)
+            chosen = log_posterior.gather(1, y[:, None].to(x.device))  # (B, 1)
             return chosen.sum()
 
         x_0_hat = denoise(x_t, t, **given) + w * of_score(schedule, t, x_t) * slope(log_p, x_t)
