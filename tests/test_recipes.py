@@ -14,7 +14,7 @@ from tutorial_lib.nets import noisy_classifier
 from tutorial_lib.nets.classifier import Classifier, SecondClassifier
 from tutorial_lib.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
-from tutorial_lib.recipes import garments, guidance, judge, memory, networks, plane
+from tutorial_lib.recipes import garments, judge, labels, memory, networks, plane
 
 SPACES = ("pixels", "features")
 
@@ -326,9 +326,9 @@ def guiding(tmp_path, monkeypatch):
     few = data.Images(images.pixels[:30], images.labels[:30], "thirty", data.CLASSES)
     brief = {"steps": 4, "batch": 4, "warmup": 1, "save_every": 2, "report_every": 1}
     for name, value in {
-        "LABELLED": replace(guidance.LABELLED, **brief),
-        "WEAK": replace(guidance.WEAK, **brief),
-        "CLASSIFIER": replace(guidance.CLASSIFIER, **brief),
+        "LABELLED": replace(labels.LABELLED, **brief),
+        "WEAK": replace(labels.WEAK, **brief),
+        "CLASSIFIER": replace(labels.CLASSIFIER, **brief),
         "SHAPE": UNetConfig(widths=(8, 8), heads=1, labels=10),
         "WEAK_SHAPE": UNetConfig(widths=(8, 8), heads=1, labels=10),
         "CLASSIFIER_SHAPE": NoisyClassifierConfig(widths=(8, 8)),
@@ -338,14 +338,14 @@ def guiding(tmp_path, monkeypatch):
         "full": lambda split: few,
         "load": lambda source, split: few,
     }.items():
-        monkeypatch.setattr(guidance, name, value)
+        monkeypatch.setattr(labels, name, value)
     monkeypatch.setattr(evaluate, "bootstrap_interval", lambda *_: (0.0, 1.0))  # takes ten seconds
     return few
 
 
 def test_the_recipe_of_the_network_with_labels(guiding, tmp_path):
     """What comes out is what `sample --label` and notebook 10 load, judged at each strength."""
-    guidance.labelled(tmp_path / "run", count=12)
+    labels.labelled(tmp_path / "run", count=12)
     tensors, configuration = checkpoint.load(tmp_path / "labelled.safetensors")
     assert {name.split(".")[0] for name in tensors} == {"ema"}
     assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
@@ -358,31 +358,31 @@ def test_the_recipe_of_the_network_with_labels(guiding, tmp_path):
     for found in metrics["by_w"].values():
         assert 0 <= found["precision"] <= 1 and set(found["obedience"]) == set(evaluate.JUDGES)
     before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
-    guidance._train(UNet, guidance.SHAPE, guidance.LABELLED, tmp_path / "run")  # is finished
+    labels._train(UNet, labels.SHAPE, labels.LABELLED, tmp_path / "run")  # is finished
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_labels_and_noise_are_the_same_at_each_strength(guiding):
     torch.manual_seed(0)
-    model = UNet(guidance.SHAPE)
+    model = UNet(labels.SHAPE)
     with torch.no_grad():  # what begins at zero would hide the labels
         for parameter in model.parameters():
             parameter.normal_(std=0.2)
-    (y, plain), (again, _), (_, strong) = (guidance.drawn(model, 5, w) for w in (1.0, 1.0, 3.0))
+    (y, plain), (again, _), (_, strong) = (labels.drawn(model, 5, w) for w in (1.0, 1.0, 3.0))
     assert torch.equal(y, again) and y.shape == (5,)
     assert plain.shape == (5, 1, 28, 28) and plain.dtype == torch.uint8
     assert not torch.equal(plain, strong)
 
 
 def test_the_recipe_of_the_worse_network(guiding, tmp_path):
-    guidance.weak(tmp_path / "run")
+    labels.weak(tmp_path / "run")
     tensors, configuration = checkpoint.load(tmp_path / "weak.safetensors")
     assert configuration["recipe"] == "python -m tutorial_lib.recipes weak"
-    assert restore(tensors, configuration).config == guidance.WEAK_SHAPE
+    assert restore(tensors, configuration).config == labels.WEAK_SHAPE
 
 
 def test_the_recipe_of_the_noisy_classifier(guiding, tmp_path):
-    guidance.noisy_classifier(tmp_path / "run")
+    labels.noisy_classifier(tmp_path / "run")
     tensors, configuration = checkpoint.load(tmp_path / "noisy_classifier.safetensors")
     assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
     model = noisy_classifier.restore(tensors, configuration)
@@ -392,14 +392,14 @@ def test_the_recipe_of_the_noisy_classifier(guiding, tmp_path):
 
 def test_the_noisy_classifier_learns(generator):
     """Black and white pictures are told apart in little noise, and not in pure noise."""
-    labels = torch.arange(200) % 2
-    pixels = (20 + 200 * labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
-    images = data.Images(pixels.contiguous(), labels, "")
-    config = replace(guidance.CLASSIFIER, steps=40, batch=32, warmup=5, ema=0.8, precision="no")
+    y = torch.arange(200) % 2
+    pixels = (20 + 200 * y).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    images = data.Images(pixels.contiguous(), y, "")
+    config = replace(labels.CLASSIFIER, steps=40, batch=32, warmup=5, ema=0.8, precision="no")
     torch.manual_seed(0)
     network = NoisyClassifier(NoisyClassifierConfig(widths=(8, 8), classes=2))
-    learning = guidance._classification(images, config)
+    learning = labels._classification(images, config)
     for report in train.train(network, *learning, config, device="cpu"):
         pass
-    accuracy = guidance.accuracy_by_t(report.ema_model.eval(), images)
+    accuracy = labels.accuracy_by_t(report.ema_model.eval(), images)
     assert min(accuracy[:3]) > 0.95 and accuracy[-1] < 0.85

@@ -2,7 +2,7 @@
 
 import sys
 
-from tutorial_lib.recipes import embedded, garments, guidance, judge, memory, networks, plane
+from tutorial_lib.recipes import embedded, garments, judge, labels, memory, networks, plane
 
 RECIPES = (
     embedded.data,
@@ -15,10 +15,10 @@ RECIPES = (
     garments.judged,
     garments.nearest,
     garments.replay,
-    guidance.labelled,
-    guidance.labelled_judged,
-    guidance.weak,
-    guidance.noisy_classifier,
+    labels.labelled,
+    labels.labelled_judged,
+    labels.weak,
+    labels.noisy_classifier,
     plane.walks,
     memory.memory,
     networks.networks,

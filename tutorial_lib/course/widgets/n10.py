@@ -40,9 +40,13 @@ def asking_picture(label: str = "right", w: float = 1.0, interval: str = "all st
     """
     figure, (plane, shares) = panels(1.2, 1, height=3.2)
     true, drawn = _true(label), _walked(label, w, interval)
-    plane.scatter(*true.T, s=5, color=plot.DATA, alpha=0.5, linewidths=0, label="the class")
-    plane.scatter(*drawn.T, s=5, color=plot.NOISE, linewidths=0, label="guided")
-    plane.set(xlim=(-4, 4), ylim=(-3, 4), xticks=[], yticks=[])
+    others = torch.cat([_true(name) for name in DIRECTIONS if name != label])
+    clouds = {"other classes": others, "the class": true, "guided": drawn}
+    for (name, points), colour in zip(
+        clouds.items(), (plot.QUIET, plot.DATA, plot.NOISE), strict=True
+    ):
+        plane.scatter(*points.T, s=6, color=colour, alpha=0.6, linewidths=0, label=name)
+    plane.set(xlim=(-3.2, 3.2), ylim=(-2, 3), xticks=[], yticks=[])
     plane.legend(fontsize=8, frameon=False, loc="upper left")
     heights = [_share_near(points, label) for points in (true, drawn)]  # (inner, outer, neither)
     for side, (values, colour) in enumerate(zip(heights, (plot.DATA, plot.NOISE), strict=True)):
@@ -174,7 +178,7 @@ def mask_picture(recorded: Filled, mask: str = "left half", way: str = "seen") -
     """
     k = list(masks_of()).index(mask)
     true = data.load("embedded", "test").pixels[list(SHOWN)]
-    figure, axes = panels(1, 1, 1)
+    figure, axes = panels(1, 1, 1, height=4.2)
     columns = {"picture": true, "known": recorded["known"][k], "filled in": recorded[way][k]}
     for axis, (name, pixels) in zip(axes, columns.items(), strict=True):
         show(axis, pixels, 1, name)
