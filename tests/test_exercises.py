@@ -328,7 +328,7 @@ def test_functions_that_call_each_other_are_read_once():
 
 LIBRARY = "markov schedule gaussian diffusion data denoise train sample evaluate "
 LIBRARY += "nets.blocks nets.dit nets.unet engine.rates beyond.solvers course.exercises.n19 "
-LIBRARY += "engine.muon course.exercises.n05 course.exercises.n05b"
+LIBRARY += "engine.muon course.exercises.n05 course.exercises.n05b beyond.guidance beyond.milder"
 WHERE = [torch, torch.Tensor, torch.linalg, torch.nn, F, torch.distributions, NoiseSchedule]
 WHERE += [import_module(f"tutorial_lib.{name}") for name in LIBRARY.split()]
 

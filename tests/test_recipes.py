@@ -14,7 +14,7 @@ from tutorial_lib.nets import noisy_classifier
 from tutorial_lib.nets.classifier import Classifier, SecondClassifier
 from tutorial_lib.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
-from tutorial_lib.recipes import garments, judge, labels, memory, networks, plane
+from tutorial_lib.recipes import garments, judge, labels, memory, networks, plane, ways
 
 SPACES = ("pixels", "features")
 
@@ -403,3 +403,26 @@ def test_the_noisy_classifier_learns(generator):
         pass
     accuracy = labels.accuracy_by_t(report.ema_model.eval(), images)
     assert min(accuracy[:3]) > 0.95 and accuracy[-1] < 0.85
+
+
+def test_the_recipe_of_the_milder_ways(guiding, tmp_path, monkeypatch):
+    """With networks of four steps, drawn by two: every way and strength is judged and stored."""
+    labels.labelled(tmp_path / "run", count=12)
+    labels.weak(tmp_path / "weak_run")
+    shipped = {name: tmp_path / f"{name}.safetensors" for name in ("labelled", "weak")}
+    judges = checkpoint.shipped()
+    monkeypatch.setattr(checkpoint, "shipped", lambda: judges | shipped)
+    for name, value in {
+        "ASSETS": tmp_path,
+        "STRENGTHS": (2.0,),
+        "dpm_solver": lambda *given: dpm_solver(*given, steps=2),
+        "load": lambda source: guiding,
+    }.items():
+        monkeypatch.setattr(ways, name, value)
+    ways.ways(count=10, size=6)
+    tensors, about = checkpoint.load(tmp_path / "ways.safetensors")
+    expected = {"plain guidance 1.0", *(f"{name} 2.0" for name in ways.WAYS)}
+    assert tensors.keys() == about["found"].keys() == expected
+    assert all(pixels.shape == (10, 1, 28, 28) for pixels in tensors.values())
+    for found in about["found"].values():
+        assert found["first"] > 0 and 0 <= found["recall"] <= 1 and 0 < found["contrast"] < 1.1

@@ -2,7 +2,7 @@
 
 import sys
 
-from tutorial_lib.recipes import embedded, garments, judge, labels, memory, networks, plane
+from tutorial_lib.recipes import embedded, garments, judge, labels, memory, networks, plane, ways
 
 RECIPES = (
     embedded.data,
@@ -19,6 +19,7 @@ RECIPES = (
     labels.labelled_judged,
     labels.weak,
     labels.noisy_classifier,
+    ways.ways,
     plane.walks,
     memory.memory,
     networks.networks,

@@ -214,9 +214,9 @@ def class_frames(
     schedule: NoiseSchedule,
     *,
     target: str,
-    weights: Sequence[float] = (0.0, 1.0, 1.6, 3.0, 6.0),
+    weights: Sequence[float] = (0.0, 1.0, 1.6, 4.0),
     seeds: int = 6,
-    steps: int = 12,
+    steps: int = 10,
 ) -> Iterator[Requested]:
     """Draw every class from the same starts with every strength; yields what there is so far."""
     ask = denoiser(network, schedule, target=target, clip=False)
