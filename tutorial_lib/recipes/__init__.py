@@ -2,5 +2,6 @@
 
 `make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
 and `replay`.  All of them need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`);
-`walks`, which takes a minute, needs nothing.
+`walks`, which takes a minute, needs nothing.  What notebook 10 uses is made by `labelled`, `weak`
+and `noisy_classifier`, and then `ways`.
 """

@@ -317,8 +317,8 @@ EXERCISES = {
     "10.7": Exercise(
         test=recall,
         praise=(
-            "Samples that are all alike have balls of size 0, but for those that reach to the "
-            "odd one: how many these are decides everything."
+            "Copies have balls of size 0, so a set of copies covers nothing: what undid the miser "
+            "of notebook 06b."
         ),
         hints=(
             "torch.cdist(samples, samples) has a 0 in each row: the sample itself.",
