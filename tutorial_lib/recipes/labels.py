@@ -35,7 +35,7 @@ WEAK = replace(LABELLED, steps=2500, batch=64, ema=0.998)
 WEAK_SHAPE = UNetConfig(widths=(24, 64), labels=len(CLASSES))
 # No U-Net, but drawn and trained as one: steps, images and noise come from `train.draw`.
 CLASSIFIER = DiffusionConfig(
-    steps=2000, batch=128, optimizer="adam", lr=3e-3, warmup=50, ema=0.995,
+    steps=1200, batch=128, optimizer="adam", lr=3e-3, warmup=50, ema=0.995,
     t_sampling="uniform", save_every=500,
 )  # fmt: skip
 CLASSIFIER_SHAPE = NoisyClassifierConfig()
@@ -50,12 +50,15 @@ def labelled(out: Path = Path("build/labelled"), count: int = 10_000) -> None:
     """
     _train(UNet, SHAPE, LABELLED, out)
     tensors, configuration = _averaged(out, "labelled")
-    without = denoiser(restore(tensors, configuration), _schedule(), target="v", clip=True)
+    device = get_device()
+    model = restore(tensors, configuration).to(device)
+    without = denoiser(model, _schedule(), target="v", clip=True)
     bits = bits_per_dimension(
         without,
         _schedule(),
         full("test").pixels,
         generator=torch.Generator().manual_seed(0),
+        device=device,
     )
     configuration["metrics"] = {"bits_per_dimension": bits}
     checkpoint.save(ASSETS / "labelled.safetensors", tensors, configuration)
@@ -70,7 +73,8 @@ def labelled_judged(count: int = 10_000) -> None:
     tensors, configuration = checkpoint.load(ASSETS / "labelled.safetensors")
     model = restore(tensors, configuration).to(get_device())
     real = _real_features(count)
-    found, by_w = {}, {}
+    found: dict[str, Any] = {}
+    by_w: dict[str, dict[str, Any]] = {}
     for w in STRENGTHS:
         y, samples = drawn(model, count, w)
         report = evaluate.report(samples)
@@ -168,10 +172,12 @@ def _train(
 ) -> None:
     """Train into `out`, or go on there."""
     images = full("train")
+    draw, loss = learn(images, config)
     torch.manual_seed(config.seed)  # the initial weights
     reports = train.train(
         build(shape),
-        *learn(images, config),
+        draw,
+        loss,
         config,
         out=out,
         about={"model": asdict(shape), "data": images.source},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ from tutorial_lib.beyond.milder import limited
 from tutorial_lib.beyond.solvers import dpm_solver
 from tutorial_lib.course import plot
 from tutorial_lib.course.widgets import choice, explorer, menu, panels, show, slider
-from tutorial_lib.denoise import Network, denoiser
-from tutorial_lib.sample import ddim, ddpm, final, start
+from tutorial_lib.denoise import Denoiser, Network, denoiser
+from tutorial_lib.sample import Frame, ddim, ddpm, final, start
 from tutorial_lib.schedule import NoiseSchedule, cosine
 from tutorial_lib.toys import Mixture
 
@@ -153,7 +153,7 @@ def mask_frames(
     def seen(x: Tensor) -> Tensor:
         return mask * x
 
-    ways = {
+    ways: dict[str, tuple[Callable[..., Iterator[Frame]], Denoiser, dict[str, int]]] = {
         "replaced": (ddpm, replaced(clipped, pictures, mask), {}),
         "rounds": (resampled, replaced(clipped, pictures, mask), {"rounds": rounds}),
         "seen": (
@@ -194,7 +194,7 @@ def masks(recorded: Filled) -> VBox:
     recorded: the last that `mask_frames` has yielded.
     """
     controls = {
-        "mask": menu("what is known", list(masks_of()), "a band"),
+        "mask": choice("what is known", list(masks_of()), "a band"),
         "way": menu("way", WAYS, "replaced"),
     }
 
