@@ -40,6 +40,7 @@ IMPORTS: dict[str, str] = {
     "nets.blocks": "",
     "nets.shapes": "",
     "nets.classifier": "",
+    "nets.noisy_classifier": "checkpoint nets.blocks",
     "nets.dit": "nets.blocks",
     "nets.published": "nets.blocks",
     "nets.unet": "checkpoint nets.blocks",
@@ -75,7 +76,9 @@ IMPORTS: dict[str, str] = {
     # beyond DDPM
     "beyond": "",
     "beyond.solvers": "denoise sample schedule",
-    "beyond.guidance": "data denoise",
+    "beyond.guidance": "data denoise schedule",
+    "beyond.milder": "denoise schedule beyond.guidance",
+    "beyond.editing": "denoise diffusion gaussian sample schedule beyond.guidance",
     "beyond.inversion": "denoise sample schedule",
     "beyond.distillation": "config data denoise diffusion gaussian sample schedule train "
     "engine.order",

@@ -256,3 +256,44 @@ def test_copies_are_counted_and_distances_are_per_pixel(test_images):
     assert_close(found["samples"], 2.0)
     nearest = ((fresh[:, None].double() - known[None].double()) ** 2).mean((2, 3, 4)).sqrt().amin(1)
     assert_close(found["others"], float(nearest.median()))
+
+
+# --- precision, recall, obedience
+
+
+@pytest.mark.equation("Recall")
+def test_precision_and_recall_by_a_loop_over_balls():
+    samples, real = cloud(60, 3, 1), cloud(50, 3, 2)
+
+    def among(points, others):
+        apart = scipy.spatial.distance.cdist(others, others)
+        radius = np.sort(apart, axis=1)[:, 3]  # itself is at place 0
+        away = scipy.spatial.distance.cdist(points, others)
+        return (away <= radius).any(axis=1).mean()
+
+    precision, recall = evaluate.precision_recall(samples, real)
+    assert (precision, recall) == (among(samples, real), among(real, samples))
+
+
+def test_precision_sees_bad_samples_and_recall_missing_ones():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(400, 2, generator=generator, dtype=torch.float64)
+    other = torch.randn(400, 2, generator=generator, dtype=torch.float64)
+    good = evaluate.precision_recall(other, real)
+    assert min(good) > 0.9
+    narrow = evaluate.precision_recall(0.2 * other, real)
+    assert narrow[0] > 0.98 and narrow[1] < 0.3
+    wide = evaluate.precision_recall(4 * other, real)
+    assert wide[0] < 0.4 and wide[1] > 0.9
+    with pytest.raises(ValueError, match="need more points: samples has 3"):
+        evaluate.precision_recall(real[:3], real)
+
+
+def test_obedience_of_test_images_is_the_accuracy_of_the_judges(test_images):
+    few, y = test_images.pixels[:300], test_images.labels[:300]
+    found = evaluate.obedience(few, y)
+    for judge, share in found.items():
+        _, classes = evaluate.predictions(evaluate.load_classifier(judge), few)
+        assert share == sum(a == b for a, b in zip(classes.tolist(), y.tolist(), strict=True)) / 300
+    assert min(found.values()) > 0.85
+    assert max(evaluate.obedience(few, (y + 1) % 10).values()) < 0.1

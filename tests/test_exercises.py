@@ -329,7 +329,8 @@ LIBRARY = "markov schedule gaussian diffusion data denoise train sample evaluate
 LIBRARY += "nets.blocks nets.dit nets.unet engine.rates beyond.solvers course.exercises.n19 "
 LIBRARY += "engine.muon beyond.variational beyond.exact beyond.compression "
 LIBRARY += "beyond.inversion beyond.distillation course.exercises.n07 course.exercises.n09 "
-LIBRARY += "beyond.score beyond.langevin beyond.paths beyond.flow"
+LIBRARY += "beyond.score beyond.langevin beyond.paths beyond.flow "
+LIBRARY += "beyond.guidance beyond.milder"
 WHERE = [torch, torch.Tensor, torch.linalg, torch.nn, F, torch.distributions, NoiseSchedule]
 WHERE += [import_module(f"tutorial_lib.{name}") for name in LIBRARY.split()]
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tutorial_lib import sample, train
+from tutorial_lib.beyond import guidance
 from tutorial_lib.beyond.guidance import guided
 from tutorial_lib.config import DiffusionConfig
 from tutorial_lib.data import NOBODY, Images
@@ -140,3 +141,121 @@ def test_a_network_with_labels_learns_them_by_algorithm_1(tiny):
     assert white(0, 1) < 0.15 and white(0, 3) < 0.06
     assert white(1, 1) > 0.85 and white(1, 3) > 0.94
     assert 0.2 < white(0, 0) < 0.8
+
+
+# --- by a classifier, away from a worse model, several conditions
+
+
+def posterior(x_t: Tensor, t: Tensor) -> Tensor:
+    """log p(y | x_t) of the three classes, by Bayes' rule: the classifier that is never surpassed,
+    but for a constant of each point.
+    """
+    return log_densities(x_t, t)
+
+
+@pytest.mark.equation("Dhariwal Algorithm 2")
+@pytest.mark.parametrize("w", [0.0, 1.0, 2.5])
+def test_the_best_classifier_guides_as_the_labels_do(points, w):
+    x_t, t, y = points
+    without = lambda x_t, t: exact(x_t, t, torch.full_like(t, NOBODY))  # noqa: E731
+    by_classifier = guidance.classifier_guided(without, SCHEDULE, posterior, y, w, clip=False)
+    assert_close(by_classifier(x_t, t), guided(exact, y, w, clip=False)(x_t, t))
+
+
+def test_in_eps_the_slope_counts_as_in_the_paper(points):
+    """Their Algorithm 2 takes sqrt(1 - alpha_bar) of it from eps."""
+    x_t, t, y = points
+    alpha_bar = SCHEDULE.alpha_bar[t][:, None]
+    without = lambda x_t, t: exact(x_t, t, torch.full_like(t, NOBODY))  # noqa: E731
+    log_p = lambda x: posterior(x, t).log_softmax(1).gather(1, y[:, None]).sum()  # noqa: E731
+    eps = (x_t - alpha_bar.sqrt() * without(x_t, t)) / (1 - alpha_bar).sqrt()
+    eps = eps - 1.7 * (1 - alpha_bar).sqrt() * guidance.slope(log_p, x_t)
+    naive = (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+    got = guidance.classifier_guided(without, SCHEDULE, posterior, y, 1.7, clip=False)(x_t, t)
+    assert_close(got, naive)
+
+
+def test_slopes_are_found_inside_a_sampler(points):
+    """Samplers switch gradients off, and the answer must not carry any."""
+    x_t, _, y = points
+    without = lambda x_t, t: exact(x_t, t, torch.full_like(t, NOBODY))  # noqa: E731
+    walk = guidance.classifier_guided(without, SCHEDULE, posterior, y, 1.0, clip=True)
+    x_0 = sample.final(sample.ddim(walk, SCHEDULE, x_t, steps=5))
+    assert not x_0.requires_grad and bool((x_0.abs() <= 1).all())
+
+
+@pytest.mark.equation("Guide")
+def test_two_models_with_errors_of_one_kind_leave_the_truth(points):
+    """One is 1 wrong and the other 3 in the same direction: w = 1.5 takes the error away."""
+    x_t, t, y = points
+    wrong = torch.tensor([0.3, -0.2], dtype=torch.float64)
+    strong, weak = (lambda x, t, y, k=k: exact(x, t, y) + k * wrong for k in (1, 3))
+    walk = guidance.autoguided(strong, weak, 1.5, clip=False)
+    assert_close(walk(x_t, t, y=y), exact(x_t, t, y))
+    for w, plain in ((0, weak), (1, strong)):
+        assert_close(
+            guidance.autoguided(strong, weak, w, clip=False)(x_t, t, y=y), plain(x_t, t, y)
+        )
+
+
+def test_one_condition_is_plain_guidance(points):
+    x_t, t, y = points
+    one = guidance.composed(exact, [(y, 1.7)], clip=True)(x_t, t)
+    assert_close(one, guided(exact, y, 1.7, clip=True)(x_t, t))
+    half = guidance.composed(exact, [(y, 0.85), (y, 0.85)], clip=True)(x_t, t)
+    assert_close(half, one)
+
+
+@pytest.mark.equation("Composed")
+def test_independent_conditions_compose_exactly():
+    """Four clusters at (+-1, +-1): the label 0 asks for the right ones, 1 for the upper ones."""
+    corners = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
+    members = {NOBODY: [0, 1, 2, 3], 0: [0, 1], 1: [0, 2], 2: [0]}
+
+    def denoise(x_t, t, y):
+        alpha_bar = SCHEDULE.alpha_bar[t][:, None]
+        variance = alpha_bar * 0.01 + 1 - alpha_bar  # (B, 1)
+        away = x_t[:, None] - alpha_bar.sqrt()[..., None] * corners  # (B, 4, 2)
+        log_joint = -away.square().sum(2) / (2 * variance)
+        for label, kept in members.items():
+            others = [k for k in range(4) if k not in kept]
+            for k in others:
+                log_joint[y == label, k] = -torch.inf
+        mean = log_joint.softmax(1) @ corners
+        g = alpha_bar.sqrt() * 0.01 / variance
+        return mean * (1 - g * alpha_bar.sqrt()) + g * x_t
+
+    generator = torch.Generator().manual_seed(0)
+    x_t = torch.randn(100, 2, generator=generator, dtype=torch.float64)
+    t = torch.randint(1, 101, (100,), generator=generator)
+    y = [torch.full_like(t, label) for label in range(3)]
+    both = guidance.composed(denoise, [(y[0], 1.0), (y[1], 1.0)], clip=False)
+    assert_close(both(x_t, t), denoise(x_t, t, y[2]))
+    neither = guidance.composed(denoise, [(y[0], 1.0), (y[1], -1.0)], clip=False)
+    x_0 = sample.final(sample.ddim(neither, SCHEDULE, x_t, steps=50))
+    lower = x_0[:, 1] < 0  # right and not upper; what the walk makes of it is far outside
+    assert float((x_0[:, 0] > 0).double().mean()) > 0.9
+    assert float(lower.double().mean()) > 0.7 and float(x_0[lower, 1].mean()) < -2
+
+
+def test_several_conditions_in_one_call(points):
+    called = []
+
+    def denoise(x_t, t, y, x_0_hat):
+        called.append((len(x_t), len(t), y.tolist(), len(x_0_hat)))
+        return x_0_hat
+
+    x_t, t, y = (what[:2] for what in points)
+    walk = guidance.composed(denoise, [(y, 1.0), (y, -0.5)], clip=False)
+    walk(x_t, t, x_0_hat=x_t)
+    assert called == [(6, 6, [NOBODY, NOBODY, *y.tolist(), *y.tolist()], 6)]
+
+
+def test_illegal_conditions(points):
+    y = points[2]
+    with pytest.raises(ValueError, match="at least one condition"):
+        guidance.composed(exact, [], clip=False)
+    with pytest.raises(ValueError, match="finite number, got nan"):
+        guidance.composed(exact, [(y, float("nan"))], clip=False)
+    with pytest.raises(ValueError, match="finite number, got inf"):
+        guidance.autoguided(exact, exact, float("inf"), clip=False)

@@ -405,6 +405,21 @@ NOTICED = {
         ("beyond.flow.ends_of", flip_sign(2)),
         ("beyond.flow.as_schedule", square(0)),
     ],
+    ("10", "assert_close(naive, library(x_t, t), rtol=1e-6"): [
+        ("beyond.guidance.of_score", drop_root(0)),
+        ("beyond.guidance.of_score", drop_term(2)),
+        ("beyond.guidance.classifier_guided", other_name(0, log_softmax="softmax")),
+        ("beyond.guidance.classifier_guided", flip_sign(0)),
+    ],
+    ("10", "assert_close(naive, guidance.guided(exact, y, w, clip=False)(x_t, t))"): [
+        ("beyond.guidance.guided", flip_sign(0)),
+        ("beyond.guidance.guided", flip_sign(1)),
+        ("beyond.guidance.pair", swap_arguments(1)),
+    ],
+    ("10", "assert_close(shares[3], (among(clouds[3], few)"): [
+        ("evaluate._share_among", other_comparison(0)),
+        ("evaluate.precision_recall", swap_arguments(0, name="_share_among")),
+    ],
     ("19", "assert_close(right[:100], torch.stack(naive[3:]))"): [
         ("markov.autoregression", drop_call(0, name="flip")),
         ("markov.autoregression", shift_index(1, name="x", by=1)),

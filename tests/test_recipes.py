@@ -8,18 +8,23 @@ import torch
 from conftest import ROOT
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoint, data, evaluate, files
+from tutorial_lib import checkpoint, data, evaluate, files, train
+from tutorial_lib.beyond.solvers import dpm_solver
+from tutorial_lib.nets import noisy_classifier
 from tutorial_lib.nets.classifier import Classifier, SecondClassifier
+from tutorial_lib.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 from tutorial_lib.recipes import (
     distilled,
     garments,
     judge,
+    labels,
     memory,
     ncsn,
     networks,
     plane,
     targets,
+    ways,
 )
 
 SPACES = ("pixels", "features")
@@ -461,3 +466,112 @@ def test_the_score_network_is_told_its_level(generator):
     found = ncsn.score_network(model)(x, sigma)
     assert asked[0].tolist() == [100, 60, 1]
     assert_close(found, (-1 / sigma).view(-1, 1, 1, 1).expand_as(x))
+
+
+@pytest.fixture
+def guiding(tmp_path, monkeypatch):
+    """The recipes of notebook 10 with narrow networks, 4 steps and 30 images."""
+    images = data.load("embedded", "test")
+    few = data.Images(images.pixels[:30], images.labels[:30], "thirty", data.CLASSES)
+    brief = {"steps": 4, "batch": 4, "warmup": 1, "save_every": 2, "report_every": 1}
+    for name, value in {
+        "LABELLED": replace(labels.LABELLED, **brief),
+        "WEAK": replace(labels.WEAK, **brief),
+        "CLASSIFIER": replace(labels.CLASSIFIER, **brief),
+        "SHAPE": UNetConfig(widths=(8, 8), heads=1, labels=10),
+        "WEAK_SHAPE": UNetConfig(widths=(8, 8), heads=1, labels=10),
+        "CLASSIFIER_SHAPE": NoisyClassifierConfig(widths=(8, 8)),
+        "STRENGTHS": (1.0, 2.0),
+        "ASSETS": tmp_path,
+        "dpm_solver": lambda *given: dpm_solver(*given, steps=2),
+        "full": lambda split: few,
+        "load": lambda source, split: few,
+    }.items():
+        monkeypatch.setattr(labels, name, value)
+    monkeypatch.setattr(evaluate, "bootstrap_interval", lambda *_: (0.0, 1.0))  # takes ten seconds
+    return few
+
+
+def test_the_recipe_of_the_network_with_labels(guiding, tmp_path):
+    """What comes out is what `sample --label` and notebook 10 load, judged at each strength."""
+    labels.labelled(tmp_path / "run", count=12)
+    tensors, configuration = checkpoint.load(tmp_path / "labelled.safetensors")
+    assert {name.split(".")[0] for name in tensors} == {"ema"}
+    assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
+    assert configuration["train"]["labels"] and configuration["train"]["label_drop"] == 0.15
+    assert configuration["model"]["labels"] == 10 and configuration["step"] == 4
+    metrics = configuration["metrics"]
+    assert set(metrics["by_w"]) == {"1.0", "2.0"} and metrics["count"] == 12
+    assert metrics["by_w"]["1.0"]["feature_distance"] == metrics["feature_distance"]
+    assert metrics["bits_per_dimension"]["count"] == 30
+    for found in metrics["by_w"].values():
+        assert 0 <= found["precision"] <= 1 and set(found["obedience"]) == set(evaluate.JUDGES)
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    labels._train(UNet, labels.SHAPE, labels.LABELLED, tmp_path / "run")  # is finished
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_labels_and_noise_are_the_same_at_each_strength(guiding):
+    torch.manual_seed(0)
+    model = UNet(labels.SHAPE)
+    with torch.no_grad():  # what begins at zero would hide the labels
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    (y, plain), (again, _), (_, strong) = (labels.drawn(model, 5, w) for w in (1.0, 1.0, 3.0))
+    assert torch.equal(y, again) and y.shape == (5,)
+    assert plain.shape == (5, 1, 28, 28) and plain.dtype == torch.uint8
+    assert not torch.equal(plain, strong)
+
+
+def test_the_recipe_of_the_worse_network(guiding, tmp_path):
+    labels.weak(tmp_path / "run")
+    tensors, configuration = checkpoint.load(tmp_path / "weak.safetensors")
+    assert configuration["recipe"] == "python -m tutorial_lib.recipes weak"
+    assert restore(tensors, configuration).config == labels.WEAK_SHAPE
+
+
+def test_the_recipe_of_the_noisy_classifier(guiding, tmp_path):
+    labels.noisy_classifier(tmp_path / "run")
+    tensors, configuration = checkpoint.load(tmp_path / "noisy_classifier.safetensors")
+    assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
+    model = noisy_classifier.restore(tensors, configuration)
+    logits = model(torch.zeros(3, 1, 28, 28), torch.tensor([1, 500, 1000]))
+    assert logits.shape == (3, 10) and len(configuration["metrics"]["accuracy_by_tenth_of_t"]) == 10
+
+
+def test_the_noisy_classifier_learns(generator):
+    """Black and white pictures are told apart in little noise, and not in pure noise."""
+    y = torch.arange(200) % 2
+    pixels = (20 + 200 * y).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    images = data.Images(pixels.contiguous(), y, "")
+    config = replace(labels.CLASSIFIER, steps=40, batch=32, warmup=5, ema=0.8, precision="no")
+    torch.manual_seed(0)
+    network = NoisyClassifier(NoisyClassifierConfig(widths=(8, 8), classes=2))
+    learning = labels._classification(images, config)
+    for report in train.train(network, *learning, config, device="cpu"):
+        pass
+    accuracy = labels.accuracy_by_t(report.ema_model.eval(), images)
+    assert min(accuracy[:3]) > 0.95 and accuracy[-1] < 0.85
+
+
+def test_the_recipe_of_the_milder_ways(guiding, tmp_path, monkeypatch):
+    """With networks of four steps, drawn by two: every way and strength is judged and stored."""
+    labels.labelled(tmp_path / "run", count=12)
+    labels.weak(tmp_path / "weak_run")
+    shipped = {name: tmp_path / f"{name}.safetensors" for name in ("labelled", "weak")}
+    judges = checkpoint.shipped()
+    monkeypatch.setattr(checkpoint, "shipped", lambda: judges | shipped)
+    for name, value in {
+        "ASSETS": tmp_path,
+        "STRENGTHS": (2.0,),
+        "dpm_solver": lambda *given: dpm_solver(*given, steps=2),
+        "load": lambda source: guiding,
+    }.items():
+        monkeypatch.setattr(ways, name, value)
+    ways.ways(count=10, size=6)
+    tensors, about = checkpoint.load(tmp_path / "ways.safetensors")
+    expected = {"plain guidance 1.0", *(f"{name} 2.0" for name in ways.WAYS)}
+    assert tensors.keys() == about["found"].keys() == expected
+    assert all(pixels.shape == (10, 1, 28, 28) for pixels in tensors.values())
+    for found in about["found"].values():
+        assert found["first"] > 0 and 0 <= found["recall"] <= 1 and 0 < found["contrast"] < 1.1

@@ -10,7 +10,7 @@ from conftest import best
 from torch.testing import assert_close
 
 from tutorial_lib import data, schedule, toys
-from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n07, n08, n09
+from tutorial_lib.course.widgets import n00, n01, n02, n03, n04, n05, n06, n07, n08, n09, n10
 
 COSINE = schedule.cosine(1000)
 
@@ -36,6 +36,22 @@ def priced() -> tuple:
     return n08.profile(lambda z, gamma: (0.9 * z).clamp(-1, 1), pixels, grid, seed=0), pixels, grid
 
 
+def with_labels(x_t, t, y):
+    """A network whose pictures are the brighter the higher the label: it predicts x_0."""
+    return ((y.double() + 1) / 6 - 1).view(-1, 1, 1, 1).to(x_t).expand_as(x_t) + 0.1 * x_t
+
+
+@pytest.fixture(scope="module")
+def filled() -> n10.Filled:
+    network = best(COSINE, "eps", mean=-0.4, std=0.6)
+    return list(n10.mask_frames(network, COSINE, target="eps", steps=3, rounds=2))[-1]
+
+
+@pytest.fixture(scope="module")
+def requested() -> n10.Requested:
+    return list(n10.class_frames(with_labels, COSINE, target="x_0", seeds=3, steps=2))[-1]
+
+
 EXPLORERS = {
     "walk": n00.walk,
     "chain": n01.chain,
@@ -51,13 +67,19 @@ EXPLORERS = {
     "solvers": n07.walks,
     "particles": n09.particles,
     "pairs": n09.pairs,
+    "asking": n10.asking,
+    "masks": n10.masks,
+    "classes": n10.classes,
 }
+# what an explorer takes that is recorded, by fixture, and what else
+AHEAD = {"reverse": ("walks", COSINE), "placement": ("placed", COSINE)}
+AHEAD |= {"masks": ("filled",), "classes": ("requested",)}
 
 
 @pytest.fixture(params=EXPLORERS)
 def box(request) -> ipywidgets.VBox:
-    ahead = {"reverse": "walks", "placement": "placed"}.get(request.param)
-    arguments = (request.getfixturevalue(ahead), COSINE) if ahead else ()
+    recorded, *others = AHEAD.get(request.param, ("",))
+    arguments = [request.getfixturevalue(recorded), *others] if recorded else []
     if request.param == "rates":
         arguments = request.getfixturevalue("priced")
     return EXPLORERS[request.param](*arguments)
@@ -222,11 +244,11 @@ def test_recorded_walks_are_whole_and_end_where_the_data_lie():
     for name, places in walks.places.items():
         assert places.shape[:2] == (len(walks.trained), len(walks.t))
         assert torch.equal(places[0, 0], places[-1, 0])
-        data = toys.SHAPES[name](20_000, torch.Generator().manual_seed(1))
-        away = [float(torch.cdist(x, data).min(dim=1).values.mean()) for x in places[:, -1]]
+        points = toys.SHAPES[name](20_000, torch.Generator().manual_seed(1))
+        away = [float(torch.cdist(x, points).min(dim=1).values.mean()) for x in places[:, -1]]
         assert away == sorted(away, reverse=True)
         assert away[-1] < 0.1 < away[0]
-        missed = float(torch.cdist(data[:500], places[-1, -1]).min(dim=1).values.max())
+        missed = float(torch.cdist(points[:500], places[-1, -1]).min(dim=1).values.max())
         assert missed < 0.6, "no part of the shape is left out"
 
 
@@ -305,3 +327,24 @@ def test_crossings_are_counted():
     titles = [n09.pairs_picture(32, pairing).axes[0].get_title() for pairing in n09.PAIRINGS]
     loose, close = (int(title.split()[0]) for title in titles)
     assert close < loose / 10
+
+
+def test_more_guidance_leaves_less_of_the_inner_bump_and_an_interval_more():
+    shares = {w: n10._share_near(n10._walked("right", w, "all steps"), "right")[0] for w in (1, 3)}
+    assert abs(shares[1] - 0.5) < 0.1 and shares[3] < 0.1
+    assert n10._share_near(n10._walked("right", 3, "t below 300"), "right")[0] > 0.3
+
+
+def test_what_is_known_is_kept_behind_every_mask(filled):
+    true = data.load("embedded", "test").pixels[list(n10.SHOWN)]
+    assert set(filled) == {"known", *n10.WAYS}
+    for k, mask in enumerate(n10.masks_of().values()):
+        known = mask.bool().expand_as(true)
+        for way in ("known", "replaced", "rounds"):
+            assert torch.equal(filled[way][k][known], true[known])
+
+
+def test_a_class_is_drawn_from_the_same_starts_at_each_strength(requested):
+    brightness = requested[1.0].double().mean((1, 2, 3, 4))
+    assert brightness.tolist() == sorted(brightness.tolist())
+    assert torch.equal(requested[0.0][0], requested[0.0][9])  # no label, no difference

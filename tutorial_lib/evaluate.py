@@ -128,6 +128,48 @@ def nearest(
     return indices.gather(1, best), distances
 
 
+def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+    """Fidelity and variety apart: the share of samples among real points, and the other way round.
+
+    A point is among others if it lies in the ball of one of them, which reaches to its k-th nearest
+    neighbour in its own set.
+    samples, real: features, (N, D) and (M, D); compare sets of one size, for larger sets have
+    smaller balls.
+    Raises ValueError unless both have more than k points.
+    (Kynkäänniemi et al. 2019, arXiv 1904.06991)
+    """
+    for name, points in (("samples", samples), ("real", real)):
+        if len(points) <= k:
+            raise ValueError(
+                f"balls to the neighbour number {k} need more points: {name} has {len(points)}"
+            )
+    return _share_among(samples, real, k), _share_among(real, samples, k)
+
+
+def _share_among(points: Tensor, cloud: Tensor, k: int) -> float:
+    """The share of the points (N, D) that lie in the ball of some point of the cloud (M, D)."""
+    radius = nearest(cloud, cloud, k + 1)[1][:, k]  # (M,), itself is the first
+    inside = [
+        (torch.cdist(part.double(), cloud.double()) <= radius).any(dim=1)
+        for part in points.split(500)
+    ]
+    return float(torch.cat(inside).double().mean())
+
+
+def obedience(samples: Tensor, y: Tensor) -> dict[str, float]:
+    """How many of the samples are what was asked for: the share that each judge gives the label y.
+
+    samples: uint8 (N, 1, 28, 28).  y: (N,) the labels that were asked for.
+    Returns the share by the name of the judge.  Real test images are given their own by 0.92 to
+    0.94, so more than that is a sign of guidance, and not of better pictures.
+    """
+    found = {}
+    for judge in JUDGES:
+        _, classes = predictions(load_classifier(judge), samples)
+        found[judge] = float((classes == y).double().mean())
+    return found
+
+
 def report(samples: Tensor) -> dict:
     """Judge uint8 samples (N, 1, 28, 28): their distance to real images, and their classes.
 

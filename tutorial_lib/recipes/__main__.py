@@ -8,12 +8,14 @@ from tutorial_lib.recipes import (
     embedded,
     garments,
     judge,
+    labels,
     memory,
     ncsn,
     networks,
     plane,
     sigma,
     targets,
+    ways,
 )
 
 RECIPES = (
@@ -38,6 +40,11 @@ RECIPES = (
     sigma.variance,
     targets.flow,
     ncsn.ncsn,
+    labels.labelled,
+    labels.labelled_judged,
+    labels.weak,
+    labels.noisy_classifier,
+    ways.ways,
 )
 
 if __name__ == "__main__":

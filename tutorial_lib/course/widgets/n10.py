@@ -1,0 +1,267 @@
+"""Explorers of notebook 10: the strength of guidance, masks, and classes on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import data
+from tutorial_lib.beyond.editing import observed, replaced, resampled, spread
+from tutorial_lib.beyond.guidance import guided
+from tutorial_lib.beyond.milder import limited
+from tutorial_lib.beyond.solvers import dpm_solver
+from tutorial_lib.course import plot
+from tutorial_lib.course.widgets import choice, explorer, menu, panels, show, slider
+from tutorial_lib.denoise import Denoiser, Network, denoiser
+from tutorial_lib.sample import Frame, ddim, ddpm, final, start
+from tutorial_lib.schedule import NoiseSchedule, cosine
+from tutorial_lib.toys import Mixture
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+    from matplotlib.figure import Figure
+
+# Three classes of two bumps each: one bump near the other classes, one farther out.
+DIRECTIONS = {"left": (-1.0, -0.5), "right": (1.0, -0.5), "top": (0.0, 1.1)}
+INNER, OUTER = 0.5, 1.5  # how far the bumps are from the middle
+STEPS, POINTS = 30, 300  # of a walk
+INTERVALS = {"all steps": (1, 1000), "t below 600": (1, 600), "t below 300": (1, 300)}
+WEIGHTS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+
+
+def asking_picture(label: str = "right", w: float = 1.0, interval: str = "all steps") -> Figure:
+    """Points of a class, and where guidance of strength w takes as many; what each bump gets.
+
+    label: one of DIRECTIONS.  interval: the steps in which it acts, one of INTERVALS.
+    """
+    figure, (plane, shares) = panels(1.2, 1, height=3.2)
+    true, drawn = _true(label), _walked(label, w, interval)
+    others = torch.cat([_true(name) for name in DIRECTIONS if name != label])
+    clouds = {"other classes": others, "the class": true, "guided": drawn}
+    for (name, points), colour in zip(
+        clouds.items(), (plot.QUIET, plot.DATA, plot.NOISE), strict=True
+    ):
+        plane.scatter(*points.T, s=6, color=colour, alpha=0.6, linewidths=0, label=name)
+    plane.set(xlim=(-3.2, 3.2), ylim=(-2, 3), xticks=[], yticks=[])
+    plane.legend(fontsize=8, frameon=False, loc="upper left")
+    heights = [_share_near(points, label) for points in (true, drawn)]  # (inner, outer, neither)
+    for side, (values, colour) in enumerate(zip(heights, (plot.DATA, plot.NOISE), strict=True)):
+        places = [k + 0.4 * side - 0.2 for k in range(3)]
+        shares.bar(places, values, width=0.4, color=colour)
+    shares.set_xticks(range(3), ["inner bump", "outer bump", "neither"], fontsize=8)
+    shares.set(ylim=(0, 1))
+    shares.set_title("share of the points", fontsize=9)
+    figure.suptitle(f"class {label}, w = {w:g}, {interval}", fontsize=10)
+    return figure
+
+
+def asking() -> VBox:
+    """Choose a class, a strength, and the steps in which guidance acts (notebook 10)."""
+    controls = {
+        "label": menu("class", list(DIRECTIONS), "right"),
+        "w": choice("w", WEIGHTS, 1.0),
+        "interval": menu("guidance in", list(INTERVALS), "all steps"),
+    }
+    return explorer(asking_picture, controls, [["label", "interval"], ["w"]])
+
+
+def _bumps(labels: Sequence[str]) -> Mixture:
+    """The mixture of these classes, two bumps each."""
+    means = [
+        torch.tensor(DIRECTIONS[label], dtype=torch.float64) * distance
+        for label in labels
+        for distance in (INNER, OUTER)
+    ]
+    weights = torch.full((len(means),), 1 / len(means), dtype=torch.float64)
+    return Mixture(weights, torch.stack(means), 0.03)
+
+
+@cache
+def _true(label: str) -> Tensor:
+    return _bumps([label]).sample(POINTS, torch.Generator().manual_seed(1))
+
+
+@cache
+def _walked(label: str, w: float, interval: str) -> Tensor:
+    """Where a guided walk ends, with exact guesses: (POINTS, 2)."""
+    schedule = cosine(1000)
+    mixtures = (_bumps(list(DIRECTIONS)), *(_bumps([name]) for name in DIRECTIONS))
+
+    def exact(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        alpha_bar = float(schedule.alpha_bar[t[0]])
+        guesses = torch.stack([mixture.x_0_hat(x_t, alpha_bar) for mixture in mixtures])
+        return guesses[y + 1, torch.arange(len(y))]  # NOBODY is -1
+
+    y = torch.full((POINTS,), list(DIRECTIONS).index(label))
+    pushed, plain = (guided(exact, y, strength, clip=False) for strength in (w, 1.0))
+    walk = limited(pushed, plain, *INTERVALS[interval])
+    generator = torch.Generator().manual_seed(2)
+    x_T = torch.randn(POINTS, 2, generator=generator, dtype=torch.float64)
+    return final(ddim(walk, schedule, x_T, steps=STEPS))
+
+
+def _share_near(points: Tensor, label: str) -> tuple[float, float, float]:
+    """The share of the points near the inner bump of a class, near the outer one, near neither."""
+    direction = torch.tensor(DIRECTIONS[label], dtype=torch.float64)
+    near = [
+        float(((points - distance * direction).norm(dim=1) < 0.5).double().mean())
+        for distance in (INNER, OUTER)
+    ]
+    return near[0], near[1], 1 - near[0] - near[1]
+
+
+# --- masks
+
+Filled = dict[str, Tensor]  # way -> (masks, pictures, 1, 28, 28) uint8
+SHOWN = (0, 7, 30)  # test images: an ankle boot, a checked shirt, a bag
+WAYS = ("replaced", "rounds", "seen")
+
+
+def masks_of() -> dict[str, Tensor]:
+    """What is known, by name: 1 where it is, (28, 28) each."""
+    half, band, some = torch.zeros(28, 28), torch.ones(28, 28), torch.zeros(28, 28)
+    half[:, :14] = 1
+    band[9:19] = 0
+    some[::3, ::3] = 1
+    return {"left half": half, "a band": band, "every ninth pixel": some}
+
+
+def mask_frames(
+    network: Network,
+    schedule: NoiseSchedule,
+    *,
+    target: str,
+    steps: int = 25,
+    rounds: int = 5,
+) -> Iterator[Filled]:
+    """Fill in test images behind every mask in every way; yields what there is so far.
+
+    "known" holds what was known, on black.
+    """
+    known = data.to_model(data.load("embedded", "test").pixels[list(SHOWN)])
+    mask = torch.stack(list(masks_of().values()))[:, None, None]  # (masks, 1, 1, 28, 28)
+    shape = (len(mask), len(known), 1, 28, 28)
+    pictures = known.expand(shape).flatten(0, 1)
+    mask = mask.expand(shape).flatten(0, 1)
+    free, clipped = (denoiser(network, schedule, target=target, clip=c) for c in (False, True))
+    variance = spread(schedule, float(pictures.var())) + 0.001
+
+    def seen(x: Tensor) -> Tensor:
+        return mask * x
+
+    ways: dict[str, tuple[Callable[..., Iterator[Frame]], Denoiser, dict[str, int]]] = {
+        "replaced": (ddpm, replaced(clipped, pictures, mask), {}),
+        "rounds": (resampled, replaced(clipped, pictures, mask), {"rounds": rounds}),
+        "seen": (
+            ddpm,
+            observed(free, schedule, seen, seen(pictures), variance=variance, clip=True),
+            {},
+        ),
+    }
+    found = {"known": data.to_pixels(mask * pictures - (1 - mask)).view(shape)}
+    for way, (sampler, walk, more) in ways.items():
+        generator = torch.Generator().manual_seed(0)
+        x_T = start(len(pictures), (1, 28, 28), generator=generator)
+        frames = sampler(walk, schedule, x_T, generator=generator, steps=steps, **more)
+        found[way] = data.to_pixels(final(frames)).view(shape)
+        yield found
+
+
+def mask_picture(recorded: Filled, mask: str = "left half", way: str = "seen") -> Figure:
+    """Test images, what is known of them, and what was made of it.
+
+    recorded: of `mask_frames`.  mask: one of `masks_of`.  way: one of WAYS.
+    """
+    k = list(masks_of()).index(mask)
+    true = data.load("embedded", "test").pixels[list(SHOWN)]
+    figure, axes = panels(1, 1, 1, height=4.2)
+    columns = {"picture": true, "known": recorded["known"][k], "filled in": recorded[way][k]}
+    for axis, (name, pixels) in zip(axes, columns.items(), strict=True):
+        show(axis, pixels, 1, name)
+    unknown = (1 - masks_of()[mask]).bool().expand_as(true)
+    gap = (recorded[way][k].double() - true)[unknown].square().mean().sqrt()
+    figure.suptitle(f"{mask}, {way}: {gap:.0f} grey levels a pixel from the picture", fontsize=10)
+    return figure
+
+
+def masks(recorded: Filled) -> VBox:
+    """Choose a mask, and the way in which the rest is filled in (notebook 10).
+
+    recorded: the last that `mask_frames` has yielded.
+    """
+    controls = {
+        "mask": choice("what is known", list(masks_of()), "a band"),
+        "way": menu("way", WAYS, "replaced"),
+    }
+
+    def draw(**state) -> Figure:
+        return mask_picture(recorded, **state)
+
+    return explorer(draw, controls, [["mask", "way"]])
+
+
+# --- classes on request, for a network with labels
+
+Requested = dict[float, Tensor]  # w -> (classes, seeds, 1, 28, 28) uint8
+
+
+def class_frames(
+    network: Network,
+    schedule: NoiseSchedule,
+    *,
+    target: str,
+    weights: Sequence[float] = (0.0, 1.0, 1.6, 4.0),
+    seeds: int = 6,
+    steps: int = 10,
+) -> Iterator[Requested]:
+    """Draw every class from the same starts with every strength; yields what there is so far."""
+    ask = denoiser(network, schedule, target=target, clip=False)
+    x_T = start(seeds, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    found: Requested = {}
+    for w in weights:
+        rows = []
+        for y in range(len(data.CLASSES)):
+            walk = guided(ask, torch.full((seeds,), y), w, clip=True)
+            rows.append(data.to_pixels(final(dpm_solver(walk, schedule, x_T, steps=steps))))
+        found[w] = torch.stack(rows)
+        yield found
+
+
+def class_picture(
+    requested: Requested, label: str = "sneaker", w: float = 1.6, seed: int = 0
+) -> Figure:
+    """One start, asked for one class with every strength; and all starts with one of them.
+
+    requested: of `class_frames`.  label: one of data.CLASSES.  w: one of its strengths (KeyError).
+    """
+    k = data.CLASSES.index(label)
+    figure, (alone, all_starts) = panels(1.4, 1)
+    show(alone, torch.stack([rows[k, seed] for rows in requested.values()]), len(requested), "")
+    said = ", ".join(f"{one:g}" for one in requested)
+    alone.set_title(f"start {seed} with w = {said}", fontsize=9)
+    show(all_starts, requested[w][k], 3, f"all starts with w = {w:g}")
+    figure.suptitle(f"{label}: start {seed}, w = {w:g}", fontsize=10)
+    return figure
+
+
+def classes(requested: Requested) -> VBox:
+    """Choose a class, a strength and a start (notebook 10).
+
+    requested: the last that `class_frames` has yielded.
+    """
+    weights = list(requested)
+    seeds = next(iter(requested.values())).shape[1]
+    controls = {
+        "label": menu("class", data.CLASSES, "sneaker"),
+        "w": choice("w", weights, weights[1]),
+        "seed": slider("start", 0, 0, seeds - 1),
+    }
+
+    def draw(**state) -> Figure:
+        return class_picture(requested, **state)
+
+    return explorer(draw, controls, [["label", "w"], ["seed"]])
