@@ -186,17 +186,24 @@ def bits_of_steps(
             each = [term(x_0, same_t(i, len(x_0))) for i in range(2, steps + 1)]
             later.append(torch.stack(each).sum(0) if each else torch.zeros_like(first[-1]))
             continue
-        chance = 1 / torch.arange(2, steps + 1, dtype=torch.float64)
-        chance /= chance.sum()
-        shape = (draws, len(x_0))
-        i = torch.multinomial(chance, draws * len(x_0), True, generator=generator).view(shape)
-        weighted = [term(x_0, one + 2) / chance[one].to(x_0) for one in i]
+        i, chance = _some_of(steps, draws, len(x_0), generator)
+        weighted = [term(x_0, one) / share.to(x_0) for one, share in zip(i, chance, strict=True)]
         later.append(torch.stack(weighted).mean(0))
     nats = torch.stack([torch.cat(later), torch.cat(first)]).double()  # (2, N)
     bits = nats / (pixels[0].numel() * math.log(2))
     shares = dict(zip(("L_t", "L_0"), bits.mean(1).tolist(), strict=True))
     error = float(bits.sum(0).std() / len(pixels) ** 0.5)
     return {"bpd": sum(shares.values()), "error": error, "count": len(pixels)} | shares
+
+
+def _some_of(
+    steps: int, draws: int, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Steps i of 2..steps, drawn with chances that fall as 1 / i, and these: (draws, count)."""
+    chance = 1 / torch.arange(2, steps + 1, dtype=torch.float64)
+    chance /= chance.sum()
+    drawn = torch.multinomial(chance, draws * count, True, generator=generator).view(draws, count)
+    return drawn + 2, chance[drawn]
 
 
 def widened(model: UNet) -> UNet:

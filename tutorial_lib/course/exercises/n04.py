@@ -81,40 +81,41 @@ def interleaved_embedding(answer, generator):
     longest = float(between(500, 2000, generator))
     early = torch.randint(1, 4, (7,), generator=generator)  # in 32 bits fast clocks are exact too
     for t in (early, torch.randint(1, 200, (7,), generator=generator)):
-        i = torch.arange(half).double()
-
-        def columns(frequency: Tensor, t: Tensor = t) -> Tensor:
-            angle = t[:, None] * frequency  # (7, width / 2)
-            return torch.stack([angle.sin(), angle.cos()], dim=2)  # (7, width / 2, 2)
-
-        right = columns(longest ** (-i / half))
-        apart = columns(longest ** (-(2 * i + 1) / (2 * half)))  # half a clock further
-        slips = {
-            "All sines come first there; here each has its cosine beside it.": right.mT,
-            "In each pair the sine comes first.": right.flip(2),
-            "Each clock has a sine and a cosine.": right[..., :1].expand_as(right),
-            "The lowest frequency is 1 / longest there; here it stops a little before.": (
-                columns(longest ** (-i / (half - 1)))
-            ),
-            "The library's row: order and exponents are others here.": (
-                columns(longest ** (-i / (half - 1))).mT
-            ),
-            "The exponent is half of what it should be.": columns(longest ** (-i / half / 2)),
-            "The frequencies should fall from one clock to the next.": columns(
-                longest ** (i / half)
-            ),
-            "i begins at 0.": columns(longest ** (-(i + 1) / half)),
-            "`longest` is given; it is not always 10,000.": columns(10_000 ** (-i / half)),
-            "No 2 pi: the angle is the frequency times t.": columns(
-                2 * math.pi * longest ** (-i / half)
-            ),
-            "Sine and cosine of a pair have the same frequency.": (
-                torch.stack([right[..., 0], apart[..., 1]], dim=2)
-            ),
-        }
-        slips = {said: slip.flatten(1) for said, slip in slips.items()}
+        right = _pairs(t, longest ** (-torch.arange(half).double() / half))
+        slips = {said: slip.flatten(1) for said, slip in _slips_of_pairs(t, half, longest).items()}
         got = answer(t, 2 * half, longest)
         same(got, right.flatten(1), "The embedding", slips, tolerance=1e-3)
+
+
+def _pairs(t: Tensor, frequency: Tensor) -> Tensor:
+    """Sine and cosine side by side, of steps (B,) and frequencies (width / 2,)."""
+    angle = t[:, None] * frequency  # (B, width / 2)
+    return torch.stack([angle.sin(), angle.cos()], dim=2)  # (B, width / 2, 2)
+
+
+def _slips_of_pairs(t: Tensor, half: int, longest: float) -> dict[str, Tensor]:
+    """What known mistakes would give, by what is said of them."""
+    i = torch.arange(half).double()
+    right = _pairs(t, longest ** (-i / half))
+    to_the_end = _pairs(t, longest ** (-i / (half - 1)))
+    apart = _pairs(t, longest ** (-(2 * i + 1) / (2 * half)))  # half a clock further
+    return {
+        "All sines come first there; here each has its cosine beside it.": right.mT,
+        "In each pair the sine comes first.": right.flip(2),
+        "Each clock has a sine and a cosine.": right[..., :1].expand_as(right),
+        "The lowest frequency is 1 / longest there; here it stops a little before.": to_the_end,
+        "The library's row: order and exponents are others here.": to_the_end.mT,
+        "The exponent is half of what it should be.": _pairs(t, longest ** (-i / half / 2)),
+        "The frequencies should fall from one clock to the next.": _pairs(t, longest ** (i / half)),
+        "i begins at 0.": _pairs(t, longest ** (-(i + 1) / half)),
+        "`longest` is given; it is not always 10,000.": _pairs(t, 10_000 ** (-i / half)),
+        "No 2 pi: the angle is the frequency times t.": (
+            _pairs(t, 2 * math.pi * longest ** (-i / half))
+        ),
+        "Sine and cosine of a pair have the same frequency.": (
+            torch.stack([right[..., 0], apart[..., 1]], dim=2)
+        ),
+    }
 
 
 def attention(answer, generator):

@@ -290,21 +290,19 @@ def _slips_of_fresh(
     z: Tensor,
 ) -> dict[str, Tensor]:
     """What known mistakes would give, by what is said of them."""
-    left = 1 - before - sigma**2  # the variance of the old noise
-    root = left**0.5
+    root = (1 - before - sigma**2) ** 0.5  # standard deviation of the old noise
 
     def step(old: float = root, picture: float = before**0.5, new: float = sigma) -> Tensor:
         return picture * x_0_hat + old * eps_hat + new * z
 
-    all_old = (1 - before) ** 0.5
+    all_old, of_now = (1 - before) ** 0.5, (1 - now - sigma**2) ** 0.5
     minus, plus = 1 - before - sigma, 1 - before + sigma**2
-    of_now = (1 - now - sigma**2) ** 0.5
     return {
         "The old noise is kept in full, so there is too much.": step(all_old),
         "Standard deviations do not add up; variances do.": step(all_old - sigma),
         "No fresh noise.": step(all_old, new=0),
         "sigma is a standard deviation.": step(new=sigma**2),
-        "The old noise has no root: that is its variance.": step(left),
+        "The old noise has no root: that is its variance.": step(root**2),
         "sigma is subtracted from a variance; it is a standard deviation.": step(minus**0.5),
         "The variances are added; the rest is left for the old noise.": step(plus**0.5),
         "The picture is still shrunk as at alpha_bar_t.": step(picture=now**0.5),

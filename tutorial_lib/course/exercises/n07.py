@@ -155,10 +155,6 @@ def upwards(answer, generator):
         return slope * x_t + t.view(-1, 1, 1, 1) / 40
 
     now, then = schedule.alpha_bar[6], schedule.alpha_bar[11]
-
-    def end(x_0_hat: Tensor, noise: Tensor) -> Tensor:
-        return then**0.5 * x_0_hat + noise
-
     x_0_hat = slope * x + 6 / 40
     eps_hat = (x - now**0.5 * x_0_hat) / (1 - now) ** 0.5
     got = answer(denoise, x, 6, 11, schedule)
@@ -168,18 +164,18 @@ def upwards(answer, generator):
         asked == [6],
         f"The denoiser was asked at t = {asked}; the walk stands at t = 6, and one call will do.",
     )
+    noise = (1 - then) ** 0.5 * eps_hat
     slips = {
-        "That is the forward process: the noise is to be the one that is in x already.": end(
-            x, (1 - then) ** 0.5 * eps_hat
+        "That is the forward process: the noise is to be the one that is in x already.": (
+            then**0.5 * x + noise
         ),
         "That is where the walk stands already.": x,
-        "The noise should have the size that belongs to t_next.": end(
-            x_0_hat, (1 - now) ** 0.5 * eps_hat
+        "The noise should have the size that belongs to t_next.": (
+            then**0.5 * x_0_hat + (1 - now) ** 0.5 * eps_hat
         ),
-        "The picture should be shrunk as at t_next.": now**0.5 * x_0_hat
-        + (1 - then) ** 0.5 * eps_hat,
+        "The picture should be shrunk as at t_next.": now**0.5 * x_0_hat + noise,
     }
-    same(got, end(x_0_hat, (1 - then) ** 0.5 * eps_hat), "x'", slips)
+    same(got, then**0.5 * x_0_hat + noise, "x'", slips)
 
 
 def own_solver(answer, generator):
@@ -257,16 +253,15 @@ def again(answer, generator):
         asked.append((int(t[0]), x_t))
         return 0.5 * x_t.tanh() + t.view(-1, 1, 1, 1) / 50
 
-    def walked(noise: bool = True, old: bool = False, at_the_end: bool = False) -> Tensor:
+    def walked(noise: bool = True, old: bool = False) -> Tensor:
         draws, x = torch.Generator().manual_seed(seed), x_T
         for i in (3, 2, 1):
             x_0 = student(x, torch.full((4,), tau[i]))
             alpha_bar, now = schedule.alpha_bar[tau[i - 1]], schedule.alpha_bar[tau[i]]
-            z = torch.randn(x.shape, generator=draws, dtype=x.dtype) if i > 1 or at_the_end else 0
+            z = torch.randn(x.shape, generator=draws, dtype=x.dtype) if i > 1 else 0
             if old:
                 z = (x - now.sqrt() * x_0) / (1 - now).sqrt()
-            spread = 0.1 if at_the_end and i == 1 else (1 - alpha_bar).sqrt()
-            x = alpha_bar.sqrt() * x_0 + spread * z * noise
+            x = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * z * noise
         return x
 
     got = answer(student, schedule, x_T.clone(), tau, torch.Generator().manual_seed(seed))
