@@ -565,7 +565,7 @@ PRINTS = [Mutation(*cell, *slip) for cell, slips in PRINTED.items() for slip in 
 SHORTER = {
     "00": [("3000", "300")],
     "03": [("range(2000)", "range(2)")],
-    "05": [("range(150)", "range(2)")],
+    "05": [("range(300)", "range(2)")],
     "06": [("10_000", "400")],
     "09": [("steps=1200", "steps=3")],
 }
@@ -731,7 +731,7 @@ def cells(number: str) -> list[Cell]:
     sources = ["".join(cell["source"]) for cell in everything if cell["cell_type"] == "code"]
     for old, new in SHORTER.get(number, []):
         if not any(old in source for source in sources):
-            raise LookupError(f"no cell of notebook {number} says {old!r}: mend SHORTER")
+            raise LookupError(f"no cell of notebook {number} says {old!r}: correct SHORTER")
         sources = [source.replace(old, new) for source in sources]
     return [
         Cell(f"<notebook {number}, code cell {n}>", source) for n, source in enumerate(sources, 1)
