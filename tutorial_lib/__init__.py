@@ -11,7 +11,7 @@ In reading order; nothing imports what stands below it.
     denoise                         any network, as (x_t, t) -> x_0_hat              06
     config, engine/, record, train  one training loop for every model                05
     sample, evaluate                walking back from noise, and judging samples     06
-    beyond/                         fast solvers, likelihood                         Part II
+    beyond/                         fast samplers, likelihood, score, guidance       07 to 10
     course/                         pictures, explorers, exercises of the notebooks
     recipes, cli                    how the shipped weights were made; the command line
 """
