@@ -22,15 +22,15 @@ from tutorial_lib.engine.hardware import get_device
 from tutorial_lib.files import ASSETS
 from tutorial_lib.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
-from tutorial_lib.recipes.garments import SHIPPED
-from tutorial_lib.recipes.sources import full
+from tutorial_lib.recipes.garments import SHIPPED, WEIGHTS
+from tutorial_lib.recipes.sources import full, sha256
 from tutorial_lib.schedule import NoiseSchedule, named, same_t
 
-# As the unconditional weights, and 15 % of the labels dropped.
-LABELLED = replace(SHIPPED, labels=True, label_drop=0.15)
+# It begins as the unconditional weights, and learns what the labels add; 15 % of them are dropped.
+LABELLED = replace(SHIPPED, steps=10_400, labels=True, label_drop=0.15, t_sampling="logit-normal")
 SHAPE = UNetConfig(labels=len(CLASSES))
 STRENGTHS = (1.0, 1.3, 1.6, 2.0)  # of guidance, by which the weights are judged
-# For autoguidance: a quarter of the parameters, and a twentieth of the pictures seen.
+# For autoguidance: a quarter of the parameters, and a thirtieth of the pictures seen.
 WEAK = replace(LABELLED, steps=2500, batch=64, ema=0.998)
 WEAK_SHAPE = UNetConfig(widths=(24, 64), labels=len(CLASSES))
 # No U-Net, but drawn and trained as one: steps, images and noise come from `train.draw`.
@@ -45,11 +45,13 @@ TENTHS = 10  # parts of 1..T for which the accuracy is noted
 def labelled(out: Path = Path("build/labelled"), count: int = 10_000) -> None:
     """Train the class-conditional U-Net on all 60,000 images, store it, and judge it.
 
-    Resumes by itself when it was interrupted.  What ships, and is judged by `count` samples at each
-    of the STRENGTHS, are the averaged weights, as float16.
+    It begins as the unconditional weights that ship, and resumes when it was interrupted.  What
+    ships, and is judged by `count` samples at each of the STRENGTHS, are the averaged weights, as
+    float16.
     """
-    _train(UNet, SHAPE, LABELLED, out)
+    _train(_told, SHAPE, LABELLED, out)
     tensors, configuration = _averaged(out, "labelled")
+    configuration["from"] = {"weights": WEIGHTS, "sha256": sha256(ASSETS / WEIGHTS)}
     device = get_device()
     model = restore(tensors, configuration).to(device)
     without = denoiser(model, _schedule(), target="v", clip=True)
@@ -108,7 +110,7 @@ def drawn(model: nn.Module, count: int, w: float, size: int = 250) -> tuple[Tens
     samples = []
     for x_T, asked in zip(noise.split(size), y.split(size), strict=True):
         walk = guided(denoise, asked, w, clip=True)
-        frames = dpm_solver(walk, _schedule(), x_T.to(device))
+        frames = dpm_solver(walk, _schedule(), x_T.to(device), steps=STEPS)
         samples.append(to_pixels(sample.final(frames)).cpu())
     return y, torch.cat(samples)
 
@@ -189,6 +191,16 @@ def _train(
             left = (last.config.steps - last.step) * last.config.batch / rate / 60
             said = f"step {last.step}: loss {last.loss:.4f}"
             print(f"{said}, {rate:.0f} images/s, {left:.0f} min left", flush=True)
+
+
+def _told(shape: UNetConfig) -> UNet:
+    """The network of the unconditional weights, with new embeddings of labels, and 0 for nobody."""
+    network = UNet(shape)
+    tensors, _ = checkpoint.load(ASSETS / WEIGHTS)
+    known = {name: tensor.float() for name, tensor in checkpoint.part(tensors, "ema").items()}
+    network.load_state_dict(network.state_dict() | known)
+    nn.init.zeros_(network.of_label.weight[0])
+    return network
 
 
 def _averaged(out: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -81,7 +81,7 @@ def ways(count: int = 2000, size: int = 250) -> None:
         parts = []
         for x_T, labels in zip(noise.split(size), y.split(size), strict=True):
             walk = WAYS[name](asking, worse, schedule, labels, w)
-            x_0 = sample.final(dpm_solver(walk, schedule, x_T.to(device)))
+            x_0 = sample.final(dpm_solver(walk, schedule, x_T.to(device), steps=STEPS))
             parts.append(to_pixels(x_0).cpu())
         key, pixels = f"{name} {w}", torch.cat(parts)
         stored[key], found[key] = pixels[:KEPT], _judged(pixels, y, real)
