@@ -28,7 +28,7 @@ def replaced(denoise: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
     known: like x_t, in [-1, 1]; anything where it is not known.
     mask: 1 where it is known and 0 elsewhere, of a shape that fits x_t.
     The pixels made up never look back at what is known: they fit it only in part.
-    (Lugmayr et al. 2022, Eq. 8; arXiv 2201.09865)
+    (Lugmayr et al. 2022, Eq. 8, there for the two parts of x_{t-1}; arXiv 2201.09865)
     """
 
     def denoise_known(x_t: Tensor, t: Tensor, **given: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class Monotone(nn.Module):
     r"""A learned schedule: a small network from t to $\gamma$ that can only rise.
 
     All its weights are positive, and its ends are brought to `low` and `high`.
-    t: (B,) in [0, 1].  Returns (B,).  (Kingma et al. 2021, appendix H)
+    t: (B,) in [0, 1].  Returns (B,).
+    (Kingma et al. 2021, appendix H; the ends, appendix I.2)
     """
 
     def __init__(self, low: float, high: float, width: int = 64) -> None:
