@@ -263,6 +263,19 @@ def test_curves_on_logarithmic_axes():
     assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
 
 
+@pytest.mark.parametrize(
+    ("x", "labels"),
+    [([15, 31, 63], ["15", "31", "63"]), ([10, 11, 12], None), (range(1, 99), None)],
+)
+def test_few_values_on_a_logarithmic_axis_are_its_ticks(x, labels):
+    axes = plot.curves(x, {"a": (list(x), plot.DATA)}, "t", "x", "y", log="xy").axes[0]
+    own = axes.get_xticks().tolist() == list(x)
+    assert own == bool(labels)
+    if labels:
+        assert [label.get_text() for label in axes.get_xticklabels()] == labels
+        assert not len(axes.get_xticks(minor=True))
+
+
 def test_film_has_a_frame_for_each_figure(tmp_path):
     figures = [plot.bars(["a"], [height], "t", "y", top=3.0) for height in (1.0, 2.0, 3.0)]
     movie = Image.open(animation.film(figures, tmp_path / "a.gif", milliseconds=100))

@@ -325,6 +325,14 @@ def test_illegal_numbers_of_steps(name, S):
         final(FAST[name](knowing(cosine(100)), cosine(100), noise(1, 1), steps=S))
 
 
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("tau", [[5, 10, 20], [0, 20, 10], [0, 5, 5], [0], [0, 50, 101]])
+def test_steps_that_do_not_rise_from_0_to_at_most_T_are_refused(name, tau):
+    walk = FAST[name](knowing(cosine(100)), cosine(100), noise(1, 1), steps=torch.tensor(tau))
+    with pytest.raises(ValueError, match="tau must begin at 0, where the data are, and rise to at"):
+        next(walk)
+
+
 @pytest.mark.parametrize("eta", [-0.1, 1.5, float("nan")])
 def test_illegal_eta(eta):
     walk = ddim(knowing(cosine(10)), cosine(10), noise(1, 1), generator=torch.Generator(), eta=eta)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -162,6 +163,16 @@ class NoiseSchedule:
         if batch and not 1 <= int(t.min()) <= int(t.max()) <= self.T:
             raise ValueError(f"t must lie in 1..{self.T}, got {int(t.min())}..{int(t.max())}")
 
+    def check_tau(self, tau: Tensor | Sequence[int]) -> None:
+        """Raise ValueError unless tau, the steps to visit, rises from 0 and stays within T."""
+        steps = [int(t) for t in tau]
+        rises = all(s < t for s, t in pairwise(steps))
+        if len(steps) < 2 or steps[0] != 0 or not rises or steps[-1] > self.T:
+            raise ValueError(
+                "tau must begin at 0, where the data are, and rise to at most "
+                f"T = {self.T}, got {steps}"
+            )
+
     def strided(self, tau: Tensor | Sequence[int]) -> "NoiseSchedule":
         r"""The schedule that visits only the steps tau of this one.
 
@@ -170,9 +181,9 @@ class NoiseSchedule:
 
         The new schedule has S steps and $\bar\alpha'_i = \bar\alpha_{\tau_i}$, hence
         $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$.
-        Raises ValueError for a tau that does not begin at 0, or does not increase.
+        Raises ValueError for any other tau.
         """
-        _check_begins_at_0(tau)
+        self.check_tau(tau)
         alpha_bar = self.alpha_bar[tau]
         with warnings.catch_warnings():  # said once already, when this schedule was made
             warnings.simplefilter("ignore", UserWarning)
@@ -294,12 +305,6 @@ def named(name: str, T: int) -> NoiseSchedule:
     """
     check_name("schedule", name, tuple(NAMED))
     return NAMED[name](T)
-
-
-def _check_begins_at_0(tau: Tensor | Sequence[int]) -> None:
-    if len(tau) < 2 or tau[0] != 0:
-        got = ", ".join(str(int(t)) for t in tau[:3])
-        raise ValueError(f"tau must begin at 0, where the data are, and go up, got {got} ...")
 
 
 def _count(T: int) -> int:

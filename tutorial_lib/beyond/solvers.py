@@ -35,11 +35,12 @@ def dpm_solver(
     estimates of x_0, as a function of $\lambda = \log(a / b)$, to the middle of the step.
     The first step and the last are those of the deterministic `ddim`: D is the estimate itself.
     One call of the denoiser a step.
-    steps: how many, placed by `karras_tau` with `CHOSEN` (all of them by default); or which, as it
-    returns them.
+    steps: how many, placed by `karras_tau` with `CHOSEN` (all of them by default); or which, rising
+    from 0.
     Other arguments and errors as for `ddpm`.  (arXiv 2211.01095)
     """
     tau = steps if isinstance(steps, Tensor) else karras_tau(schedule, steps, **CHOSEN)
+    schedule.check_tau(tau)
     tau = tau.tolist()
     alpha_bar = schedule.alpha_bar[tau]
     signal, noise = alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist()
@@ -75,7 +76,9 @@ def heun(
     default they are those of Karras et al.
     Arguments and errors as for `dpm_solver`.  (arXiv 2206.00364)
     """
-    tau = (steps if isinstance(steps, Tensor) else karras_tau(schedule, steps)).tolist()
+    tau = steps if isinstance(steps, Tensor) else karras_tau(schedule, steps)
+    schedule.check_tau(tau)
+    tau = tau.tolist()
     alpha_bar = schedule.alpha_bar[tau]
     signal, noise = alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist()
     x = x_T

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DATA, NOISE, MODEL, QUIET = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+FEW = 8  # values on a logarithmic axis that are ticks themselves
 GREY = {"cmap": "gray", "vmin": 0, "vmax": 255}  # how pixels 0..255 are shown
 Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
 
@@ -108,7 +109,8 @@ def curves(
 ) -> Figure:
     """Lines over a common x.
 
-    lines: name -> (values, colour).  log: which axes are logarithmic, as "y" or "xy".
+    lines: name -> (values, colour).  log: which axes are logarithmic, as "y" or "xy"; on a
+    logarithmic x axis a few values, not too near to each other, are the ticks.
     """
     figure, axes = _subplots(figsize=(6, 3))
     styles = cycle(("-", "--", ":", "-."))
@@ -117,6 +119,9 @@ def curves(
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if "x" in log:
         axes.set_xscale("log")
+        if len(x) <= FEW and all(after >= 1.5 * x[i] for i, after in enumerate(x[1:])):
+            axes.set_xticks(x, [f"{value:g}" for value in x])
+            axes.set_xticks([], minor=True)  # their labels would overlap
     if "y" in log:
         axes.set_yscale("log")
     beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # more lines leave no room inside
