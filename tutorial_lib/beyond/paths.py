@@ -1,6 +1,6 @@
-r"""Roads from data to noise in continuous time, and two ways back: an equation with noise, or none.
+r"""Paths from data to noise in continuous time, and two ways back: an equation with noise, or none.
 
-A road is two functions, $x_t = a(t) x_0 + b(t) \epsilon$ for t in [0, 1].  Everything else, the
+A path is two functions, $x_t = a(t) x_0 + b(t) \epsilon$ for t in [0, 1].  Everything else, the
 SDE, its reverse and the ordinary differential equation with the same marginals, follows from a, b
 and their slopes.  Here a denoiser takes x and t as a float tensor (B,).  (Notebook 09)
 """
@@ -21,7 +21,7 @@ from tutorial_lib.schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class Path:
-    """A road: how much signal and how much noise there is at each time.
+    """A path: how much signal and how much noise there is at each time.
 
     signal, noise: a and b, smooth functions of a float64 tensor of times in [0, 1].
     """
@@ -93,7 +93,6 @@ def velocity(path: Path, x: Tensor, x_0_hat: Tensor, t: float) -> Tensor:
     return of_a * x_0_hat + of_b * eps_hat
 
 
-@torch.no_grad()
 def probability_flow(
     denoise: Denoiser,
     path: Path,
@@ -111,24 +110,18 @@ def probability_flow(
     Yields S + 1 frames; their t counts the steps that are left.
     Raises ValueError, at the first frame, for times that do not fall to 0.
     """
-    stops = _falling(times)
-    x = path.at(stops[0])[1] * noise
-    yield Frame(len(stops) - 1, x, torch.zeros_like(x))
-    for left, now, then in _legs(stops):
-        x_0_hat = denoise(x, _same(now, x))
-        if then == 0:
-            x = x_0_hat
-        else:
-            slope = velocity(path, x, x_0_hat, now)
-            if heun:
-                ahead = x + (then - now) * slope
-                slope_there = velocity(path, ahead, denoise(ahead, _same(then, x)), then)
-                slope = (slope + slope_there) / 2
-            x = x + (then - now) * slope
-        yield Frame(left, x, x_0_hat)
+
+    def step(x: Tensor, x_0_hat: Tensor, now: float, then: float) -> Tensor:
+        slope = velocity(path, x, x_0_hat, now)
+        if heun:
+            ahead = x + (then - now) * slope
+            slope_there = velocity(path, ahead, denoise(ahead, _same(then, x)), then)
+            slope = (slope + slope_there) / 2
+        return x + (then - now) * slope
+
+    return _walk(denoise, path, noise, times, step)
 
 
-@torch.no_grad()
 def reverse_sde(
     denoise: Denoiser,
     path: Path,
@@ -149,21 +142,16 @@ def reverse_sde(
     Other arguments as for `probability_flow`.
     Raises ValueError also where no signal is left, as at t = 1 of `STRAIGHT`: begin below.
     """
-    stops = _falling(times)
-    x = path.at(stops[0])[1] * noise
-    yield Frame(len(stops) - 1, x, torch.zeros_like(x))
-    for left, now, then in _legs(stops):
-        x_0_hat = denoise(x, _same(now, x))
-        if then == 0:
-            x = x_0_hat
-        else:
-            a, b = path.at(now)
-            _, g_square = path.rates(now)
-            h = heat * g_square * (now - then)
-            score = (a * x_0_hat - x) / b**2
-            x = x + (then - now) * velocity(path, x, x_0_hat, now)
-            x = x + h / 2 * score + h**0.5 * noise_like(x, generator)
-        yield Frame(left, x, x_0_hat)
+
+    def step(x: Tensor, x_0_hat: Tensor, now: float, then: float) -> Tensor:
+        a, b = path.at(now)
+        _, g_square = path.rates(now)
+        h = heat * g_square * (now - then)
+        score = (a * x_0_hat - x) / b**2
+        x = x + (then - now) * velocity(path, x, x_0_hat, now)
+        return x + h / 2 * score + h**0.5 * noise_like(x, generator)
+
+    return _walk(denoise, path, noise, times, step)
 
 
 def seen_by(denoise: Denoiser, schedule: NoiseSchedule, path: Path) -> Denoiser:
@@ -185,6 +173,29 @@ def seen_by(denoise: Denoiser, schedule: NoiseSchedule, path: Path) -> Denoiser:
     return estimate
 
 
+@torch.no_grad()
+def _walk(
+    denoise: Denoiser,
+    path: Path,
+    noise: Tensor,
+    times: Tensor,
+    step: Callable[[Tensor, Tensor, float, float], Tensor],
+) -> Iterator[Frame]:
+    """From b times the noise back to data; the last step goes to the estimate of x_0 itself.
+
+    step: (x, x_0_hat, now, then) -> x at the time then.
+    """
+    stops = _falling(times)
+    left = len(stops) - 1  # steps
+    x = path.at(stops[0])[1] * noise
+    yield Frame(left, x, torch.zeros_like(x))
+    for now, then in pairwise(stops):
+        x_0_hat = denoise(x, _same(now, x))
+        x = step(x, x_0_hat, now, then) if then > 0 else x_0_hat
+        left -= 1
+        yield Frame(left, x, x_0_hat)
+
+
 def _falling(times: Tensor) -> list[float]:
     """The times as numbers.  Raises ValueError unless they fall, from at most 1 to 0."""
     stops = [float(t) for t in times]
@@ -195,12 +206,6 @@ def _falling(times: Tensor) -> list[float]:
             f"{stops[:1]} to {stops[-1:]}; for example torch.linspace(1, 0, 21)"
         )
     return stops
-
-
-def _legs(stops: list[float]) -> Iterator[tuple[int, float, float]]:
-    """Of each step: how many are left behind it, where it begins and where it ends."""
-    for i, (now, then) in enumerate(pairwise(stops)):
-        yield len(stops) - 2 - i, now, then
 
 
 def _same(t: float, like: Tensor) -> Tensor:
