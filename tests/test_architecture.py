@@ -78,7 +78,7 @@ IMPORTS: dict[str, str] = {
     "beyond.solvers": "denoise sample schedule",
     "beyond.guidance": "data denoise schedule",
     "beyond.milder": "denoise schedule beyond.guidance",
-    "beyond.editing": "denoise diffusion gaussian sample schedule beyond.guidance",
+    "beyond.editing": "denoise diffusion gaussian sample schedule beyond.guidance beyond.inversion",
     "beyond.inversion": "denoise sample schedule",
     "beyond.distillation": "config data denoise diffusion gaussian sample schedule train "
     "engine.order",

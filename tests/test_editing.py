@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from tutorial_lib import sample
-from tutorial_lib.beyond import editing
+from tutorial_lib.beyond import editing, inversion
 from tutorial_lib.diffusion import q_sample
 from tutorial_lib.schedule import cosine, same_t
 
@@ -208,7 +208,7 @@ def test_to_noise_and_back():
         back = sample.final(editing.edited(exact, exact, schedule, x_0, steps=steps))
         errors.append(float((back - x_0).square().mean().sqrt()))
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1
-    x_T = editing.encoded(exact, schedule, x_0, steps=200)
+    x_T = sample.final(inversion.encode(exact, schedule, x_0, steps=200))
     assert_close(x_T.T.cov(), torch.eye(2, dtype=torch.float64), rtol=0, atol=0.1)
 
 

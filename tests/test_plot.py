@@ -242,6 +242,24 @@ def test_histogram_is_a_density_beside_the_one_that_is_given():
     assert len(figure.axes[0].lines) == 1
 
 
+def test_a_legend_below_covers_nothing():
+    cloud = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    for figure in (
+        plot.histogram({"a": (cloud, plot.DATA)}, "t", below=True),
+        plot.curves([1, 2], {"a": ([1, 2], plot.DATA)}, "t", "x", "y", below=True),
+    ):
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        legend = axes.get_legend().get_window_extent()
+        words = axes.xaxis.get_tightbbox()
+        assert 0 <= legend.y0 < legend.y1 <= words.y0 < axes.get_window_extent().y0
+
+
+def test_clouds_reach_as_far_as_they_are_told():
+    axes = plot.clouds([[torch.zeros(2, 2)]], ["t"], reach=4).axes[0]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-4, 4), (-4, 4))
+
+
 def test_bars_colour_and_top():
     figure = plot.bars(["a", "b"], [1.0, 2.0], "t", "y", [plot.DATA, plot.NOISE], top=5.0)
     first, second = figure.axes[0].patches

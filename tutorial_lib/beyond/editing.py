@@ -7,16 +7,16 @@ likelihood guides (`observed`), or it is where the walk begins (`redrawn`, `edit
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from tutorial_lib.beyond.guidance import of_score, slope
+from tutorial_lib.beyond.inversion import encode
 from tutorial_lib.denoise import Denoiser
 from tutorial_lib.diffusion import q_sample
 from tutorial_lib.gaussian import noise_like
-from tutorial_lib.sample import Frame, ddim, ddpm
+from tutorial_lib.sample import Frame, ddim, ddpm, final
 from tutorial_lib.schedule import NoiseSchedule, even_tau, same_t
 
 
@@ -152,30 +152,11 @@ def edited(
     *,
     steps: int,
 ) -> Iterator[Frame]:
-    """Walk from a picture to its noise by one denoiser, and back by another (both `sample.ddim`).
+    """Walk from a picture to its noise by one denoiser, and back by another.
 
-    source: with the label that x_0 has.  wanted: with the label that it should have.
+    Up by `inversion.encode`, down by `sample.ddim`, with the same steps.
+    source: with the label that x_0 has, not clipped.  wanted: with the label that it should have.
     With the same one twice the picture comes back, up to the error of the steps.
     """
-    x_T = encoded(source, schedule, x_0, steps=steps)
+    x_T = final(encode(source, schedule, x_0, steps=steps))
     return ddim(wanted, schedule, x_T, steps=steps)
-
-
-@torch.no_grad()
-def encoded(denoise: Denoiser, schedule: NoiseSchedule, x_0: Tensor, *, steps: int) -> Tensor:
-    r"""The noise from which `sample.ddim` would draw x_0, about: its steps in reverse.
-
-    $x' = \sqrt{\bar\alpha'} \hat x_0 + \sqrt{1 - \bar\alpha'} \hat\epsilon$, with dashes for the
-    next, noisier step; the estimate is asked for at the step that is left, as x' is not yet known.
-    At first that is t = 1, which stands for clean data.
-    (Song, Meng & Ermon 2021, section 4.3, arXiv 2010.02502)
-    """
-    x = x_0
-    for t, t_next in pairwise(even_tau(schedule.T, steps).tolist()):
-        asked = same_t(max(t, 1), len(x))
-        signal, noise = schedule.signal_and_noise(asked, like=x)
-        x_0_hat = denoise(x, asked)
-        eps_hat = (x - signal * x_0_hat) / noise
-        alpha_bar = float(schedule.alpha_bar[t_next])
-        x = alpha_bar**0.5 * x_0_hat + (1 - alpha_bar) ** 0.5 * eps_hat
-    return x

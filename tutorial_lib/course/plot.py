@@ -30,6 +30,8 @@ DATA, NOISE, MODEL, QUIET = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 FEW = 8  # values on a logarithmic axis that are ticks themselves
 GREY = {"cmap": "gray", "vmin": 0, "vmax": 255}  # how pixels 0..255 are shown
 Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
+# Of a legend: under the axes and their label.
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 3}
 
 
 def save(x: Tensor, path: Path | str, columns: int | None = None) -> Path:
@@ -79,11 +81,13 @@ def clouds(
     names: Sequence[str] = (),
     title: str = "",
     colours: Sequence[Sequence] = (),
+    reach: float = 3.0,
 ) -> Figure:
     """Rows of clouds in the plane, all on one scale, under common labels.
 
     Each panel of a row: points (N, 2), or a pair of places and arrows, (N, 2) each.
-    colours: those of the points of each panel, or a number for each of its points, (N,).
+    colours: those of the points of each panel, or one or a number for each of its points, (N,).
+    reach: the axes run from -reach to reach.
     """
     figure, axes = _panels(len(rows), len(labels), inches=1.6, title=title)
     colours = colours or [[DATA] * len(labels)] * len(rows)
@@ -94,7 +98,8 @@ def clouds(
                 axis.quiver(*places.T, *arrows.T, color=MODEL, angles="xy", width=0.01)
             else:
                 axis.scatter(*finite(panel, "these points").T, s=1, c=colour, linewidths=0)
-            axis.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
+            ends = (-reach, reach)
+            axis.set(xlim=ends, ylim=ends, xticks=[], yticks=[], aspect="equal")
     _label(axes, labels, names)
     return figure
 
@@ -106,11 +111,13 @@ def curves(
     xlabel: str,
     ylabel: str,
     log: str = "",
+    below: bool = False,
 ) -> Figure:
     """Lines over a common x.
 
     lines: name -> (values, colour).  log: which axes are logarithmic, as "y" or "xy"; on a
     logarithmic x axis a few values, not too near to each other, are the ticks.
+    below: the legend stands below the axes, for lines that leave no corner empty.
     """
     figure, axes = _subplots(figsize=(6, 3))
     styles = cycle(("-", "--", ":", "-."))
@@ -125,7 +132,7 @@ def curves(
     if "y" in log:
         axes.set_yscale("log")
     beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # more lines leave no room inside
-    place = beside if len(lines) > 4 else {}
+    place = BELOW if below else beside if len(lines) > 4 else {}
     axes.legend(frameon=True, framealpha=0.85, edgecolor="none", **place)
     return _framed(figure, axes)
 
@@ -217,11 +224,13 @@ def histogram(
     title: str,
     density: tuple[Tensor, Tensor] | None = None,
     xlabel: str = "x",
+    below: bool = False,
 ) -> Figure:
     """Histograms of clouds of numbers, as densities: the first filled, the others as outlines.
 
     clouds: name -> (numbers, colour).
     density: a grid and the values of a density on it, drawn as a black line.
+    below: the legend stands below the axes, for clouds that leave no corner empty.
     """
     figure, axes = _subplots(figsize=(6, 3))
     numbers = torch.cat([finite(cloud, name).flatten() for name, (cloud, _) in clouds.items()])
@@ -233,7 +242,7 @@ def histogram(
     if density is not None:
         axes.plot(*density, color="black", lw=1, ls="--", label="density")
     axes.set(title=title, xlabel=xlabel, ylabel="density")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, **(BELOW if below else {}))
     return _framed(figure, axes)
 
 
