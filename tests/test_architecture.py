@@ -110,26 +110,35 @@ IMPORTS: dict[str, str] = {
     "cli": "cli.evaluating cli.export cli.info cli.listing cli.sampling cli.streams cli.training",
     "cli.streams": "",
     "cli.listing": "checkpoint data",
-    "cli.info": "checkpoint config cli.listing nets.unet",
+    "cli.info": "checkpoint cli.listing cli.trained",
     "cli.export": "checkpoint files hub cli.card",
     "cli.card": "config hub nets.unet",
     "cli.log": "files",
     "cli.tracking": "",
-    "cli.preview": "config data denoise sample schedule beyond.solvers course.plot nets.unet",
-    "cli.earlier": "checkpoint nets.unet",
-    "cli.inputs": "checkpoint data cli.card cli.earlier",
-    "cli.settings": "config data files train cli.card cli.earlier cli.inputs engine.hardware "
+    "cli.objectives": "config data schedule train beyond.flow beyond.variance nets.unet",
+    "cli.trained": "checkpoint config data denoise schedule beyond.variance cli.card "
+    "cli.objectives nets.unet",
+    "cli.preview": "config data denoise sample schedule beyond.solvers cli.trained course.plot "
     "nets.unet",
-    "cli.following": "config train cli.log cli.preview cli.tracking course.notebook "
+    "cli.earlier": "checkpoint cli.objectives nets.unet",
+    "cli.inputs": "checkpoint data cli.card cli.earlier",
+    "cli.settings": "config data files train cli.card cli.earlier cli.inputs cli.objectives "
+    "engine.hardware nets.unet",
+    "cli.following": "config schedule train cli.log cli.preview cli.tracking course.notebook "
     "engine.probe engine.stopping nets.unet",
     "cli.probing": "train cli.following cli.listing cli.settings engine.hardware engine.probe "
     "engine.stopping",
     "cli.training": "checkpoint config files train cli.card cli.following cli.probing "
     "cli.settings cli.tracking engine.stopping nets.shapes",
-    "cli.sampling": "checkpoint config data denoise files sample schedule beyond.guidance "
-    "beyond.solvers "
-    "course.animation course.notebook course.plot engine.hardware nets.unet",
-    "cli.evaluating": "data denoise evaluate beyond.likelihood cli.listing cli.sampling",
+    "cli.samplers": "sample schedule beyond.distillation beyond.solvers beyond.variance "
+    "cli.trained",
+    "cli.sampling": "checkpoint data denoise files sample beyond.guidance beyond.solvers "
+    "beyond.variance cli.samplers cli.trained course.animation course.notebook course.plot "
+    "engine.hardware",
+    "cli.likelihood": "data beyond.exact beyond.likelihood beyond.variance beyond.variational "
+    "cli.trained engine.probe",
+    "cli.reporting": "",
+    "cli.evaluating": "data evaluate cli.likelihood cli.listing cli.reporting cli.sampling",
 }
 # What every notebook brings of its own, each seen by no other module.
 OWN = re.compile(r"course\.(widgets|exercises)(\..*)?|recipes(\..*)?")

@@ -718,7 +718,7 @@ def test_evaluate_refuses_before_it_samples(small, capsys):
     message = refused(capsys, "evaluate --count 1", weights=grey)
     assert "count must be at least 2" in message
     message = refused(capsys, "evaluate --metrics fd,fid", weights=grey)
-    assert "unknown metric 'fid'; choose some of fd, copies, bpd" in message
+    assert "unknown metric 'fid'; choose some of fd, pr, accuracy, copies" in message
     message = refused(capsys, "evaluate --count 4", weights=colour)
     assert "draw (3, 8, 8); leave fd out" in message
     message = refused(capsys, "evaluate --count 4 --metrics bpd", weights=colour, data="embedded")

@@ -11,6 +11,15 @@ from tutorial_lib.nets.unet import UNetConfig
 
 SIZES = ("widths", "blocks", "patch")  # of a network, that the command line lets one choose
 SHOWN = ("report_every", "save_every")  # change nothing in the weights
+BY = {  # objective: what the weights were trained by
+    "simple": "Algorithm 1 of Ho, Jain & Abbeel 2020 "
+    "([arXiv 2006.11239](https://arxiv.org/abs/2006.11239))",
+    "flow": "flow matching, as in Lipman et al. 2023 "
+    "([arXiv 2210.02747](https://arxiv.org/abs/2210.02747)),",
+    "distilled": "distillation, to be drawn from in a few steps,",
+    "hybrid": "the hybrid objective of Nichol & Dhariwal 2021 "
+    "([arXiv 2102.09672](https://arxiv.org/abs/2102.09672))",
+}
 FASHION_MNIST = "zalando-datasets/fashion_mnist"
 OURS = ("auto", "embedded", "hub")  # sources that are Fashion-MNIST wherever they are found
 
@@ -36,14 +45,15 @@ def card(configuration: dict[str, Any], *, figures: dict[str, Any] | None = None
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _is_fashion_mnist(configuration: dict[str, Any]) -> bool:
+def is_fashion_mnist(configuration: dict[str, Any]) -> bool:
+    """Whether weights have learnt from Fashion-MNIST, by what their record says."""
     known = configuration.get("images", {}).get("source") in OURS
     line = configuration.get("data", "").lower().replace("_", "-")
     return known or "fashion-mnist" in line
 
 
 def _head(configuration: dict[str, Any]) -> str:
-    ours = _is_fashion_mnist(configuration)
+    ours = is_fashion_mnist(configuration)
     lines = [
         "---",
         f"license: {'mit' if ours else 'unknown'}",
@@ -62,11 +72,12 @@ def _head(configuration: dict[str, Any]) -> str:
 def _title(configuration: dict[str, Any]) -> str:
     model = configuration.get("model", {})
     size, kind = model.get("image_size", "?"), "grey" if model.get("channels") == 1 else "colour"
-    what = "pictures of clothes" if _is_fashion_mnist(configuration) else "pictures"
+    objective = "distilled" if "evaluations" in configuration else configuration.get("objective")
+    by = BY.get(objective or "simple", "an objective of its own")
+    what = "pictures of clothes" if is_fashion_mnist(configuration) else "pictures"
     return (
         f"# A diffusion model of {kind} {what}, {size} x {size} pixels\n\n"
-        "A U-Net that draws images out of noise, trained by Algorithm 1 of Ho, Jain & Abbeel 2020 "
-        "([arXiv 2006.11239](https://arxiv.org/abs/2006.11239)) with the Python package "
+        f"A U-Net that draws images out of noise, trained by {by} with the Python package "
         "`tutorial_lib`."
     )
 
@@ -118,6 +129,8 @@ def _again(configuration: dict[str, Any]) -> str:
     words = ["--data", source if source in OURS else Path(source).name]
     words += ["--size", images["size"]] if images["size"] else []
     words += _network_words(configuration)
+    objective = configuration.get("objective", "simple")
+    words += ["--objective", objective] if objective != "simple" else []
     for field in fields(DiffusionConfig):
         value = settings.get(field.name, field.default)
         name = "--" + field.name.replace("_", "-")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutorial_lib import checkpoint
+from tutorial_lib.cli import objectives
 from tutorial_lib.nets.unet import UNet, restore
 
 LEARNT = ("schedule", "T", "target")  # what a network has learnt, no option can change
@@ -38,6 +39,11 @@ def origin(options: argparse.Namespace) -> Earlier | None:
     if options.origin is None:
         return None
     tensors, configuration = checkpoint.load(options.origin)
+    if (objective := objectives.of(configuration)) != objectives.USUAL:
+        raise ValueError(
+            f"{options.origin} was trained with --objective {objective}, and --from takes weights "
+            f"of the objective {objectives.USUAL}; go on in its own folder with --resume"
+        )
     network = restore(tensors, configuration).train().requires_grad_(True)
     missing = [name for name in LEARNT if name not in configuration.get("train", {})]
     if missing:

@@ -1,19 +1,23 @@
-"""`evaluate`: weights judged by their samples and by their bound."""
+"""`evaluate`: weights judged by their samples, and by what real images cost them."""
 
 import argparse
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from tutorial_lib import data, evaluate
-from tutorial_lib.beyond.likelihood import bits_per_dimension
-from tutorial_lib.cli import listing
+from tutorial_lib.cli import likelihood, listing, reporting
 from tutorial_lib.cli.sampling import Sampling, add_sampling
-from tutorial_lib.denoise import denoiser
 
-METRICS = ("fd", "copies", "bpd")
+METRICS = ("fd", "pr", "accuracy", "copies", "bpd", "nll")
+JUDGED = ("fd", "pr", "accuracy")  # by the classifiers
+DRAWN = {*JUDGED, "copies"}  # need samples
+PRICED = ("bpd", "nll")  # need a denoiser
+REAL = {"pr", "copies", *PRICED}  # need real images
+NEAREST = 3  # k of precision and recall
+NLL_COUNT = 64  # test images
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,37 +26,86 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         default="fd",
-        help=f"some of {','.join(METRICS)}, with commas between them (default fd)",
+        help="some of fd (Frechet distance), pr (precision and recall), accuracy (of the labels "
+        "asked for), copies, bpd (bound) and nll (exact likelihood, slow), with commas between "
+        "them (default fd)",
     )
     parser.add_argument(
-        "--data", help="real images for copies, bpd (default: those that the weights learnt from)"
+        "--nll-count",
+        type=int,
+        default=NLL_COUNT,
+        help=f"number of test images for nll (default {NLL_COUNT}: two minutes on a CPU)",
+    )
+    parser.add_argument(
+        "--data",
+        help=f"real images for {', '.join(name for name in METRICS if name in REAL)} "
+        "(default: those that the weights learnt from)",
     )
     listing.add(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Judge weights: distance of samples to real images, copies, bits per dimension."""
+    """Judge weights: samples beside real images and labels, copies, bits per dimension."""
     metrics = _metrics(options.metrics)
     began, task = time.perf_counter(), Sampling.prepared(options)
     _check(options, task, metrics)
-    real = _real_images(options, task, metrics) if {"copies", "bpd"} & set(metrics) else {}
+    real = _real_images(options, task, metrics) if REAL & set(metrics) else {}
     found: dict[str, Any] = {"weights": str(options.weights), "seed": options.seed}
-    if {"fd", "copies"} & set(metrics):
+    if DRAWN & set(metrics):
         samples = task.draw(keep=1)[-1]
-        found |= {"count": len(samples), "sampler": options.sampler, "steps": task.steps}
-    if "fd" in metrics:
-        found["fd"] = evaluate.report(samples)
-    if "copies" in metrics:
-        known, others = real["train"].pixels, real["test"].pixels[: len(samples)]
-        found["copies"] = evaluate.copies(samples, known, others)
-        found["copies"] |= {"known": len(known), "source": real["train"].source}
-    if "bpd" in metrics:
-        found["bpd"] = _bound(task, real["test"], options) | {"source": real["test"].source}
+        found |= {"count": len(samples), "sampler": task.name, "steps": task.steps}
+        found |= _judged(samples, task, real, metrics)
+    found |= _priced(options, task, real, metrics)
     found["seconds"] = time.perf_counter() - began
     if options.json:
         listing.print_json(found)
     else:
-        _print(found, task.trained_on)
+        reporting.show(found, task.weights.record.get("data", "data unknown"))
+
+
+def _judged(
+    samples: Tensor, task: Sampling, real: dict[str, data.Images], metrics: list[str]
+) -> dict[str, Any]:
+    """What is asked for of the samples, in the order of METRICS."""
+    found: dict[str, Any] = {}
+    if "fd" in metrics:
+        found["fd"] = evaluate.report(samples)
+    if "pr" in metrics:
+        found["pr"] = _precision_recall(samples, real["train"])
+    if "accuracy" in metrics:
+        assert task.y is not None  # as `_check` has seen
+        found["accuracy"] = evaluate.obedience(samples, task.y)
+    if "copies" in metrics:
+        known, others = real["train"].pixels, real["test"].pixels[: len(samples)]
+        found["copies"] = evaluate.copies(samples, known, others)
+        found["copies"] |= {"known": len(known), "source": real["train"].source}
+    return found
+
+
+def _precision_recall(samples: Tensor, real: data.Images) -> dict[str, Any]:
+    """By the features of the first classifier, of as many samples as real images."""
+    count, judge = min(len(samples), len(real)), evaluate.load_classifier()
+    drawn, known = (evaluate.predictions(judge, p[:count])[0] for p in (samples, real.pixels))
+    precision, recall = evaluate.precision_recall(drawn, known, k=NEAREST)
+    return {"precision": precision, "recall": recall, "count": count, "source": real.source}
+
+
+def _priced(
+    options: argparse.Namespace, task: Sampling, real: dict[str, data.Images], metrics: list[str]
+) -> dict[str, Any]:
+    """What real images cost, by the bound and exactly, as far as it is asked for."""
+    found: dict[str, Any] = {}
+    how: dict[str, Any] = {"seed": options.seed, "device": task.device}
+    if "bpd" in metrics:
+        pixels = real["test"].pixels[: options.count]
+        found["bpd"] = likelihood.bound(task.weights, pixels, **how)
+    if "nll" in metrics:
+        pixels, known = real["test"].pixels[: options.nll_count], real["train"].pixels
+        how["quiet"] = options.json
+        found["nll"] = likelihood.exact(task.weights, pixels, known, **how)
+    for one in found.values():
+        one["source"] = real["test"].source
+    return found
 
 
 def _metrics(text: str) -> list[str]:
@@ -63,15 +116,40 @@ def _metrics(text: str) -> list[str]:
 
 
 def _check(options: argparse.Namespace, task: Sampling, metrics: list[str]) -> None:
-    if options.count < 2:
-        raise ValueError(
-            f"count must be at least 2, to have a spread to compare, got {options.count}"
-        )
+    """Raise ValueError for what cannot be measured, before anything is drawn."""
+    for name, count in {"count": options.count, "nll_count": options.nll_count}.items():
+        if count < 2:
+            raise ValueError(f"{name} must be at least 2, to have a spread to compare, got {count}")
+    if "pr" in metrics and options.count <= NEAREST:
+        raise ValueError(f"pr needs a count above {NEAREST}, got {options.count}; draw more")
     shape = tuple(task.x_T.shape[1:])
-    if "fd" in metrics and shape != (1, 28, 28):
+    for name in JUDGED:
+        if name in metrics and shape != (1, 28, 28):
+            raise ValueError(
+                f"{name}: the classifier judges images of shape (1, 28, 28), "
+                f"but these weights draw {shape}; leave {name} out of --metrics"
+            )
+    labels, classes = task.weights.model.config.labels, len(data.CLASSES)
+    if "accuracy" in metrics and labels != classes:
         raise ValueError(
-            "fd: the classifier judges images of shape (1, 28, 28), "
-            f"but these weights draw {shape}; leave fd out of --metrics"
+            f"accuracy: the classifiers know the {classes} classes of Fashion-MNIST, and these "
+            f"weights {labels or 'no'} labels; leave accuracy out, or take weights with labels"
+        )
+    _check_priced(task, metrics)
+
+
+def _check_priced(task: Sampling, metrics: list[str]) -> None:
+    """Raise ValueError where weights have no density, or none that the walk finds."""
+    for name in PRICED:
+        if name in metrics and task.weights.evaluations:
+            raise ValueError(
+                f"{name}: these weights are distilled, and their answers are samples, which have "
+                f"no price in bits; leave {name} out of --metrics, or measure their teacher"
+            )
+    if "nll" in metrics and (task.weights.target == "mu" or task.weights.schedule.T < 2):
+        raise ValueError(
+            "nll asks between the steps, which weights that predict mu, or of a single step, "
+            "cannot answer; leave nll out of --metrics"
         )
 
 
@@ -83,7 +161,7 @@ def _real_images(
     Raises ValueError unless they have the shape of the samples, and are as many as it takes.
     """
     shape = tuple(task.x_T.shape[1:])
-    source = options.data or task.source
+    source = options.data or task.weights.source
     size = shape[-1] if Path(source).exists() else None
     real = {split: data.load(source, split, size=size) for split in data.SPLITS}
     for images in real.values():
@@ -93,62 +171,10 @@ def _real_images(
                 f"these weights draw images of shape {shape}, "
                 f"but --data has {images.source}, of shape {its_shape}; name their own"
             )
-    if "bpd" in metrics and len(real["test"]) < 2:
-        raise ValueError(
-            f"bpd needs at least 2 test images, to have a spread, and there is 1: "
-            f"{real['test'].source}; add pictures, or leave bpd out of --metrics"
-        )
+    for name in PRICED:
+        if name in metrics and len(real["test"]) < 2:
+            raise ValueError(
+                f"{name} needs at least 2 test images, to have a spread, and there is 1: "
+                f"{real['test'].source}; add pictures, or leave {name} out of --metrics"
+            )
     return real
-
-
-def _bound(task: Sampling, images: data.Images, options: argparse.Namespace) -> dict[str, float]:
-    return bits_per_dimension(
-        denoiser(task.model, task.schedule, target=task.target, clip=True),
-        task.schedule,
-        images.pixels[: options.count],
-        generator=torch.Generator().manual_seed(options.seed),  # whatever else was measured
-        device=task.device,
-    )
-
-
-def _print(found: dict[str, Any], trained_on: str) -> None:
-    print(f"{found['weights']}, seed {found['seed']}")
-    if "count" in found:
-        print(f"{found['count']:,} samples ({found['sampler']}, {found['steps']} steps)")
-    if "fd" in found:
-        _print_distance(found["fd"], trained_on)
-    if "copies" in found:
-        _print_copies(found["copies"])
-    if "bpd" in found:
-        _print_bound(found["bpd"])
-    print(f"{found['seconds']:.0f} s")
-
-
-def _print_distance(found: dict, trained_on: str) -> None:
-    real = f"{found['reference_count']:,} real images of Fashion-MNIST"
-    print(f"  distance to {real}, in the features of two classifiers:")
-    floor = f"{found['floor_count']:,} other real images in their place: "
-    for name, judged in (("first ", found), ("second", found["second"])):
-        low, high = judged["interval"]
-        print(
-            f"    {name} {judged['feature_distance']:.2f} "
-            f"(95 % interval {low:.2f} to {high:.2f}; {floor}{judged['floor']:.2f})"
-        )
-    if "fashion" not in trained_on.lower():
-        print(f"    (it says little of these weights, which were trained on {trained_on})")
-    print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found["class_shares"].items()))
-
-
-def _print_copies(found: dict[str, Any]) -> None:
-    whose = f"{found['known']:,} training images ({found['source']})"
-    print(f"  nearest of {whose}, median, grey levels a pixel:")
-    print(f"    from a sample {found['samples']:.1f}, from a test image {found['others']:.1f}")
-    print(f"    samples less than 1 away: {found['within_1']:,}")
-
-
-def _print_bound(found: dict[str, Any]) -> None:
-    print(f"bound on {found['count']:,} test images ({found['source']}), bits per dimension:")
-    print(f"  {found['bpd']:.3f} +- {found['error']:.3f} (standard error)")
-    shares = {"L_T": ".4f", "L_t": ".3f", "L_0": ".3f"}
-    said = {name: format(found[name], digits) for name, digits in shares.items()}
-    print(f"  of which L_T {said['L_T']}, L_1 to L_(T-1) {said['L_t']}, L_0 {said['L_0']}")

@@ -16,6 +16,7 @@ from tutorial_lib.course.notebook import progress
 from tutorial_lib.engine import stopping
 from tutorial_lib.engine.probe import Probe
 from tutorial_lib.nets.unet import UNet
+from tutorial_lib.schedule import NoiseSchedule
 
 LINE_SECONDS = (5, 30)  # where no bar is: a line this often at most, and at least
 LINE_SHARE = 0.05  # ... and in between after this share of the run
@@ -53,7 +54,7 @@ class Follower:
 
     out: its folder.  show_every: steps between two looks at the bar and in the trackers.
     preview_every: steps between two pictures, if there are to be any.  trackers: their names.
-    minutes: that the run may take, if there is a limit.
+    minutes: that the run may take, if there is a limit.  schedule: that pictures are drawn on.
     """
 
     out: Path
@@ -61,6 +62,7 @@ class Follower:
     preview_every: int | None
     trackers: list[str]
     minutes: float | None
+    schedule: NoiseSchedule
     began: float = field(default_factory=time.perf_counter)
     before: float = 0.0  # seconds that the run had taken when it was resumed
     rows: list[str] = field(default_factory=list)  # that are not in the log yet
@@ -159,7 +161,7 @@ class Follower:
         # as the command line has given them to `train`
         assert isinstance(network, UNet) and isinstance(config, DiffusionConfig)
         try:
-            preview.save(network, config, self.out, report.step)
+            preview.save(network, config, self.schedule, self.out, report.step)
         except OSError as error:
             say(f"no preview at step {report.step}: {error}")
 

@@ -8,9 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tutorial_lib import checkpoint
-from tutorial_lib.cli import listing
-from tutorial_lib.config import schedule_of
-from tutorial_lib.nets.unet import restore
+from tutorial_lib.cli import listing, trained
 
 STATE = {"model", "ema"}  # the parts of a run that goes on, beside those of an optimiser
 OPTIMISERS = {"adam", "muon"}
@@ -55,10 +53,7 @@ def _parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
 def _sampling(tensors: dict[str, Tensor], configuration: dict[str, Any]) -> dict[str, Any]:
     """Whether `sample` can draw with these weights, and if not, why."""
     try:
-        restore(tensors, configuration)
-        schedule_of(configuration)
-        if "target" not in configuration.get("train", {}):
-            raise ValueError("they do not say which target they were trained to predict")
+        trained.read(tensors, configuration)
     except (ValueError, TypeError) as error:
         return {"possible": False, "because": str(error)}
     return {"possible": True}

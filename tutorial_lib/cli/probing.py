@@ -34,8 +34,7 @@ def _measured(task: Settings) -> Probe:
     """All processes stop at the same step, when one of them has seen enough."""
     probe = Probe()
     config = replace(task.config, steps=ENDLESS, report_every=task.often)
-    drawn_and_paid = train.algorithm_1(task.images, config)
-    reports = train.train(task.network, *drawn_and_paid, config, device=task.device)
+    reports = train.train(task.network, *task.lesson[:2], config, device=task.device)
     for report in reports:
         probe.see(len(report.losses), config.batch / report.images_per_second)
         if stopping.agreed([1] if probe.done else []):

@@ -2,11 +2,10 @@
 
 import argparse
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +14,18 @@ from torch import Tensor
 from tutorial_lib import checkpoint, data, files, sample
 from tutorial_lib.beyond.guidance import guided
 from tutorial_lib.beyond.solvers import SAMPLERS, STEPS
-from tutorial_lib.config import schedule_of
+from tutorial_lib.beyond.variance import Sure, sure
+from tutorial_lib.cli import samplers, trained
+from tutorial_lib.cli.trained import Trained
 from tutorial_lib.course import animation, plot
 from tutorial_lib.course.notebook import progress
-from tutorial_lib.denoise import Denoiser, denoiser, self_conditioned
+from tutorial_lib.denoise import Denoiser, self_conditioned
 from tutorial_lib.engine.hardware import get_device
-from tutorial_lib.nets.unet import UNet, restore
-from tutorial_lib.schedule import NoiseSchedule, how_many
 
 ENDINGS = (".png", ".gif", ".npy")
 SHIPPED = "fashion_mnist"
 CHUNK = 250  # images sampled at once
 GIF_FRAMES = 40
-FAST = "dpm++"  # the sampler unless another is asked for
 GUIDANCE = 1.0  # w, unless another is asked for
 
 
@@ -47,13 +45,13 @@ def add_sampling(parser: argparse.ArgumentParser, count: int) -> None:
     known = ", ".join(SAMPLERS)
     parser.add_argument(
         "--sampler",
-        default=FAST,
-        help=f"one of {known} (default {FAST}; ddpm is the lesson, and takes minutes)",
+        help=f"one of {known} (default {samplers.FAST}; ddpm is the lesson, and takes minutes)",
     )
     parser.add_argument(
         "--steps",
         type=int,
-        help=f"how many of the T steps to visit (default: ddpm all, others {STEPS})",
+        help=f"how many of the T steps to visit (default: ddpm all, others {STEPS}; of distilled "
+        "weights 1, 2 or 4, default 4)",
     )
     parser.add_argument(
         "--eta", type=float, help="of ddim: 0, no noise (default), to 1, the noise of ddpm"
@@ -67,8 +65,8 @@ def add_sampling(parser: argparse.ArgumentParser, count: int) -> None:
         "--guidance",
         type=float,
         metavar="W",
-        help=f"how strongly the label draws: 0 without labels, 1 as in the data (default "
-        f"{GUIDANCE:g}), above 1 exaggerated",
+        help=f"how strongly the label draws: 0 not at all (unconditional), 1 as in the data "
+        f"(conditional; default {GUIDANCE:g}), above 1 exaggerated (guided, by two calls a step)",
     )
     parser.add_argument(
         "--count", type=int, default=count, help=f"number of images (default {count})"
@@ -106,74 +104,59 @@ def _npy(pixels: Tensor) -> bytes:
 class Sampling:
     """Everything that it takes to draw images, checked before anything long begins.
 
+    name: of the sampler.
     y: (count,) the labels asked for, for weights that take labels.  guidance: w of `guided`.
-    source: of the images that the weights have learnt from, as `data.load` takes it, "auto" where
-    their record does not say.  trained_on: what that was, in words.
     """
 
-    model: UNet
-    schedule: NoiseSchedule
-    target: str
-    sampler: Callable[..., Iterator[sample.Frame]]
+    weights: Trained
+    name: str
+    sampler: samplers.Sampler
     steps: int
     x_T: Tensor
     y: Tensor | None
     guidance: float
     device: str
-    source: str
-    trained_on: str
 
     @classmethod
     def prepared(cls, options: argparse.Namespace) -> "Sampling":
         """Load and check what the options of `sample` and `evaluate` ask for."""
         device = get_device(options.device)
-        if options.sampler not in SAMPLERS:
-            raise ValueError(
-                f"unknown sampler {options.sampler!r}; choose one of {', '.join(SAMPLERS)}"
-            )
-        tensors, configuration = checkpoint.load(options.weights)
-        model, target = restore(tensors, configuration), _target(configuration)
-        schedule = schedule_of(configuration)
-        usual = schedule.T if options.sampler == "ddpm" else min(STEPS, schedule.T)
-        steps = how_many(schedule.T, usual if options.steps is None else options.steps)
-        generator = torch.Generator().manual_seed(options.seed)
-        shape = (model.config.channels, model.config.image_size, model.config.image_size)
-        x_T = sample.start(options.count, shape, generator=generator)
-        sampler = _sampler(options, generator)
-        y = _labels(options, model.config.labels, configuration)
-        return cls(
-            model.to(device),
-            schedule,
-            target,
-            sampler,
-            steps,
-            x_T,
-            y,
-            GUIDANCE if options.guidance is None else options.guidance,
-            device,
-            source=configuration.get("images", {}).get("source", "auto"),
-            trained_on=configuration.get("data", "data unknown"),
-        )
+        weights = trained.read(*checkpoint.load(options.weights))
+        generator, shape = torch.Generator().manual_seed(options.seed), weights.model.config
+        name, sampler, steps = samplers.chosen(options, weights, generator)
+        size = (shape.channels, shape.image_size, shape.image_size)
+        x_T = sample.start(options.count, size, generator=generator)
+        y = _labels(options, weights)
+        weights.model.to(device)
+        guidance = GUIDANCE if options.guidance is None else options.guidance
+        return cls(weights, name, sampler, steps, x_T, y, guidance, device)
 
-    def denoise(self, here: slice) -> Denoiser:
+    def denoise(self, here: slice) -> Denoiser | Sure:
         """A denoiser for one run; a self-conditioning one is shown its own last estimates.
 
         here: which of the images it is for; each has its label, if there are any.
         """
-        denoise = denoiser(self.model, self.schedule, target=self.target, clip=self.y is None)
-        if self.y is not None:
-            denoise = guided(denoise, self.y[here].to(self.device), self.guidance, clip=True)
-        return self_conditioned(denoise) if self.model.config.self_conditioning else denoise
+        weights = self.weights
+        y = None if self.y is None else self.y[here].to(self.device)
+        if weights.evaluations:  # a student is asked for the label, and never guided
+            student = weights.denoiser(clip=True)
+            return student if y is None else partial(student, y=y)
+        if self.name == samplers.LEARNED:
+            return sure(weights.model, weights.schedule, target=weights.target, clip=True)
+        denoise = weights.denoiser(clip=y is None)
+        if y is not None:
+            denoise = guided(denoise, y, self.guidance, clip=True)
+        return self_conditioned(denoise) if weights.model.config.self_conditioning else denoise
 
     def draw(self, keep: int) -> list[Tensor]:
         """`keep` moments on the way, the last one last, each (count, C, H, W) uint8."""
         kept = set(animation.every(self.steps + 1, keep)) if keep > 1 else {self.steps}
-        firsts, chunks = range(0, len(self.x_T), CHUNK), []
+        firsts, chunks, schedule = range(0, len(self.x_T), CHUNK), [], self.weights.schedule
         with progress(None, total=self.steps * len(firsts)) as bar:
             for first in firsts:
                 here = slice(first, first + CHUNK)
                 x_T = self.x_T[here].to(self.device)
-                frames = self.sampler(self.denoise(here), self.schedule, x_T, steps=self.steps)
+                frames = self.sampler(self.denoise(here), schedule, x_T, steps=self.steps)
                 moments = []
                 for i, frame in enumerate(frames):
                     bar.update(i > 0)
@@ -193,10 +176,9 @@ def _check_numbers(frame: sample.Frame) -> None:
         )
 
 
-def _labels(
-    options: argparse.Namespace, labels: int, configuration: dict[str, Any]
-) -> Tensor | None:
+def _labels(options: argparse.Namespace, weights: Trained) -> Tensor | None:
     """The label of each image to draw, (count,): the one asked for, or each at random."""
+    labels = weights.model.config.labels
     if not labels:
         for name in ("label", "guidance"):
             if getattr(options, name) is not None:
@@ -208,12 +190,11 @@ def _labels(
     if options.label is None:
         generator = torch.Generator().manual_seed(options.seed)
         return torch.randint(labels, (options.count,), generator=generator)
-    return torch.full((options.count,), _label(options.label, labels, configuration))
+    return torch.full((options.count,), _label(options.label, labels, weights.classes))
 
 
-def _label(asked: str, labels: int, configuration: dict[str, Any]) -> int:
+def _label(asked: str, labels: int, names: Sequence[str]) -> int:
     """The number of a class by its name or number.  Raises ValueError for neither."""
-    names = configuration.get("images", {}).get("classes") or []
     by_name = {name.lower(): k for k, name in enumerate(names)}
     if asked.lower() in by_name:
         return by_name[asked.lower()]
@@ -221,30 +202,3 @@ def _label(asked: str, labels: int, configuration: dict[str, Any]) -> int:
         return int(asked)
     known = f", or one of {', '.join(names)}" if names else ""
     raise ValueError(f"unknown label {asked!r}; choose a number in 0..{labels - 1}{known}")
-
-
-def _target(configuration: dict) -> str:
-    """What the network of these weights predicts.  Raises ValueError unless they say it."""
-    if "target" not in configuration.get("train", {}):
-        raise ValueError(
-            "these weights do not say which target they were trained to predict, "
-            "so they cannot be sampled from here; use denoise.denoiser in Python"
-        )
-    return configuration["train"]["target"]
-
-
-def _sampler(
-    options: argparse.Namespace, generator: torch.Generator
-) -> Callable[..., Iterator[sample.Frame]]:
-    """The sampler of that name, with what it alone wants to know."""
-    if options.eta is not None and options.sampler != "ddim":
-        raise ValueError(
-            f"--eta is for --sampler ddim, and {options.sampler} has no such choice; leave it out"
-        )
-    eta = 0.0 if options.eta is None else options.eta
-    sample.check_eta(eta)
-    own: dict[str, dict[str, Any]] = {
-        "ddpm": {"generator": generator},
-        "ddim": {"generator": generator, "eta": eta},
-    }
-    return partial(SAMPLERS[options.sampler], **own.get(options.sampler, {}))

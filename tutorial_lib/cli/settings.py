@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tutorial_lib import data, files, train
-from tutorial_lib.cli import inputs
+from tutorial_lib.cli import inputs, objectives
 from tutorial_lib.cli.card import SIZES
 from tutorial_lib.cli.earlier import LEARNT, Earlier, origin, resumed
 from tutorial_lib.config import EARLIER, DiffusionConfig
@@ -21,6 +21,7 @@ OFTEN = {"cuda": 10}  # steps between two looks for Ctrl-C; each makes a GPU wai
 class Settings:
     """All that training needs, checked before anything long begins.
 
+    lesson: what is minimised.
     about: what the record is to say beside the configuration.
     done: the steps that a resumed run has taken.
     """
@@ -28,6 +29,7 @@ class Settings:
     config: DiffusionConfig
     images: data.Images
     network: UNet
+    lesson: objectives.Lesson
     about: dict[str, Any]
     device: str
     done: int = 0
@@ -46,12 +48,14 @@ def prepared(options: argparse.Namespace) -> Settings:
     device = get_device(options.device)
     _check(options)
     earlier = resumed(options) if options.resume else origin(options)
-    config = _config(options, earlier)
+    objective, config = _objective(options, earlier), _config(options, earlier)
+    objectives.check(objective, config)
     images, said = inputs.images(options, earlier)
     if not options.probe:
         files.check_writable(options.out / train.FILE)
-    network = _network(options, config, images, earlier)
+    network = objectives.fitted(objective, _network(options, config, images, earlier))
     about = {"model": asdict(network.config), "data": images.source, "images": said}
+    about["objective"] = objective
     done = 0
     if earlier and options.resume:
         stored = earlier.configuration
@@ -62,7 +66,8 @@ def prepared(options: argparse.Namespace) -> Settings:
             "weights": inputs.named(options.origin),
             "step": earlier.configuration.get("step"),
         }
-    return Settings(config, images, network, about, device, done)
+    lesson = objectives.OBJECTIVES[objective][0](images, config)
+    return Settings(config, images, network, lesson, about, device, done)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -83,6 +88,24 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise ValueError(f"{name} must be positive, got {value:g}")
+
+
+def _objective(options: argparse.Namespace, earlier: Earlier | None) -> str:
+    """What is minimised: what the option says, or a resumed run has minimised so far."""
+    asked = options.objective
+    if earlier is None:
+        return asked or objectives.USUAL
+    if not options.resume and asked == "flow":  # of another schedule than all earlier weights
+        raise ValueError(
+            "--objective flow begins with a network of its own, got --from; leave one of them out"
+        )
+    then = objectives.of(earlier.configuration)
+    if options.resume and asked not in (None, then):
+        raise ValueError(
+            f"{earlier.name} was trained with objective = {then}, not {asked}; "
+            "leave --objective out"
+        )
+    return then if options.resume else asked or then
 
 
 def _config(options: argparse.Namespace, earlier: Earlier | None) -> DiffusionConfig:

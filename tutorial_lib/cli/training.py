@@ -1,4 +1,4 @@
-"""`train`: a U-Net by Algorithm 1, with progress, a log, and a clean stop at any moment."""
+"""`train`: a U-Net by a chosen objective, with progress, a log, and a clean stop at any moment."""
 
 import argparse
 import os
@@ -92,6 +92,12 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--objective",
+        metavar="NAME",
+        help="what is minimised: simple (Algorithm 1, the default), flow (flow matching) or hybrid "
+        "(for a learned variance)",
+    )
     for field in fields(DiffusionConfig):
         if field.name == "seed":
             continue
@@ -118,7 +124,7 @@ def _widths(text: str) -> tuple[int, ...]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train a U-Net by Algorithm 1; Ctrl-C saves, --resume goes on."""
+    """Train a U-Net, by Algorithm 1 unless told otherwise; Ctrl-C saves, --resume goes on."""
     try:
         number = _train(options)
     except (ValueError, TypeError, OSError):
@@ -134,17 +140,16 @@ def _train(options: argparse.Namespace) -> int:
     """The whole command; the signal that has stopped it before its end, or 0."""
     trackers = tracking.checked(options.track)
     task = settings.prepared(options)
-    config, out = task.config, options.out
+    network, config, out = task.network, task.config, options.out
     if not options.json:
-        count = count_parameters(task.network)
-        say(f"{task.images.source}; {count:,} parameters; on {task.device}")
+        say(f"{task.images.source}; {count_parameters(network):,} parameters; on {task.device}")
     if options.probe:
         probing.run(task, options.minutes, options.json)
         stopping.leave_processes()
         return 0
     reports = train.train(
-        task.network,
-        *train.algorithm_1(task.images, config),
+        network,
+        *task.lesson[:2],
         replace(config, report_every=task.often),
         out=out,
         about=task.about,
@@ -152,7 +157,8 @@ def _train(options: argparse.Namespace) -> int:
         minutes=options.minutes,
         device=task.device,
     )
-    follower = Follower(out, config.report_every, options.preview_every, trackers, options.minutes)
+    watched = options.preview_every, trackers, options.minutes, task.lesson.schedule
+    follower = Follower(out, config.report_every, *watched)
     with stopping.on_signals() as stopped:
         last, number = follow(reports, follower, stopped)
     if last is None:
