@@ -565,7 +565,7 @@ PRINTS = [Mutation(*cell, *slip) for cell, slips in PRINTED.items() for slip in 
 SHORTER = {
     "00": [("3000", "300")],
     "03": [("range(2000)", "range(2)")],
-    "05": [("range(300)", "range(2)")],
+    "05": [("range(250)", "range(2)")],
     "06": [("10_000", "400")],
     "09": [("steps=1200", "steps=3")],
 }
