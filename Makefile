@@ -28,9 +28,10 @@ run-all: $(READY)  ## the same with every notebook of the series
 lab: $(READY)  ## open JupyterLab on your own copy of the notebooks, in work/
 	$(PY) tools/execute.py lab
 
-notebooks: $(READY)  ## execute the committed notebooks, refresh their outputs and the pages made of them
+notebooks: $(TESTS)  ## execute the committed notebooks, refresh their outputs and the pages made of them
 	$(PY) tools/execute.py refresh
 	$(PY) tools/equations.py
+	$(PY) tools/glossary.py
 	$(PY) tools/one_page.py
 
 test: $(TESTS)  ## check everything: style, the package, and each output of each notebook
