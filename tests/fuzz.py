@@ -3,7 +3,7 @@
     python tests/fuzz.py files 10000
 
 damages files of every kind that the package reads, so many times, and prints each that ends in
-another way.  File number k is always damaged alike: `--first k` shows it again.
+another way.  File number k is always damaged in the same way: `--first k` shows it again.
 """
 
 import argparse

@@ -49,7 +49,7 @@ SAME = {
     "00.3": {
         "x - beta.sqrt() * z": "noise has no sign",
         "torch.randn(x.shape)": "noise of another generator is noise",
-        "torch.randn(eps_hat.shape": "they are shaped alike",
+        "torch.randn(eps_hat.shape": "they have the same shape",
     },
     "01.1": {"for k in range(len(P)))": "brackets"},
     "01.4": {
@@ -128,9 +128,9 @@ SAME = {
         ".flatten(1).square()": "each number is squared, in whatever shape",
     },
     "05b.2": {
-        "in zip(x.chunk(pieces), y.chunk(pieces))": "both are cut alike",
-        "strict=False": "both are cut alike",
-        "len(wanted)": "both are cut alike",
+        "in zip(x.chunk(pieces), y.chunk(pieces))": "both are cut in the same way",
+        "strict=False": "both are cut in the same way",
+        "len(wanted)": "both are cut in the same way",
         "len(y)": "both are of one length",
     },
     "05b.4": {
@@ -145,8 +145,8 @@ SAME = {
         "dtype=beta": "noise in 64 bits is noise",
         "dtype=eps_hat": "they are of one kind",
         "dtype=x_T": "they are of one kind",
-        "eps_hat.shape": "they are shaped alike",
-        "x_T.shape": "they are shaped alike",
+        "eps_hat.shape": "they have the same shape",
+        "x_T.shape": "they have the same shape",
         "len(x_T)": "they are of one length",
     },
     "06b.1": {

@@ -170,7 +170,7 @@ def test_linear_attention_against_loops(generator):
         qkv = qkv.reshape(3, 2, 3, 12)  # (q k v, heads, c, places)
         heads = torch.zeros(2, 3, 12)
         for h, (q, k, v) in enumerate(zip(*qkv, strict=True)):
-            # each channel of the keys: a law over the places
+            # each channel of the keys: a distribution over the places
             weight = k.exp() / k.exp().sum(1, keepdim=True)
             for i in range(12):
                 asked = q[:, i].exp() / q[:, i].exp().sum() / 3**0.5

@@ -443,7 +443,7 @@ def test_evaluating_a_self_conditioned_network(small, conditioned, capsys, tmp_p
 def test_sampling_to_every_kind_of_file(small, tmp_path, name):
     def drawn(file: str) -> Path:
         run = small / f"{name}_run"
-        command = "sample --sampler ddpm --steps 2 --count 5"  # no two frames alike
+        command = "sample --sampler ddpm --steps 2 --count 5"  # all frames differ
         assert cli(command, weights=run, out=tmp_path / file) == 0
         return tmp_path / file
 
@@ -462,7 +462,7 @@ def test_sampling_to_every_kind_of_file(small, tmp_path, name):
 
 def test_a_gif_has_forty_frames_at_most(small, tmp_path):
     out = tmp_path / "a.gif"
-    command = "sample --sampler ddpm --steps 60 --count 1"  # no two frames alike
+    command = "sample --sampler ddpm --steps 60 --count 1"  # all frames differ
     assert cli(command, weights=small / "grey_run", out=out) == 0
     assert Image.open(out).n_frames == 40
 

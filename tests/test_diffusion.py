@@ -62,7 +62,7 @@ def test_jump_is_a_weighted_sum_of_data_and_noise(schedule, generator):
 @given(st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=30))
 @pytest.mark.filterwarnings("ignore:alpha_bar_T")
 def test_walking_and_jumping_have_the_same_mean_and_variance(betas):
-    """The exact law of the walk, one step after another, from the kernel that `q_step` applies."""
+    """The walk's exact distribution, step after step, from the kernel that `q_step` applies."""
     schedule = from_betas(betas)
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     mean, variance = one, zero

@@ -114,6 +114,13 @@ def test_between_two_answers_there_is_fresh_noise(noise):
     assert_close(frames[1].x, 0.5 * alpha_bar.sqrt() + (1 - alpha_bar).sqrt() * z)
 
 
+@pytest.mark.parametrize("tau", [[5, 10], [0, 20, 10], [0, 5, 5], [0], [0, 1001]])
+def test_steps_that_do_not_rise_from_0_to_at_most_T_are_refused(noise, generator, tau):
+    walk = multistep(flow, SCHEDULE, noise, generator=generator, steps=torch.tensor(tau))
+    with pytest.raises(ValueError, match="tau must begin at 0, where the data are, and rise to at"):
+        next(walk)
+
+
 # --- the teacher's path
 
 

@@ -145,7 +145,7 @@ def test_average_follows_a_naive_loop():
 
 
 class Mixed(nn.Module):
-    """Layers to train and frozen ones, convolutions and lines, with names that begin alike."""
+    """Layers to train and frozen ones, convolutions and lines, with names that begin the same."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -224,7 +224,7 @@ def test_shipped_moments_are_those_of_the_embedded_images(judge):
 @pytest.mark.equation("Davison")
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says(shift):
-    """It should hold what many clouds of this law and size measure on average."""
+    """It should hold what many clouds of this distribution and size measure on average."""
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(400, 200, 3, generator=generator, dtype=torch.float64) * 1.2 + shift
     truth = sum(frechet_distance(*moments(cloud), *STANDARD) for cloud in points) / len(points)

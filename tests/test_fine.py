@@ -21,7 +21,7 @@ from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 
 
 def test_the_waves_of_grey_levels():
-    """Between two levels they turn once: on each level alike, half way opposite."""
+    """Between two levels they turn once: on each level the same, half way opposite."""
     levels = torch.arange(256, dtype=torch.float64).view(256, 1, 1, 1) / 127.5 - 1
     waves = fourier(levels, (255.0,))
     assert waves.shape == (256, 2, 1, 1)

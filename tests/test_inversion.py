@@ -81,6 +81,12 @@ def test_illegal_numbers_of_steps(x_0, S):
         next(encode(DENOISE, SCHEDULE, x_0, steps=S))
 
 
+@pytest.mark.parametrize("tau", [[5, 10], [0, 20, 10], [0, 5, 5], [0], [0, 4001]])
+def test_steps_that_do_not_rise_from_0_to_at_most_T_are_refused(x_0, tau):
+    with pytest.raises(ValueError, match="tau must begin at 0, where the data are, and rise to at"):
+        next(encode(DENOISE, SCHEDULE, x_0, steps=torch.tensor(tau)))
+
+
 # --- arcs
 
 

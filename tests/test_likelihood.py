@@ -113,7 +113,7 @@ def test_drawing_small_steps_more_often_pays():
 
 
 def test_the_error_is_that_of_the_bound_over_images(generator):
-    """Of 100 estimates on other pictures of one law, each says truly how far they scatter."""
+    """Of 100 estimates on pictures of one distribution, each says truly how far they scatter."""
     schedule = linear(60, rescaled=True)
     denoise = denoiser(best(schedule, "eps", 0.0, 0.6), schedule, target="eps", clip=True)
     found = [

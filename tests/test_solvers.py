@@ -2,8 +2,8 @@
 
 What all three solve is an ordinary differential equation.  Along it every coordinate keeps its rank
 among the data noised to the same step: of a Gaussian, its distance from the mean in standard
-deviations; of any law on the line, its quantile.  So the exact end of every path is a formula, with
-no solver in it.
+deviations; of any distribution on the line, its quantile.  So the exact end of every path is a
+formula, with no solver in it.
 """
 
 import math

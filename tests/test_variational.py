@@ -240,7 +240,7 @@ def test_sigmas_are_fitted_to_how_sure_estimates_are(generator):
 
 
 def test_the_shipped_weights_are_worth_less_than_their_discrete_bound_says():
-    """No training: the ends moved, the same network, half a bit a pixel less."""
+    """No training: the ends moved, the same network: 0.45 bits a pixel less, on 80 pictures."""
     tensors, about = checkpoint.load("fashion_mnist")
     schedule, model = cosine(1000), restore(tensors, about)
     denoise = continuous(model, schedule, target="v", clip=True)

@@ -196,8 +196,10 @@ HEAD = """\
 
 The equations that this course uses, paper by paper: the sections in which they are taught, beside
 code that runs; the functions that compute them; and the tests that check them. A dash stands where
-no section runs code beside an equation yet. Letters are those of the [notation page](notation.md)
-throughout; in texts and marks, a number without a paper is one of Ho, Jain & Abbeel 2020.
+no section runs code beside an equation yet. "Paper alone" stands where a formula is cited by its
+paper: it has no number there, or is numbered in an appendix or under another form, as the note
+above the table then says. Letters are those of the [notation page](notation.md) throughout; in
+texts and marks, a number without a paper is one of Ho, Jain & Abbeel 2020.
 
 This page is made by `python tools/equations.py` from `docs/equations.toml`, the notebooks, the
 docstrings and the tests; a test keeps it current and complete.
@@ -247,7 +249,7 @@ def row(equation: str, number: str, places: list, functions: list[str], tests: l
         for path, found in numbers.items()
     ]
     cells = [
-        number if number.startswith("Algorithm") else f"Eq. {number}" if number else "no number",
+        number if number.startswith("Algorithm") else f"Eq. {number}" if number else "paper alone",
         f"{says}<br>${' '.join(formula.split())}$",
         "<br>".join(links) or "–",
         "<br>".join(f"`{name}`" for name in functions) or "–",

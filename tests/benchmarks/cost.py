@@ -23,7 +23,7 @@ from tutorial_lib.nets import published
 from tutorial_lib.nets.shapes import count_parameters, shape_table
 from tutorial_lib.nets.unet import UNet, UNetConfig
 
-PIXELS = 128 * 28 * 28  # of a batch, so that all fit into memory alike
+PIXELS = 128 * 28 * 28  # of a batch, so that each of them fits into memory
 GRID = [
     UNetConfig(),
     UNetConfig(widths=(32, 64)),

@@ -42,7 +42,7 @@ ROOTS = {"chosen": CHOSEN, "root 7, from 80": {"root": 7, "largest": 80.0}}
 def dpm_solver_3(
     denoise: Denoiser, schedule: NoiseSchedule, x_T: Tensor, *, steps: Tensor
 ) -> Iterator[Frame]:
-    """DPM-Solver++(3M): a parabola through the last three estimates (Lu et al. 2022, appendix).
+    """DPM-Solver++(3M): a parabola through the last three estimates (after the code of Lu et al.).
 
     The first step and the last are of first order, the second and the last but one of second.
     """

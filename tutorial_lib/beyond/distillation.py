@@ -59,8 +59,11 @@ def multistep(
     steps: how many, even in t, as students of this module expect them (1, 2 or 4); or which, rising
     from 0.
     generator: of the noise that each step but the last adds.
+    Raises ValueError, when the first frame is asked for, for any other steps.
     """
-    tau = (steps if isinstance(steps, Tensor) else even_tau(schedule.T, steps)).tolist()
+    tau = steps if isinstance(steps, Tensor) else even_tau(schedule.T, steps)
+    schedule.check_tau(tau)
+    tau = tau.tolist()
     x = x_T
     yield Frame(tau[-1], x, torch.zeros_like(x))
     for i in range(len(tau) - 1, 0, -1):
@@ -207,7 +210,7 @@ class Duel(nn.Module):
     """A student and its critic, trained against each other.
 
     critic: a small network for each layer that the `Eyes` see, from C channels to one number,
-    alike for all positions.
+    the same for all positions.
     """
 
     def __init__(self, student: nn.Module, widths: Sequence[int], hidden: int = 64) -> None:
@@ -298,7 +301,7 @@ class Adversarial:
 def _squared_slope(marks: Tensor, seen: list[Tensor]) -> Tensor:
     """How steeply marks (B, layers) change with what was seen: at a position, squared; (B,).
 
-    With the true and the drawn alike these are the penalties R1 and R2 (Mescheder et al. 2018).
+    Of the true and of the drawn these are the penalties R1 and R2 (Mescheder et al. 2018).
     """
     slopes = torch.autograd.grad(marks.sum(), seen, create_graph=True)
     # a mark is the mean over P positions, so its slope at one of them is P times as steep

@@ -25,7 +25,7 @@ def guided(denoise: Denoiser, y: Tensor, w: float, *, clip: bool) -> Denoiser:
     denoise: of a network that takes labels, and with some of them dropped in training; its
     estimates not clipped.
     y: (B,) the labels that are asked for, `data.NOBODY` for none.
-    w: 0 leaves the labels away, 1 is the plain conditional model, and more exaggerates what tells
+    w: 0 ignores the labels, 1 is the plain conditional model, and more exaggerates what tells
     the label's images from all others.  (Ho & Salimans count from 1: their w is ours less 1.)
     clip: clamp the guided estimate to [-1, 1].
     Raises ValueError for a w that is no finite number.
@@ -77,7 +77,7 @@ def classifier_guided(
     The factor $b_t = (1 - \bar\alpha_t) / \sqrt{\bar\alpha_t}$ is that of the score in $\hat x_0$
     (Tweedie's formula); in eps it is $-\sqrt{1 - \bar\alpha_t}$.
     denoise: its estimates not clipped.  It need not know labels: w = 1 then gives the conditional
-    model, if both know what is best.
+    model, if both are perfect.
     classifier: (x_t, t) to logits (B, classes), trained on noisy images.
     y: (B,) the classes that are asked for.  clip: clamp the guided estimate to [-1, 1].
     Raises ValueError for a w that is no finite number.

@@ -33,9 +33,12 @@ def encode(
     denoise: maps (x_t, t) to $\hat x_0$, without clipping: what is cut off does not come back.
     x_0: (B, ...) data.
     steps: as for `sample.ddim`, which with the same steps is the way back.
-    Raises ValueError, when the first frame is asked for, for steps outside 1..T.
+    Raises ValueError, when the first frame is asked for, for a number of steps outside 1..T,
+    or steps that do not rise from 0 to at most T.
     """
-    tau = (steps if isinstance(steps, Tensor) else even_tau(schedule.T, steps)).tolist()
+    tau = steps if isinstance(steps, Tensor) else even_tau(schedule.T, steps)
+    schedule.check_tau(tau)
+    tau = tau.tolist()
     alpha_bar = schedule.alpha_bar[tau]
     signal, noise = alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist()
     x = x_0

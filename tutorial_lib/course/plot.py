@@ -97,7 +97,8 @@ def clouds(
                 places, arrows = (finite(one, "these places and arrows") for one in panel)
                 axis.quiver(*places.T, *arrows.T, color=MODEL, angles="xy", width=0.01)
             else:
-                axis.scatter(*finite(panel, "these points").T, s=1, c=colour, linewidths=0)
+                size = min(8, max(1, 1000 / len(panel)))  # of a dot; few points need larger ones
+                axis.scatter(*finite(panel, "these points").T, s=size, c=colour, linewidths=0)
             ends = (-reach, reach)
             axis.set(xlim=ends, ylim=ends, xticks=[], yticks=[], aspect="equal")
     _label(axes, labels, names)

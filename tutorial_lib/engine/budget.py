@@ -20,7 +20,7 @@ class Budget:
 
     minutes: None for a run that goes as planned.
     first: the step after which this part of the run begins.
-    agreed: the mean of a number over all processes, so that all decide alike.
+    agreed: the mean of a number over all processes, so that all decide the same.
     """
 
     def __init__(self, minutes: float | None, first: int, agreed: Callable[[float], float]) -> None:

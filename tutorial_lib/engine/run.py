@@ -146,7 +146,7 @@ class Run:
         return checkpoint.prefixed("model", {name: buffers[name] for name in kept})
 
     def agreed(self, seconds: float) -> float:
-        """The mean over all processes, so that all decide alike."""
+        """The mean over all processes, so that all decide the same."""
         tensor = torch.tensor(seconds, device=self.accelerator.device)
         return float(self.accelerator.reduce(tensor, reduction="mean"))
 

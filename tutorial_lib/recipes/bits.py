@@ -43,7 +43,7 @@ from tutorial_lib.recipes.sources import full
 LOW, HIGH = -10.0, 8.0  # gamma at the clean end and at the noisy one
 HELD_OUT = 1000  # of the last training images, by which variants are compared
 MEASURED = 10_000  # test images
-EXACT = {"count": 256, "steps": 60}  # images whose density is computed by the walk
+EXACT = {"count": 256, "steps": 160}  # images whose density is computed by the walk
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,10 @@ def step_price(answer, generator):
 
 
 def best_share(answer, generator):
-    """(variance, beta, beta_tilde) -> the share u of Eq. 15 that gives this variance, like it."""
+    """(variance, beta, beta_tilde) -> the share u that gives this variance, like it.
+
+    (Nichol & Dhariwal 2021, Eq. 15)
+    """
     beta, tilde = float(between(0.2, 0.6, generator)), float(between(0.02, 0.15, generator))
     u = between(0, 1, generator, 5)
     variance = beta**u * tilde ** (1 - u)

@@ -238,7 +238,7 @@ def from_velocity(answer, generator):
     same(got[1], eps, "eps_hat", slips)
     v = ((1 - t) * eps - t * x_0) / length
     slips = {
-        "That is u. The straight road is no circle.": u,
+        "That is u. The straight path is no circle.": u,
         "Rescale: alpha_bar and 1 - alpha_bar add up to 1.": v * length,
         "Signal belongs to the noise here.": (t * eps - (1 - t) * x_0) / length,
         "That is x, rescaled: v turns by a right angle.": ((1 - t) * x_0 + t * eps) / length,
@@ -383,7 +383,7 @@ EXERCISES = {
     ),
     "09.8": Exercise(
         test=sde_step,
-        praise="One line for VP, VE and every other road.",
+        praise="One line for VP, VE and every other path.",
         hints=(
             "f = a' / a, g^2 = 2 b b' - 2 f b^2, and s = (a x_0_hat - x) / b^2.",
             "Back in time: x - (f x - g^2 s) dt, and the noise g sqrt(dt) z.",

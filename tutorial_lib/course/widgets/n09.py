@@ -1,5 +1,5 @@
 """Explorers of notebook 09: four ways to walk on a mixture, and which noise belongs to which data;
-and the picture of three roads from data to noise.
+and the picture of three paths from data to noise.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ def pairs_picture(count: int = 32, pairing: str = "independent", t: float = 0.5)
     lines.plot(*both.permute(2, 0, 1), color=plot.QUIET, lw=0.6)
     lines.scatter(*x_0.T, s=10, c=plot.DATA, label="data", zorder=3)
     lines.scatter(*eps.T, s=10, c=plot.NOISE, label="noise", zorder=3)
-    lines.legend(fontsize=8, frameon=False, loc="lower left")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2}
+    lines.legend(fontsize=8, frameon=False, **below)
     cut = crossings(x_0, eps)
     lines.set_title(f"{cut} crossings", fontsize=9)
     x = flow.between(x_0, eps, torch.full((count,), t))
@@ -192,7 +193,7 @@ def pairs() -> VBox:
 
 
 def roads_picture(count: int = 7) -> Figure:
-    """Densities of noised data against time on three roads, with walks back: ODE and SDE.
+    """Densities of noised data against time on three paths, with walks back: ODE and SDE.
 
     The data are a mixture of two bumps on a line.  count: of each kind of walk.
     """
@@ -204,13 +205,13 @@ def roads_picture(count: int = 7) -> Figure:
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("t")
     axes[0].set_ylabel("x")
-    title = "Three roads to noise; back by smooth walks (ODE) or by rough ones (SDE)"
+    title = "Three paths to noise; back by smooth walks (ODE) or by rough ones (SDE)"
     figure.suptitle(title, fontsize=10)
     return figure
 
 
 def _road(axis, mixture: toys.Mixture, road: paths.Path, count: int) -> None:
-    last = 0.98  # of the straight road no SDE begins at 1
+    last = 0.98  # of the straight path no SDE begins at 1
     widest = 2.8 * math.hypot(*road.at(last))
     x = torch.linspace(-widest, widest, 160, dtype=DOUBLE)
     columns = []
