@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "browser")]
-TIMES = 5
+TIMES = 3
 BEST = """async ([request, times]) => {
     let best = Infinity;
     for (let i = 0; i < times; i++) best = Math.min(best, await client.draw(request, () => {}));

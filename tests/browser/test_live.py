@@ -239,6 +239,7 @@ def test_the_generator_is_torchs(page, n):
     assert labels == torch.randint(10, (40,), generator=torch.Generator().manual_seed(5)).tolist()
 
 
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
 def test_the_tables_are_pythons(page):
     for name in schedule.NAMED:
         there = page.evaluate(f"() => new NoiseSchedule(SCHEDULES['{name}'](1000)).alpha_bar")
