@@ -40,7 +40,9 @@ const NUMBERS = {
   F32: (buffer) => new Float32Array(buffer),
   F16: (buffer) => { // a table of all 65,536 values is quicker than arithmetic
     HALVES ??= Float32Array.from({ length: 65536 }, (_, bits) => half(bits));
-    return Float32Array.from(new Uint16Array(buffer), (bits) => HALVES[bits]);
+    const halves = new Uint16Array(buffer), floats = new Float32Array(halves.length);
+    for (let i = 0; i < floats.length; i++) floats[i] = HALVES[halves[i]];
+    return floats;
   },
   BF16: (buffer) => { // the first 16 bits of a float32
     const bits = Uint32Array.from(new Uint16Array(buffer), (high) => high << 16);

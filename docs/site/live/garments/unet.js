@@ -39,10 +39,10 @@ class UNet {
     if (shape.length === 1 || name === 'of_label.weight') return this.keep(data);
     const taps = (shape[2] ?? 1) * (shape[3] ?? 1), count = 8 * Math.ceil(C_out / 8) * C_in * taps;
     const at = this.allocate(count), to = this.floats(at, count);
+    const folded = name.endsWith('mix.weight'); // `fold` gives (p q c) where torch has (c p q)
     for (let o = 0, from = 0; o < C_out; o++) {
       for (let i = 0; i < C_in; i++) {
-        // `fold` gives (p q c) where torch has (c p q)
-        const c = name.endsWith('mix.weight') ? (i % 4) * (C_in / 4) + (i >> 2) : i;
+        const c = folded ? (i % 4) * (C_in / 4) + (i >> 2) : i;
         for (let tap = 0; tap < taps; tap++, from++) {
           to[(((o >> 3) * taps + tap) * C_in + c) * 8 + (o & 7)] = data[from];
         }
