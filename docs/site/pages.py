@@ -31,7 +31,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     number = PurePosixPath(docname).name.partition("_")[0]
     taught = {}
     for name, section in introductions.introductions().items():
-        if section.notebook == number:
+        if section.notebook == number and not name.startswith("course."):
             taught.setdefault(section.number, []).append(name)
     section = None
     for i, cell in enumerate(notebook["cells"]):
