@@ -72,7 +72,7 @@ def test_a_name_is_understood_as_the_notebook_imports_it():
     known = api_pages.names()
     aliases = introductions.imported(["from tutorial_lib.diffusion import q_sample as jump"], known)
     assert aliases["jump"] == aliases["diffusion.q_sample"] == "diffusion.q_sample"
-    assert aliases["solvers.ddim"] == "beyond.solvers.ddim"
+    assert aliases["solvers.dpm_solver"] == "beyond.solvers.dpm_solver"
     shown = introductions.in_code("show_source(jump)", aliases)
     assert list(shown) == [("diffusion.q_sample", True)]
     assert list(introductions.in_code("from a import jump", aliases)) == []

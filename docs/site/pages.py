@@ -169,13 +169,22 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def named(text: str) -> str:
-    """A page whose controls are called by what is written on them, or have a name at all."""
+    """A page whose controls are called by what is written on them, or have a name at all, and in
+    which the lines of a long signature do not pretend to be definitions.
+    """
+    text = re.sub(r'(?s)<dl>\s*((?:<dd><em class="sig-param.*?</dd>\s*)+)</dl>', lines_of, text)
     text = re.sub(
         r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text
     )
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     nameless = '<summary><span class="toctree-toggle"'
     return text.replace(nameless, nameless.replace("<summary>", '<summary aria-label="More">'))
+
+
+def lines_of(found: re.Match) -> str:
+    """The lines of a signature as plain lines; `site.css` sets them in."""
+    inside = re.sub(r"<dd>", '<span class="sig-line">', found[1]).replace("</dd>", "</span>")
+    return f'<span class="sig-lines">{inside}</span>'
 
 
 def finished(tag: str, folder: Path, first: bool) -> str:
