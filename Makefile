@@ -7,6 +7,7 @@ READY := .venv/.ready
 PEERS := build/peers/.ready
 BROWSER := .venv/.browser
 TESTS := .venv/.tests
+DOCS := .venv/.docs
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
     --nbval-sanitize-with tests/nbval_sanitize.cfg
@@ -14,7 +15,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
 # need each other; tests/conftest.py says which files come first.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run run-all lab notebooks test test-browser lint editions bundle retrain bench bench-full bench-more clean
+.PHONY: help run run-all lab notebooks test test-browser test-docs lint docs site-serve editions bundle retrain bench bench-full bench-more clean
 
 help:  ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,10 +43,19 @@ test: $(TESTS)  ## check everything: style, the package, and each output of each
 test-browser: $(BROWSER)  ## run every notebook in Chromium, in JupyterLab and under Voila
 	$(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
+test-docs: $(DOCS) $(BROWSER)  ## check the site that `make docs` has built: links, pictures, formulas, access
+	$(PY) -m pytest tests/site
+
 lint: $(TESTS)  ## check style, formatting and types of code and notebooks
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+
+docs: $(DOCS)  ## build the site in build/site/ from what is stored; REPOSITORY=owner/name links to it
+	$(PY) tools/website.py $(REPOSITORY)
+
+site-serve: $(READY)  ## serve build/site/ to this machine, at http://127.0.0.1:8000/
+	$(PY) tools/website.py --serve
 
 editions: $(READY)  ## assemble folders for students, teachers and nbgrader, in build/editions/
 	$(PY) tools/editions.py
@@ -86,6 +96,12 @@ $(PEERS): $(TESTS)
 $(BROWSER): $(READY)
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[tests,browser]" || { \
 	    echo "This fetches Playwright and Voila, once, from the internet: no bundle has them."; \
+	    exit 1; }
+	@touch $@
+
+$(DOCS): $(READY)
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[docs]" || { \
+	    echo "This fetches Sphinx and its theme, once, from the internet: no bundle has them."; \
 	    exit 1; }
 	@touch $@
 

@@ -136,7 +136,8 @@ def test_what_notebooks_and_tests_import_is_declared():
 
 
 def test_the_constraints_cover_and_satisfy_every_requirement():
-    pins, asked = constraints(), EVERYTHING | requirements(EXTRAS["browser"], EXTRAS["grading"])
+    apart = requirements(EXTRAS["browser"], EXTRAS["grading"], EXTRAS["docs"])
+    pins, asked = constraints(), EVERYTHING | apart
     assert set(asked) <= set(pins)
     outside = {
         name: str(pins[name]) for name, versions in asked.items() if pins[name] not in versions

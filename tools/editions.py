@@ -255,7 +255,7 @@ def assemble(out: Path) -> None:
     wheel = f"tutorial_lib-{__version__}-py3-none-any.whl"
     (students / "README.md").write_text(STUDENTS.format(wheel=wheel), encoding="utf-8")
     shutil.copy(ROOT / "constraints.txt", students)
-    programs = shutil.ignore_patterns("*.py", "__pycache__")
+    programs = shutil.ignore_patterns("*.py", "__pycache__", "site")
     shutil.copytree(ROOT / "docs", teachers / "docs", ignore=programs)
     for name in ("README.md", "CITATION.cff", "environment.yml"):
         shutil.copy(ROOT / name, teachers)

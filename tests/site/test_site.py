@@ -1,0 +1,279 @@
+"""The built site: every page is there, with its pictures, formulas and links, loads nothing from
+outside, and can be read by everybody.
+
+`make docs test-docs` runs this.  It needs Chromium, as `make test-browser` does, and leaves
+screenshots in build/site-shots: look at them.
+"""
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import api_pages
+import execute
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "build" / "site"
+SHOTS = ROOT / "build" / "site-shots"
+AXE = ROOT / "build" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-sync", "--disable-background-networking", "--disable-component-update",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # pages see nothing of the internet
+]  # fmt: skip
+SECONDS = 300  # the longest that anything may take, on a busy machine
+LARGEST = 3_000_000  # bytes of a page and its pictures; scripts and fonts are shared by all pages
+WIDTHS = {"phone": 390, "laptop": 1280, "projector": 1920}
+NOTEBOOKS = [f"notebooks/{path.stem}.html" for path in execute.notebooks()]
+DOCS = [f"docs/{path.stem}.html" for path in sorted((ROOT / "docs").glob("*.md"))]
+API = [f"api/{name}.html" for name in api_pages.modules()]
+PAGES = ["index.html", "README.html", "CHANGELOG.html", "api/index.html", *NOTEBOOKS, *DOCS, *API]
+KINDS = [
+    *("index.html", "README.html", NOTEBOOKS[2], "notebooks/06_sampling_and_gifs.html"),
+    *("docs/errata.html", "docs/equations.html", "docs/bring_your_own.html", "api/index.html"),
+    *("api/diffusion.html", "_modules/tutorial_lib/diffusion.html", "genindex.html", "search.html"),
+]
+
+
+class Contents(HTMLParser):
+    """What a page has: places that can be linked to, links, pictures, and formulas to be drawn."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.places, self.links, self.pictures, self.formulas = set(), [], [], 0
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.places |= {given[key] for key in ("id", "name") if given.get(key)}
+        if tag == "img":
+            self.pictures.append(given)
+        if tag in ("a", "link", "script", "source"):
+            self.links += [given[key] for key in ("href", "src") if given.get(key)]
+        self.formulas += "math" in (given.get("class") or "").split()
+
+    handle_startendtag = handle_starttag
+
+
+@functools.cache
+def contents(name: str) -> Contents:
+    return Contents(SITE / name)
+
+
+def every_page() -> list[str]:
+    return sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+
+
+def test_there_is_a_page_for_everything():
+    missing = [name for name in PAGES if not (SITE / name).is_file()]
+    assert not missing, "make docs"
+    assert len(PAGES) > 100 and len(NOTEBOOKS) >= 15
+
+
+def stored_pictures(path: Path) -> int:
+    """How many pictures a notebook shows, by its source: outputs, films, and those of its prose."""
+    count = 0
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            count += len(re.findall(r"!\[[^\]]*\]\(|<img ", text))
+        for output in cell.get("outputs", []):
+            page = "".join(output.get("data", {}).get("text/html", ""))
+            count += "image/png" in output.get("data", {}) or "<img " in page
+    return count
+
+
+@pytest.mark.parametrize("path", execute.notebooks(), ids=lambda path: path.stem)
+def test_a_notebook_shows_every_picture_that_is_stored(path):
+    page = contents(f"notebooks/{path.stem}.html")
+    shown = [p for p in page.pictures if not p["src"].startswith(("data:", "../_static"))]
+    assert len(shown) == stored_pictures(path) > 0
+
+
+def test_every_picture_is_there_and_has_words():
+    for name in every_page():
+        for picture in contents(name).pictures:
+            where = f"{name}: {picture['src'][:80]}"
+            if "_static" in picture["src"]:
+                continue  # of the theme, beside a text that says the same
+            assert len((picture.get("alt") or "").split()) >= 5, where
+            for source in (picture["src"], picture.get("data-still")):
+                assert source is None or (SITE / name).parent.joinpath(source).is_file(), where
+
+
+def test_every_link_inside_the_site_leads_somewhere():
+    broken = []
+    for name in every_page():
+        for link in contents(name).links:
+            target, place = urldefrag(link)
+            if re.match(r"[a-z]+:|//", target):
+                continue
+            path = (SITE / name).parent / unquote(target).partition("?")[0]
+            path = path.resolve() if target else SITE / name
+            path = path / "index.html" if path.is_dir() else path
+            if not path.is_file():
+                broken.append(f"{name} -> {link}")
+                continue
+            lost = path.suffix == ".html" and place and unquote(place) not in places(path)
+            if lost:
+                broken.append(f"{name} -> {link}")
+    assert not broken
+
+
+def places(path: Path) -> set[str]:
+    """What a link to a page of the site may end with."""
+    return contents(path.relative_to(SITE).as_posix()).places
+
+
+def test_no_page_is_heavy():
+    for name in PAGES:
+        files = {(SITE / name).parent / p["src"] for p in contents(name).pictures}
+        size = (SITE / name).stat().st_size + sum(f.stat().st_size for f in files if f.is_file())
+        assert size < LARGEST, f"{name}: {size / 1e6:.1f} MB"
+
+
+def test_what_a_notebook_teaches_links_there_and_back():
+    function = (SITE / "api" / "diffusion.html").read_text(encoding="utf-8")
+    lesson = (SITE / "notebooks" / "02_forward_noising.html").read_text(encoding="utf-8")
+    assert "notebooks/02_forward_noising.html#section-2-3" in function
+    assert "api/diffusion.html#tutorial_lib.diffusion.q_sample" in lesson
+    assert "_modules/tutorial_lib/diffusion.html#q_sample" in function
+
+
+def test_notebooks_can_be_launched_exactly_where_a_repository_is_known():
+    known = "github.com/" in above((SITE / "index.html").read_text(encoding="utf-8"))
+    for name in NOTEBOOKS:
+        header = above((SITE / name).read_text(encoding="utf-8"))
+        assert ("colab.research.google.com" in header) == known, name
+        assert ("mybinder.org" in header) == known, name
+        assert ("/issues/new" in header) == known, name
+        assert name.removeprefix("notebooks/").replace(".html", ".ipynb") in header, "a download"
+
+
+def above(text: str) -> str:
+    """A page's text before its article: menus and buttons."""
+    return text.partition("<article")[0]
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The site on a port of its own."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=SITE)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator[Page]:
+    """A page that fails the test when something goes wrong on it or it asks another machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened, wrong = context.new_page(), []
+    opened.set_default_timeout(1000 * SECONDS)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+
+    def asked(request):
+        if not request.url.startswith((address, "data:", "blob:")):
+            wrong.append(f"asks for {request.url}")
+
+    opened.on("request", asked)
+    yield opened
+    context.close()
+    assert wrong == []
+
+
+DRAWN = "() => window.MathJax?.startup?.promise?.then(() => true)"
+
+
+@pytest.mark.parametrize("name", [*PAGES, *KINDS[-3:]])
+def test_a_page_draws_its_formulas_and_asks_nobody(page, address, name):
+    page.goto(f"{address}/{name}", wait_until="load")
+    if formulas := contents(name).formulas:
+        page.wait_for_function(DRAWN)
+        assert page.locator("article mjx-container").count() >= formulas
+        assert page.locator("article mjx-merror").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", KINDS)
+def test_everybody_can_read_it(page, address, name, theme):
+    """axe-core finds nothing against the levels A and AA of the web's guidelines."""
+    page.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
+    page.goto(f"{address}/{name}", wait_until="load")
+    assert page.locator("html").get_attribute("data-theme") == theme
+    if contents(name).formulas:
+        page.wait_for_function(DRAWN)
+    page.add_script_tag(path=AXE)
+    levels = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+    found = page.evaluate("levels => axe.run({runOnly: levels})", levels)["violations"]
+    said = [(v["id"], v["nodes"][0]["html"][:200], len(v["nodes"])) for v in found]
+    assert said == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", KINDS[:9])
+def test_it_fits_the_screen(page, address, name, width):
+    page.set_viewport_size({"width": WIDTHS[width], "height": 900})
+    page.goto(f"{address}/{name}", wait_until="load")
+    if contents(name).formulas:
+        page.wait_for_function(DRAWN)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{Path(name).stem}_{width}.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
+
+
+def test_a_film_can_be_stopped(page, address):
+    page.goto(f"{address}/index.html", wait_until="load")
+    film, button = page.locator("img[data-still]").first, page.locator(".film-button").first
+    moving = film.get_attribute("src")
+    button.click()
+    assert film.get_attribute("src") == film.get_attribute("data-still") != moving
+    button.click()
+    assert film.get_attribute("src") == moving
+
+
+def test_whoever_wants_no_motion_sees_stills(browser, address):
+    context = browser.new_context(reduced_motion="reduce")
+    opened = context.new_page()
+    opened.goto(f"{address}/index.html", wait_until="load")
+    film = opened.locator("img[data-still]").first
+    assert film.get_attribute("src") == film.get_attribute("data-still")
+    context.close()
+
+
+def test_the_search_finds_an_equations_function(page, address):
+    page.goto(f"{address}/search.html?q=q_sample", wait_until="load")
+    page.locator("#search-results li a").first.wait_for()

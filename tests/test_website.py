@@ -1,0 +1,131 @@
+"""How the site is put together, without building it: `make test-docs` looks at what was built."""
+
+import ast
+import json
+import re
+
+import api_pages
+import introductions
+import pytest
+import website
+from conftest import ROOT
+
+
+def test_every_module_that_readers_use_has_a_page():
+    there = api_pages.modules()
+    assert {"diffusion", "schedule", "sample", "nets.unet", "beyond.solvers"} <= there.keys()
+    assert not [name for name in there if name.startswith("cli")]
+    assert not [name for name in there if re.search(r"exercises\.n\d", name)], "hints stay hidden"
+    assert list(there).index("markov") < list(there).index("diffusion"), "in reading order"
+    assert {module.room for module in there.values()} <= api_pages.ROOMS.keys()
+
+
+def test_a_page_has_every_public_function_with_its_words():
+    text = api_pages.page(api_pages.modules()["diffusion"], {"diffusion.q_sample": "Taught."})
+    assert "`````{py:function} q_sample(schedule: NoiseSchedule, x_0: Tensor" in text
+    assert "- `x_0`: (B, ...) data in [-1, 1].\n- `t`: (B,) integers in 1..T.\n" in text
+    assert text.count("Taught.") == 1
+    for node in api_pages.modules()["diffusion"].public():
+        assert f" {node.name}(" in text
+
+
+@pytest.mark.parametrize(
+    ("docstring", "expected"),
+    [
+        ("Sums.\n\nx: a number.  y: another.", "Sums.\n\n- `x`: a number.\n- `y`: another."),
+        (
+            "a, b: both,\nof a size.\nReturns c.",
+            "- `a`, `b`: both,\n  of a size.\n- Returns c.",
+        ),
+        ("Called ema.* or *never*.", "Called ema.\\* or *never*."),
+        ("$a * b < c$ and `x * y`, a < b", "$a * b < c$ and `x * y`, a \\< b"),
+        ("one    first\ntwo    second", "```text\none    first\ntwo    second\n```"),
+    ],
+)
+def test_a_docstring_becomes_markdown(docstring, expected):
+    assert api_pages.markdown(docstring) == expected
+
+
+def test_a_signature_says_how_a_thing_is_made_and_called():
+    source = """
+@dataclass(frozen=True)
+class Run:
+    steps: int
+    rate: float = 0.1
+
+    def on(self, *, by: int = 1) -> int: ...
+"""
+    (node,) = ast.parse(source).body
+    assert api_pages.signature(node) == "Run(steps: int, rate: float = 0.1)"
+    assert api_pages.signature(node.body[-1], bound=True) == "on(*, by: int=1) -> int"
+
+
+def test_functions_are_introduced_where_their_lines_are_shown():
+    found = introductions.introductions()
+    assert found["diffusion.q_sample"].number == "2.3"
+    assert found["schedule.cosine"].notebook in ("00", "02")
+    assert len(found) > 150
+    assert found.keys() <= api_pages.names().keys()
+
+
+def test_a_name_is_understood_as_the_notebook_imports_it():
+    known = api_pages.names()
+    aliases = introductions.imported(["from tutorial_lib.diffusion import q_sample as jump"], known)
+    assert aliases["jump"] == aliases["diffusion.q_sample"] == "diffusion.q_sample"
+    assert aliases["solvers.dpm_solver"] == "beyond.solvers.dpm_solver"
+    shown = introductions.in_code("show_source(jump)", aliases)
+    assert list(shown) == [("diffusion.q_sample", True)]
+    assert list(introductions.in_code("from a import jump", aliases)) == []
+
+
+def test_the_front_page_and_its_contents_come_from_the_readme():
+    text = website.front_page()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!--" not in text
+    assert website.section(readme, "The series") in text
+    assert 'src="notebooks/figures/denoising.gif"' in text
+    listed = re.findall(r"^(notebooks/\w+)$", text, re.MULTILINE)
+    assert listed == [f"notebooks/{path.stem}" for path in website.notebooks()]
+    pages = {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(re.findall(r"^(docs/\w+)$", text, re.MULTILINE))
+
+
+def test_a_folder_is_made_to_hold_just_what_is_wanted(tmp_path):
+    kept, text = tmp_path / "a" / "kept.md", tmp_path / "b.md"
+    website.place(tmp_path, {kept: "1", tmp_path / "old.md": "2"})
+    before = kept.stat().st_mtime_ns
+    website.place(tmp_path, {kept: "1", text: kept})
+    assert kept.stat().st_mtime_ns == before, "what has not changed keeps its time"
+    assert {path.name for path in tmp_path.rglob("*.md")} == {"kept.md", "b.md"}
+
+
+def test_copies_for_colab_install_the_course_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(website, "LAUNCH", tmp_path)
+    monkeypatch.setattr(website, "notebooks", lambda: [ROOT / "notebooks/02_forward_noising.ipynb"])
+    website.write_launched("someone/course")
+    notebook = json.loads((tmp_path / "notebooks" / "02_forward_noising.ipynb").read_text())
+    first, title = ("".join(cell["source"]) for cell in notebook["cells"][:2])
+    assert "%pip install" in first and "github.com/someone/course" in first
+    assert 'src="https://raw.githubusercontent.com/someone/course/main/notebooks/figures/' in title
+    every = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    assert "](19_errata_lab.ipynb" not in every
+
+
+def test_every_version_is_pinned_and_nothing_comes_from_elsewhere():
+    package = json.loads((website.HERE / "package.json").read_text())
+    wanted = package["dependencies"] | package["devDependencies"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
+    lock = json.loads((website.HERE / "package-lock.json").read_text())["packages"]
+    for name, version in wanted.items():
+        entry = lock[f"node_modules/{name}"]
+        assert entry["version"] == version and entry["integrity"].startswith("sha512-")
+    sources = [*website.HERE.glob("*.py"), *(website.HERE / "static").iterdir()]
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r"cdn|unpkg|googleapis", text), path
+
+
+def test_the_workflow_publishes_the_repository_that_it_runs_in():
+    workflow = (ROOT / ".github" / "workflows" / "pages.yml").read_text()
+    assert "make docs REPOSITORY=${{ github.repository }}" in workflow
+    assert "make test-docs" in workflow
