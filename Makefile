@@ -63,12 +63,15 @@ editions: $(READY)  ## assemble folders for students, teachers and nbgrader, in 
 bundle: $(READY)  ## put the course and its packages into build/bundle/, for rooms without internet
 	$(PY) tools/bundle.py
 
-retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (3 hours)
+retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (5 hours)
 	@echo "On 2 CPU cores: 3 minutes for the classifier, 10 for the second one, 160 for the U-Net"
-	@echo "(which resumes), 10 for a recorded run."
+	@echo "(which resumes), 100 more for labels (which resumes, too), 3 for a classifier of noisy"
+	@echo "images, 10 for a recorded run."
 	$(PY) -m tutorial_lib.recipes classifier
 	$(PY) -m tutorial_lib.recipes second_classifier
 	$(PY) -m tutorial_lib.recipes unet
+	$(PY) -m tutorial_lib.recipes labelled
+	$(PY) -m tutorial_lib.recipes noisy_classifier
 	$(PY) -m tutorial_lib.recipes replay
 
 bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)

@@ -106,7 +106,7 @@ def test_the_page_runs_from_its_top_to_its_end(outside, tmp_path):
     assert list((tmp_path / "mine").glob("preview_*.png"))
     runs = {path.parent.name for path in tmp_path.glob(f"*/{checkpoint.FILE}")}
     assert runs > {
-        *("mine", "again", "finer", "partly", "shared", "two", "by_hand", "labelled", "classes")
+        *("mine", "again", "finer", "partly", "shared", "two", "by_hand", "by_class", "classes")
     }
 
 

@@ -1,30 +1,40 @@
-"""The weights that ship: found by default, of the default network, and good for a few steps."""
+"""The weights that ship: found by name and by default, judged, and good for a few steps."""
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoint, data, diffusion
+from tutorial_lib import checkpoint, data, diffusion, evaluate, sample
+from tutorial_lib.beyond.guidance import guided
+from tutorial_lib.beyond.solvers import dpm_solver
 from tutorial_lib.cli import main
+from tutorial_lib.config import schedule_of
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
 from tutorial_lib.schedule import named
 
+SHAPES = {"fashion_mnist": UNetConfig(), "labelled": UNetConfig(labels=len(data.CLASSES))}
+
+
+@pytest.fixture(scope="module", params=list(SHAPES))
+def name(request):
+    return request.param
+
 
 @pytest.fixture(scope="module")
-def shipped():
-    return checkpoint.load("fashion_mnist")
+def shipped(name):
+    return checkpoint.load(name)
 
 
-def test_configuration_recipe_and_figures_travel_with_the_weights(shipped):
+def test_configuration_recipe_and_figures_travel_with_the_weights(name, shipped):
     tensors, configuration = shipped
     assert {"model", "data", "train", "step", "recipe", "metrics"} <= configuration.keys()
     assert configuration["train"]["T"] == 1000
     assert "60,000" in configuration["data"]
-    assert UNetConfig(**configuration["model"]) == UNetConfig()
+    assert UNetConfig(**configuration["model"]) == SHAPES[name]
     assert {name.split(".")[0] for name in tensors} == {"ema"}
-    assert checkpoint.find("fashion_mnist").stat().st_size <= 8_000_000
+    assert checkpoint.find(name).stat().st_size <= 8_000_000
 
 
 def test_samples_were_judged_when_the_weights_were_made(shipped):
@@ -59,6 +69,24 @@ def test_it_is_more_than_an_untrained_network(shipped):
     assert float(restore(*shipped)(x, t).abs().max()) > 0.1
 
 
+@pytest.fixture(scope="module")
+def asked():
+    return checkpoint.load("labelled")
+
+
+def test_labels_are_obeyed_and_guidance_makes_them_plainer(asked):
+    """What the file says of 10,000 samples at each strength holds for forty."""
+    by_w = asked[1]["metrics"]["by_w"]
+    shares = [row["obedience"]["second_classifier"] for row in by_w.values()]
+    assert next(iter(by_w)) == "1.0" and shares == sorted(shares)
+    y = torch.arange(len(data.CLASSES)).repeat(4)
+    x_T = sample.start(len(y), (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    schedule, model = schedule_of(asked[1]), restore(*asked)
+    walk = guided(denoiser(model, schedule, target="v", clip=False), y, 2.0, clip=True)
+    pixels = data.to_pixels(sample.final(dpm_solver(walk, schedule, x_T, steps=8)))
+    assert evaluate.obedience(pixels, y)["second_classifier"] > 0.8
+
+
 def sampled(path, *options: str) -> bytes:
     """What the command line draws into a file."""
     assert main(["sample", *options, "--device", "cpu", "--out", str(path)]) == 0
@@ -78,5 +106,5 @@ def test_sampling_takes_them_by_default_and_is_repeatable(tmp_path):
 
 def test_by_name_or_by_default_is_the_same(tmp_path):
     few = ("--steps", "2", "--count", "1")
-    by_name = sampled(tmp_path / "b.png", *few, "--weights", "fashion_mnist")
+    by_name = sampled(tmp_path / "b.png", *few, "--weights", "labelled")
     assert by_name == sampled(tmp_path / "a.png", *few)

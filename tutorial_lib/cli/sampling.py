@@ -23,7 +23,7 @@ from tutorial_lib.denoise import Denoiser, self_conditioned
 from tutorial_lib.engine.hardware import get_device
 
 ENDINGS = (".png", ".gif", ".npy")
-SHIPPED = "fashion_mnist"
+SHIPPED = "labelled"
 CHUNK = 250  # images sampled at once
 GIF_FRAMES = 40
 GUIDANCE = 1.0  # w, unless another is asked for
