@@ -336,7 +336,7 @@ from pathlib import Path
 
 import tutorial_lib
 from tutorial_lib import checkpoint, data, evaluate
-from tutorial_lib.nets import unet
+from tutorial_lib.nets import noisy_classifier, unet
 
 assert Path(tutorial_lib.__file__).is_relative_to(sys.argv[1]), tutorial_lib.__file__
 assert len(data.load("embedded", "train")) == 10_000
@@ -346,7 +346,9 @@ assert right.double().mean() > 0.9, right.double().mean()
 for name in checkpoint.shipped():
     tensors, configuration = checkpoint.load(name)
     assert tensors
-    if name in checkpoint.networks() and "model" in configuration:
+    if name == "noisy_classifier":
+        noisy_classifier.restore(tensors, configuration)
+    elif name in checkpoint.networks() and "model" in configuration:
         unet.restore(tensors, configuration)
 print(data.verify_embedded(), *checkpoint.shipped())
 """

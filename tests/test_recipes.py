@@ -468,6 +468,9 @@ def test_the_score_network_is_told_its_level(generator):
     assert_close(found, (-1 / sigma).view(-1, 1, 1, 1).expand_as(x))
 
 
+NARROW = UNetConfig(widths=(8, 8), heads=1)
+
+
 @pytest.fixture
 def guiding(tmp_path, monkeypatch):
     """The recipes of notebook 10 with narrow networks, 4 steps and 30 images."""
@@ -478,18 +481,31 @@ def guiding(tmp_path, monkeypatch):
         "LABELLED": replace(labels.LABELLED, **brief),
         "WEAK": replace(labels.WEAK, **brief),
         "CLASSIFIER": replace(labels.CLASSIFIER, **brief),
-        "SHAPE": UNetConfig(widths=(8, 8), heads=1, labels=10),
-        "WEAK_SHAPE": UNetConfig(widths=(8, 8), heads=1, labels=10),
+        "SHAPE": replace(NARROW, labels=10),
+        "WEAK_SHAPE": replace(NARROW, labels=10),
         "CLASSIFIER_SHAPE": NoisyClassifierConfig(widths=(8, 8)),
         "STRENGTHS": (1.0, 2.0),
         "ASSETS": tmp_path,
-        "dpm_solver": lambda *given: dpm_solver(*given, steps=2),
+        "dpm_solver": lambda *given, steps: dpm_solver(*given, steps=2),
         "full": lambda split: few,
         "load": lambda source, split: few,
     }.items():
         monkeypatch.setattr(labels, name, value)
     monkeypatch.setattr(evaluate, "bootstrap_interval", lambda *_: (0.0, 1.0))  # takes ten seconds
+    torch.manual_seed(1)
+    begun = {name: torch.randn_like(one) for name, one in UNet(NARROW).state_dict().items()}
+    about = {"model": asdict(NARROW)}
+    checkpoint.save(tmp_path / labels.WEIGHTS, checkpoint.prefixed("ema", begun), about)
     return few
+
+
+def test_the_network_with_labels_begins_as_the_one_without(guiding, tmp_path):
+    before = restore(*checkpoint.load(tmp_path / labels.WEIGHTS))
+    told = labels._told(labels.SHAPE).eval()
+    x_t, t = torch.randn(3, 1, 28, 28), torch.tensor([1, 500, 1000])
+    with torch.no_grad():
+        assert_close(told(x_t, t), before(x_t, t), rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(told(x_t, t, y=torch.arange(3)), before(x_t, t))
 
 
 def test_the_recipe_of_the_network_with_labels(guiding, tmp_path):
@@ -564,7 +580,7 @@ def test_the_recipe_of_the_milder_ways(guiding, tmp_path, monkeypatch):
     for name, value in {
         "ASSETS": tmp_path,
         "STRENGTHS": (2.0,),
-        "dpm_solver": lambda *given: dpm_solver(*given, steps=2),
+        "dpm_solver": lambda *given, steps: dpm_solver(*given, steps=2),
         "load": lambda source: guiding,
     }.items():
         monkeypatch.setattr(ways, name, value)

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Playwright, expect
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
@@ -140,19 +140,18 @@ def voila(folder) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def context() -> Iterator[BrowserContext]:
+def context(playwright: Playwright) -> Iterator[BrowserContext]:
     """A browser for all pages: what JupyterLab and Voila are made of is fetched and compiled
     once.
     """
     assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-        )
-        pages = browser.new_context(viewport={"width": 1250, "height": 1000})
-        pages.set_default_timeout(1000 * SECONDS)
-        yield pages
-        browser.close()
+    browser = playwright.chromium.launch(
+        executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
+    )
+    pages = browser.new_context(viewport={"width": 1250, "height": 1000})
+    pages.set_default_timeout(1000 * SECONDS)
+    yield pages
+    browser.close()
 
 
 def opened(context: BrowserContext) -> tuple[Page, list[str]]:

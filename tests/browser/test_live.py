@@ -18,7 +18,7 @@ from pathlib import Path
 import live
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 from test_browser import CHROMIUM, FLAGS, LOCAL, SECONDS, SHOTS, free_port
 from torch import Tensor
 
@@ -144,19 +144,18 @@ def frames(request: dict, walk: Callable, tables, generator) -> Iterator[sample.
 
 
 @pytest.fixture(scope="session", params=["chromium", "firefox"])
-def browser(request) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        if request.param == "firefox":
-            if not Path(playwright.firefox.executable_path).exists():
-                pytest.skip("no Firefox of Playwright's: `python -m playwright install firefox`")
-            one = playwright.firefox.launch(timeout=1000 * SECONDS)
-        else:
-            assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where"
-            one = playwright.chromium.launch(
-                executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-            )
-        yield one
-        one.close()
+def browser(request, playwright: Playwright) -> Iterator[Browser]:
+    if request.param == "firefox":
+        if not Path(playwright.firefox.executable_path).exists():
+            pytest.skip("no Firefox of Playwright's: `python -m playwright install firefox`")
+        one = playwright.firefox.launch(timeout=1000 * SECONDS)
+    else:
+        assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where"
+        one = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
+        )
+    yield one
+    one.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 from test_browser import CHROMIUM, FLAGS, SECONDS, SHOTS
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -25,14 +25,13 @@ T, B = 50, 256
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(playwright: Playwright) -> Iterator[Browser]:
     assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-        )
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(
+        executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
+    )
+    yield browser
+    browser.close()
 
 
 @contextmanager
