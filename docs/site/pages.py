@@ -87,6 +87,8 @@ def relinked(app: Sphinx, folder: PurePosixPath, text: str) -> str:
 
     def follow(found: re.Match) -> str:
         words, target = found[1], found[2]
+        if f'<a id="{target[1:]}">' in text:  # an anchor in HTML, of which Sphinx knows nothing
+            return f'<a href="{target}">{words}</a>'
         if re.match(r"[a-z]+:|#", target):
             return found[0]
         path, _, anchor = target.partition("#")
