@@ -47,6 +47,7 @@ html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_baseurl = "https://{}.github.io/{}/".format(*REPOSITORY.split("/")) if REPOSITORY else ""
 html_show_sphinx = False
+html_context = {"default_mode": "auto"}  # without it each page complains that it has no mode
 html_theme_options = {
     "home_page_in_toc": True,
     "show_toc_level": 2,
