@@ -97,9 +97,10 @@ def test_pages_to_print_need_no_connection(out):
         assert len(re.findall(rb"/Type\s*/Page\b", theory.read_bytes())) == 1
 
 
-def test_pictures_travel_along(out):
+def test_pictures_and_the_page_of_points_travel_along(out):
     for edition in ("students", "teachers"):
         assert (out / edition / "notebooks" / "figures" / "denoising.gif").exists()
+        assert (out / edition / editions.LIVE / "index.html").exists()
 
 
 def test_teachers_get_every_solution_with_what_it_prints(out):

@@ -35,7 +35,9 @@ SOLUTIONS = HERE / "solutions"
 PAGES = (
     *("notation.md", "equations.md", "errata.md", "theory_on_one_page.md", "training.md"),
     *("bring_your_own.md", "benchmarks.md", "figures/quality.png", "figures/ablation.png"),
+    "glossary.md",
 )
+LIVE = "docs/site/live/points"  # a page that needs neither Python nor the site
 LICENCES = ("LICENSE", "LICENSE-text")
 TAG = "exercise-"
 CONFIGURATION = "nbgrader_config.py"
@@ -257,6 +259,8 @@ def assemble(out: Path) -> None:
     shutil.copy(ROOT / "constraints.txt", students)
     programs = shutil.ignore_patterns("*.py", "__pycache__", "site")
     shutil.copytree(ROOT / "docs", teachers / "docs", ignore=programs)
+    for folder in (students, teachers):
+        shutil.copytree(ROOT / LIVE, folder / LIVE)
     for name in ("README.md", "CITATION.cff", "environment.yml"):
         shutil.copy(ROOT / name, teachers)
     for path in notebooks():
