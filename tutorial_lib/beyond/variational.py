@@ -135,9 +135,9 @@ def diffusion_nats(x_0: Tensor, x_0_hat: Tensor, gamma: Tensor) -> Tensor:
 
 
 def decoder_nats(x_0: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    r"""$-\log p(x_0)$ of each image, (B,), for independent pixels with bells cut at 256 levels.
+    r"""$-\log p(x_0)$ of each image in nats, (B,), for independent pixels of 256 levels.
 
-    The probability of a level is proportional to the density of $N(\mu, \sigma^2)$ there.
+    The probability of a level is the density of $N(\mu, \sigma^2)$ there, over the sum of all 256.
     x_0: (B, ...) pixel values k / 127.5 - 1.  mean: like x_0.  sigma: a number, or like x_0.
     (Kingma et al. 2021, section 3.3: there mean and sigma are z / a and b / a.)
     """
