@@ -98,7 +98,7 @@ def test_files_are_placed_by_their_names(tmp_path):
 
 
 def test_a_build_takes_the_last_ones_place_only_when_it_is_whole(tmp_path, monkeypatch, capsys):
-    """Programs that add to the site get its sources, then its pages; a mistake changes nothing."""
+    """What adds to the site gets its pages; a mistake changes nothing."""
     site, code = tmp_path / "site", 0
 
     def sphinx(folder, repository):
@@ -117,8 +117,7 @@ def test_a_build_takes_the_last_ones_place_only_when_it_is_whole(tmp_path, monke
     monkeypatch.setattr(website, "LAUNCH", tmp_path / "launch")
     monkeypatch.setattr(website, "assemble", assemble)
     monkeypatch.setattr(website, "sphinx", sphinx)
-    monkeypatch.setattr(website, "EXTEND_SOURCES", (more,))
-    monkeypatch.setattr(website, "EXTEND_PAGES", (more,))
+    monkeypatch.setattr(website, "EXTEND_PAGES", (more, more))
     for name in ("one", "two"):
         assert website.build(tmp_path / name, "") == 0
         assert (site / "index.html").read_text() == f"made of {name}, and more, and more"

@@ -88,13 +88,11 @@ def serve(port: int) -> int:
 
 def build(folder: Path, repository: str) -> int:
     """Build the site in a folder, and put it into its place.  Returns the exit code."""
-    sources, made = folder / "sources", folder / "site"
     assemble(folder, repository)
-    for extend in EXTEND_SOURCES:
-        extend(sources)
     if code := sphinx(folder, repository):
         print(f"The site has mistakes, said above; {SITE} is as it was.", file=sys.stderr)
         return code
+    made = folder / "site"
     for extend in EXTEND_PAGES:
         extend(made)
     if SITE.exists():
@@ -285,11 +283,9 @@ def with_way_back(text: str, lessons: list[str]) -> str:
     return text.replace("<header>\n", f"<header>\n{way}")
 
 
-# What other programs of tools/ add to the site: functions that are given a folder, and change or
-# add files in it.  Of the sources, before Sphinx reads them, laid out as in the repository (the
-# notebooks there are those that readers download); of the pages, when they are finished.  In a page
-# the code cell nb06-02 of its notebook is the element of the class tag_id-nb06-02.
-EXTEND_SOURCES: tuple[Callable[[Path], None], ...] = ()
+# What is added to the site, by this program and others of tools/: each of these functions is given
+# the folder of the finished site, and changes or adds pages and files there.  The site is new each
+# time, so none has to ask what an earlier build did; what it raises ends the build.
 EXTEND_PAGES: tuple[Callable[[Path], None], ...] = (live_pages,)
 
 if __name__ == "__main__":

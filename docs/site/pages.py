@@ -83,11 +83,8 @@ def with_sections(text: str, section: str | None, taught: dict) -> tuple[str, st
 
 
 def prepare(cell: dict, text: str, first: bool) -> None:
-    """Give a code cell a class to be found by and its pictures their words, and fold what is not
-    for reading.
-    """
+    """Give the pictures of a code cell their words, and fold what is not for reading."""
     tags = cell["metadata"].setdefault("tags", [])
-    tags.append(f"id-{cell['id']}")
     shown = cell["metadata"].setdefault("mystnb", {})
     if alt := cell["metadata"].get("alt"):
         shown["image"] = {"alt": alt}
@@ -227,8 +224,12 @@ def finished(tag: str, folder: Path, first: bool) -> str:
         return tag
     width, height, still = measured(path.resolve())
     added = "" if first else ' loading="lazy"'
-    added += "" if " width=" in tag else f' width="{width}" height="{height}"'
     added += " data-small" if width < SMALL else ""
+    if given := re.search(r' width="(\d+)"', tag):  # as its notebook says
+        width, height = int(given[1]), round(int(given[1]) * height / width)
+    else:
+        added += f' width="{width}"'
+    added += f' height="{height}"'
     added += f' data-still="{source[1].removesuffix(path.name)}{still}"' if still else ""
     return tag.rstrip("/>").rstrip() + f"{added} />"
 
