@@ -38,7 +38,7 @@ SITE, LAUNCH, NPM = BUILD / "site", BUILD / "launch", BUILD / "npm"
 FILES = ("LICENSE", "LICENSE-text", "CITATION.cff", "environment.yml", "docs/quiz.toml")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 # the pages that need neither Python nor the rest of the site, and the notebooks that they lead to
-LIVE = {"points": ("00", "02", "06", "09"), "garments": ("06", "07", "10")}
+LIVE = {"points": ("00", "02", "06", "07", "09"), "garments": ("06", "07", "10")}
 INSTALL = """\
 # Only where the course is not installed, as on Colab: this takes a minute or two.
 import importlib.util

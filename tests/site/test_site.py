@@ -205,7 +205,7 @@ def test_a_notebook_links_the_words_that_it_introduces():
     first = {href.partition("#")[2] for href, _, _ in contents(NOTEBOOKS[1]).terms}
     assert {"markov-chain", "transition-matrix", "detailed-balance", "aperiodic"} <= first
     judged = contents("notebooks/06b_judging_samples.html").terms
-    assert not any(href.endswith("#precision-inverse-variance") for href, _, _ in judged)
+    assert not any(href.endswith("#precision") for href, _, _ in judged)
 
 
 def test_pages_in_the_browser_and_the_site_lead_to_each_other():
