@@ -277,7 +277,7 @@ def with_way_back(text: str, lessons: list[str]) -> str:
     for lesson in lessons:
         title = lesson.partition("_")[0]
         links.append(f'<a href="../../notebooks/{lesson}.html">notebook {title}</a>')
-    way = f'<nav aria-label="Course"><p class="course">{" · ".join(links)}</p></nav>\n'
+    way = f'<nav aria-label="Course"><p>{" · ".join(links)}</p></nav>\n'
     if text.count("<header>\n") != 1:
         raise ValueError("the page needs one line <header>, which gets the links to the site")
     return text.replace("<header>\n", f"<header>\n{way}")

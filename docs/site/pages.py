@@ -31,8 +31,8 @@ LIVE = {
 }
 END = """\
 ```{container} at-the-end
-Words over a dotted line lead to the [glossary](../docs/glossary.md), which has them in six
-languages. Symbols are in the [notation](../docs/notation.md).
+The [glossary](../docs/glossary.md) has the words of this course in six languages; words over a
+dotted line lead there. Symbols are in the [notation](../docs/notation.md).
 ```
 """
 SMALL = 250  # pixels: a picture that is narrower is shown enlarged
