@@ -44,7 +44,7 @@ test-browser: $(BROWSER)  ## run every notebook in Chromium, in JupyterLab and u
 	$(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
 test-docs: $(DOCS) $(BROWSER)  ## check the site that `make docs` has built: links, pictures, formulas, access
-	$(PY) -m pytest tests/site
+	$(PY) -m pytest tests/site --numprocesses 2 --dist worksteal
 
 lint: $(TESTS)  ## check style, formatting and types of code and notebooks
 	$(PY) -m ruff check

@@ -90,13 +90,51 @@ def test_the_front_page_and_its_contents_come_from_the_readme():
     assert pages <= set(re.findall(r"^(docs/\w+)$", text, re.MULTILINE))
 
 
-def test_a_folder_is_made_to_hold_just_what_is_wanted(tmp_path):
-    kept, text = tmp_path / "a" / "kept.md", tmp_path / "b.md"
-    website.place(tmp_path, {kept: "1", tmp_path / "old.md": "2"})
-    before = kept.stat().st_mtime_ns
-    website.place(tmp_path, {kept: "1", text: kept})
-    assert kept.stat().st_mtime_ns == before, "what has not changed keeps its time"
-    assert {path.name for path in tmp_path.rglob("*.md")} == {"kept.md", "b.md"}
+def test_files_are_placed_by_their_names(tmp_path):
+    website.place(tmp_path / "in", {"a/text.md": "é"})
+    website.place(tmp_path / "out", {"b/copy.md": tmp_path / "in" / "a" / "text.md", "c": "2"})
+    assert (tmp_path / "out" / "b" / "copy.md").read_text(encoding="utf-8") == "é"
+    assert (tmp_path / "out" / "c").read_text() == "2"
+
+
+def test_a_build_takes_the_last_ones_place_only_when_it_is_whole(tmp_path, monkeypatch, capsys):
+    """What adds to the site gets its pages; a mistake changes nothing."""
+    site, code = tmp_path / "site", 0
+
+    def sphinx(folder, repository):
+        text = (folder / "sources" / "index.md").read_text()
+        website.place(folder / "site", {"index.html": f"made of {text}"})
+        return code
+
+    def more(folder):
+        (path,) = folder.iterdir()
+        path.write_text(path.read_text() + ", and more")
+
+    def assemble(folder, repository):
+        website.place(folder, {"sources/index.md": folder.name})
+
+    monkeypatch.setattr(website, "SITE", site)
+    monkeypatch.setattr(website, "LAUNCH", tmp_path / "launch")
+    monkeypatch.setattr(website, "assemble", assemble)
+    monkeypatch.setattr(website, "sphinx", sphinx)
+    monkeypatch.setattr(website, "EXTEND_PAGES", (more, more))
+    for name in ("one", "two"):
+        assert website.build(tmp_path / name, "") == 0
+        assert (site / "index.html").read_text() == f"made of {name}, and more, and more"
+    code = 1
+    assert website.build(tmp_path / "three", "") == 1
+    assert (site / "index.html").read_text() == "made of two, and more, and more"
+    assert "is as it was" in capsys.readouterr().err
+
+
+def test_pages_in_the_browser_get_a_way_back():
+    page = (website.HERE / "live" / "points" / "index.html").read_text(encoding="utf-8")
+    made = website.with_way_back(page, ["00_the_whole_idea"])
+    assert made.count('href="../../index.html"') == 1
+    assert 'href="../../notebooks/00_the_whole_idea.html">notebook 00</a>' in made
+    assert ".ipynb" in page and ".ipynb" not in made
+    with pytest.raises(ValueError, match="<header>"):
+        website.with_way_back("<body></body>", [])
 
 
 def test_copies_for_colab_install_the_course_first(tmp_path, monkeypatch):

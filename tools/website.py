@@ -1,7 +1,11 @@
 """Build the course's site: its notebooks as they are stored, its pages, and the package.
 
-    python tools/website.py [OWNER/NAME]      build/site, from sources assembled in build/site-src
+    python tools/website.py [OWNER/NAME]      build/site
     python tools/website.py --serve [PORT]    serve what was built, on this machine alone
+
+A build begins with nothing, in a folder of its own, and takes the place of the last one when it is
+whole: it does not depend on what earlier ones left, two at a time do not meet, and one that fails
+leaves the site as it was.
 
 OWNER/NAME, on GitHub: pages then link to the repository, and notebooks to places that run them;
 copies for Colab, whose first cell installs the course, go to build/launch.
@@ -17,20 +21,24 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import api_pages
 import introductions
+import live
 from execute import ROOT, notebooks, number
 
 HERE = ROOT / "docs" / "site"
 BUILD = ROOT / "build"
-SOURCES, STATIC, EXTRA = BUILD / "site-src", BUILD / "site-static", BUILD / "site-extra"
 SITE, LAUNCH, NPM = BUILD / "site", BUILD / "launch", BUILD / "npm"
 # files that pages offer to download
 FILES = ("LICENSE", "LICENSE-text", "CITATION.cff", "environment.yml", "docs/quiz.toml")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+# the pages that need neither Python nor the rest of the site, and the notebooks that they lead to
+LIVE = {"points": ("00", "02", "06", "07", "09"), "garments": ("06", "07", "10")}
 INSTALL = """\
 # Only where the course is not installed, as on Colab: this takes a minute or two.
 import importlib.util
@@ -54,9 +62,10 @@ def main() -> int:
             f"the repository is OWNER/NAME, for example a-user/a-name; not {options.repository!r}"
         )
     began = time.perf_counter()
-    assemble(options.repository)
-    if code := sphinx(options.repository):
-        return code
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="site-", dir=BUILD) as folder:
+        if code := build(Path(folder), options.repository):
+            return code
     pages = len(list(SITE.rglob("*.html")))
     took = time.perf_counter() - began
     print(f"{pages} pages in {SITE} after {took:.0f} s. To see them: make site-serve")
@@ -77,66 +86,81 @@ def serve(port: int) -> int:
     return 0
 
 
-def assemble(repository: str) -> None:
-    """Bring together all that Sphinx reads; what has not changed keeps its time."""
-    wanted = {SOURCES / "index.md": front_page()}
-    wanted |= api_sources()
-    for path in [*notebooks(), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
-        wanted[SOURCES / path.relative_to(ROOT)] = path
-    for path in [ROOT / "CHANGELOG.md", *(ROOT / name for name in FILES)]:
-        wanted[SOURCES / path.relative_to(ROOT)] = path
-    for folder in ("notebooks/figures", "docs/figures"):
-        for path in sorted((ROOT / folder).iterdir()):
-            wanted[SOURCES / path.relative_to(ROOT)] = path
-    extra = {}
-    for path in sorted((HERE / "live").rglob("*")):
-        if path.is_file():
-            into = (wanted, SOURCES) if path.suffix == ".md" else (extra, EXTRA)
-            into[0][into[1] / path.relative_to(HERE)] = path
-    place(SOURCES, wanted)
-    place(EXTRA, extra)
-    place(STATIC, mathjax())
+def build(folder: Path, repository: str) -> int:
+    """Build the site in a folder, and put it into its place.  Returns the exit code."""
+    assemble(folder, repository)
+    if code := sphinx(folder, repository):
+        print(f"The site has mistakes, said above; {SITE} is as it was.", file=sys.stderr)
+        return code
+    made = folder / "site"
+    for extend in EXTEND_PAGES:
+        extend(made)
+    if SITE.exists():
+        SITE.rename(folder / "old")
+    made.rename(SITE)
     shutil.rmtree(LAUNCH, ignore_errors=True)
     if repository:
         write_launched(repository)
+    return 0
 
 
-def place(folder: Path, wanted: dict[Path, Path | str]) -> None:
-    """Make a folder hold exactly these files, each a text or a copy of a file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in [path for path in folder.rglob("*") if path.is_file() and path not in wanted]:
-        path.unlink()
-    for path, content in wanted.items():
+def assemble(folder: Path, repository: str) -> None:
+    """Bring together all that Sphinx reads: folder/sources, and scripts in folder/static."""
+    sources = folder / "sources"
+    wanted: dict[str, Path | str] = {"index.md": front_page()} | api_sources()
+    pages = [*notebooks(), *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    files = [ROOT / name for name in FILES]
+    figures = [p for name in ("notebooks", "docs") for p in (ROOT / name / "figures").iterdir()]
+    wanted |= {path.relative_to(ROOT).as_posix(): path for path in [*pages, *files, *figures]}
+    wanted |= {path.relative_to(HERE).as_posix(): path for path in (HERE / "live").glob("*.md")}
+    place(sources, wanted)
+    place(folder / "static", mathjax())
+
+
+def place(folder: Path, wanted: dict[str, Path | str]) -> None:
+    """Write files into a folder by their names in it, each a text or a copy of a file."""
+    for name, content in wanted.items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = content.encode() if isinstance(content, str) else content.read_bytes()
-        if not path.exists() or path.read_bytes() != new:
-            path.write_bytes(new)
+        path.write_bytes(content.encode() if isinstance(content, str) else content.read_bytes())
 
 
-def mathjax() -> dict[Path, Path]:
+def mathjax() -> dict[str, Path]:
     """The script that draws formulas, and its fonts, from npm; fetched when they are not here."""
-    NPM.mkdir(parents=True, exist_ok=True)
     names = ("package.json", "package-lock.json")
-    there = [NPM / "node_modules" / ".package-lock.json", *(NPM / name for name in names)]
-    fresh = all(path.exists() for path in there)
-    if not (fresh and all((NPM / n).read_bytes() == (HERE / n).read_bytes() for n in names)):
-        for name in names:
-            shutil.copy(HERE / name, NPM)
-        npm = shutil.which("npm")
-        if not npm:
-            sys.exit("The site needs npm, for the script that draws its formulas: install Node.js")
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-        if subprocess.run(command, cwd=NPM, check=False).returncode:
-            sys.exit(
-                "npm could not fetch what docs/site/package.json names; is there a connection?"
-            )
+    if not all(
+        (NPM / name).exists() and (NPM / name).read_bytes() == (HERE / name).read_bytes()
+        for name in names
+    ):
+        fetch(names)
     package = NPM / "node_modules" / "mathjax" / "es5"
     found = {}
     for name in MATHJAX:
         path = package / name
         for file in sorted(path.rglob("*.*")) if path.is_dir() else [path]:
-            found[STATIC / "mathjax" / file.relative_to(package)] = file
+            found[f"mathjax/{file.relative_to(package).as_posix()}"] = file
     return found
+
+
+def fetch(names: tuple[str, ...]) -> None:
+    """What docs/site/package.json names, into build/npm; all of it or nothing."""
+    npm = shutil.which("npm")
+    if not npm:
+        sys.exit("The site needs npm, for the script that draws its formulas: install Node.js")
+    with tempfile.TemporaryDirectory(prefix="npm-", dir=BUILD) as folder:
+        new = Path(folder) / "new"
+        new.mkdir()
+        for name in names:
+            shutil.copy(HERE / name, new)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        if code := subprocess.run([*command, "--fetch-retries=5"], cwd=new, check=False).returncode:
+            sys.exit(
+                f"npm could not fetch what docs/site/package.json names (it ended with {code}, and "
+                "says above why); is there a connection?"
+            )
+        if NPM.exists():
+            NPM.rename(Path(folder) / "old")
+        new.rename(NPM)
 
 
 # --- pages that are written here
@@ -168,8 +192,7 @@ def toctrees(readme: str) -> list[str]:
     inside = re.findall(r"^\| \[.+?\]\((\w+)\.md\)", listed, re.MULTILINE)
     there = sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
     pages = [*inside, *(name for name in there if name not in [*inside, "README"])]
-    if live := sorted(path.stem for path in (HERE / "live").glob("*.md")):
-        made.append(toctree("In the browser", [f"live/{name}" for name in live]))
+    made.append(toctree("In the browser", ["live/index"]))
     made.append(toctree("Install, run, look up", ["Install and run <README>", "docs/README"]))
     made.append(toctree("Beside the notebooks", [f"docs/{name}" for name in pages]))
     return [*made, toctree("The package", ["api/index", "CHANGELOG"])]
@@ -180,14 +203,14 @@ def toctree(caption: str, pages: list[str]) -> str:
     return "\n".join(["```{toctree}", f":caption: {caption}", ":hidden:", "", *pages, "```"])
 
 
-def api_sources() -> dict[Path, str]:
+def api_sources() -> dict[str, str]:
     """The pages of the package, each function with the section that introduces it."""
     files = {number(path): path.name for path in notebooks()}
     found, used = introductions.introductions(), introductions.users()
     said = {name: taught(name, found[name], used[name], files) for name in found}
-    pages = {SOURCES / "api" / "index.md": api_pages.index()}
+    pages = {"api/index.md": api_pages.index()}
     for module in api_pages.modules().values():
-        pages[SOURCES / "api" / f"{module.name}.md"] = api_pages.page(module, said)
+        pages[f"api/{module.name}.md"] = api_pages.page(module, said)
     return pages
 
 
@@ -219,13 +242,51 @@ def write_launched(repository: str) -> None:
         (LAUNCH / "notebooks" / path.name).write_text(text + "\n", encoding="utf-8")
 
 
-def sphinx(repository: str) -> int:
-    """Make the pages; a warning is an error.  Returns the exit code."""
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
-    command += ["-b", "html", "-c", str(HERE), "-d", str(BUILD / "site-cache")]
-    environment = os.environ | {"REPOSITORY": repository}
-    return subprocess.call([*command, str(SOURCES), str(SITE)], env=environment, cwd=ROOT)
+def sphinx(folder: Path, repository: str) -> int:
+    """Make folder/site of folder/sources; a warning is an error.  Returns the exit code.
 
+    Nothing that an earlier run read is used, for Sphinx warns only of what it reads.
+    """
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
+    command += ["-b", "html", "-c", str(HERE), "-d", str(folder / "read")]
+    environment = os.environ | {"REPOSITORY": repository, "SITE_STATIC": str(folder / "static")}
+    command += [str(folder / "sources"), str(folder / "site")]
+    return subprocess.call(command, env=environment, cwd=ROOT)
+
+
+# --- pages in the browser
+
+
+def live_pages(site: Path) -> None:
+    """Put the pages that train and draw in the visitor's browser into the site."""
+    shutil.copytree(HERE / "live" / "points", site / "live" / "points")
+    live.build(site / "live" / "garments")
+    files = {number(path): path.stem for path in notebooks()}
+    for name, lessons in LIVE.items():
+        page = site / "live" / name / "index.html"
+        text = page.read_text(encoding="utf-8")
+        page.write_text(with_way_back(text, [files[lesson] for lesson in lessons]), "utf-8")
+
+
+def with_way_back(text: str, lessons: list[str]) -> str:
+    """Such a page with links to the site's front page and to notebooks, and no link beyond it."""
+    text = re.sub(
+        r'href="(?:\.\./)+notebooks/(\w+)\.ipynb"', r'href="../../notebooks/\1.html"', text
+    )
+    links = ['<a href="../../index.html">Diffusion models from first principles</a>']
+    for lesson in lessons:
+        title = lesson.partition("_")[0]
+        links.append(f'<a href="../../notebooks/{lesson}.html">notebook {title}</a>')
+    way = f'<nav aria-label="Course"><p>{" · ".join(links)}</p></nav>\n'
+    if text.count("<header>\n") != 1:
+        raise ValueError("the page needs one line <header>, which gets the links to the site")
+    return text.replace("<header>\n", f"<header>\n{way}")
+
+
+# What is added to the site, by this program and others of tools/: each of these functions is given
+# the folder of the finished site, and changes or adds pages and files there.  The site is new each
+# time, so none has to ask what an earlier build did; what it raises ends the build.
+EXTEND_PAGES: tuple[Callable[[Path], None], ...] = (live_pages,)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""How Sphinx makes the site.  `make docs` assembles its sources in build/site-src and calls it."""
+"""How Sphinx makes the site.  `make docs` assembles its sources and calls it."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools"), str(HERE.parents[1])]
 import tutorial_lib  # noqa: E402
 
 REPOSITORY = os.environ.get("REPOSITORY", "")  # owner/name on GitHub, or nothing
+STATIC = os.environ["SITE_STATIC"]  # the folder of the scripts that come from npm
 
 version = tutorial_lib.__version__
 project = "Diffusion models from first principles"
@@ -41,8 +42,7 @@ mathjax3_config = {"options": {"enableMenu": False}}
 html_theme = "sphinx_book_theme"
 html_title = project
 html_favicon = str(HERE / "static" / "favicon.svg")
-html_static_path = [str(HERE / "static"), str(HERE.parents[1] / "build" / "site-static")]
-html_extra_path = [str(HERE.parents[1] / "build" / "site-extra")]
+html_static_path = [str(HERE / "static"), STATIC]
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_baseurl = "https://{}.github.io/{}/".format(*REPOSITORY.split("/")) if REPOSITORY else ""

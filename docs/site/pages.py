@@ -1,5 +1,6 @@
 """What this site does beyond Sphinx: notebooks with folded cells and words for their pictures,
-links between sections and functions, links that hold outside of the repository, launch buttons.
+links between sections and functions, links that hold outside of the repository, links to the pages
+in the browser and to the glossary, launch buttons.
 """
 
 import json
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import api_pages
 import introductions
+import terms
 from docutils import nodes
 from PIL import Image
 from sphinx.addnodes import pending_xref
@@ -18,6 +20,21 @@ from sphinx.pycode import ModuleAnalyzer
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FILM = re.compile(r'<img src="data:image/gif;base64,([^"]+)" alt="([^"]*)"[^>]*>')
 FOLDED = {"code_prompt_hide": "Fold"}
+# what a notebook says of the page that shows the same in the browser
+POINTS = "[Learn in your browser](../live/points/index.html)"
+GARMENTS = "[Garments in your browser](../live/garments/index.html)"
+LIVE = {
+    "00": f"{POINTS} trains this model in the page, on points that you draw.",
+    "06": f"{GARMENTS} draws with this network; a slider goes along the way from noise.",
+    "09": f"{POINTS} has bumps to move, with their exact score, and two samplers side by side.",
+    "10": f"{GARMENTS} draws what you ask for, fills in what you cut out, redraws your sketches.",
+}
+END = """\
+```{container} at-the-end
+The [glossary](../docs/glossary.md) has the words of this course in six languages; words over a
+dotted line lead there. Symbols are in the [notation](../docs/notation.md).
+```
+"""
 SMALL = 250  # pixels: a picture that is narrower is shown enlarged
 
 
@@ -40,7 +57,11 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
             prepare(cell, text, first=i == 1)
         else:
             text, section = with_sections(text, section, taught)
+            if i == 0 and number in LIVE:
+                text += f"\n\n```{{container}} in-the-browser\n{LIVE[number]}\n```\n"
             cell["source"] = relinked(app, folder, text)
+    end = {"cell_type": "markdown", "id": "at-the-end", "metadata": {}}
+    notebook["cells"].append(end | {"source": relinked(app, folder, END)})
     source[0] = json.dumps(notebook)
 
 
@@ -93,9 +114,15 @@ def relinked(app: Sphinx, folder: PurePosixPath, text: str) -> str:
             return found[0]
         path, _, anchor = target.partition("#")
         place = Path(app.srcdir, folder, path).resolve()
-        if place.is_file():
-            return found[0]
         name = place.relative_to(Path(app.srcdir).resolve()).as_posix()
+        up = "../" * len(folder.parts)
+        if live := re.fullmatch(r"(?:docs/site/)?(live/\w+/index\.html)", name):
+            return f'<a href="{up}{live[1]}">{words}</a>'
+        if place.is_file():
+            if place.suffix == ".md" and f'<a id="{anchor}">' in place.read_text(encoding="utf-8"):
+                page = place.relative_to(Path(app.srcdir).resolve()).with_suffix(".html")
+                return f'<a href="{up}{page.as_posix()}#{anchor}">{words}</a>'
+            return found[0]
         if not (api_pages.ROOT / name).exists():
             return found[0]  # a mistake, and Sphinx says so
         if app.config.repository:
@@ -193,12 +220,16 @@ def finished(tag: str, folder: Path, first: bool) -> str:
     """One picture's tag with what `finish` adds."""
     source = re.search(r'src="([^":?]+)"', tag)
     path = folder / source[1] if source else folder
-    if "data-known" in tag or path.suffix not in (".png", ".gif", ".jpeg", ".jpg"):
+    if path.suffix not in (".png", ".gif", ".jpeg", ".jpg"):
         return tag
     width, height, still = measured(path.resolve())
-    added = " data-known" + ("" if first else ' loading="lazy"')
-    added += "" if " width=" in tag else f' width="{width}" height="{height}"'
+    added = "" if first else ' loading="lazy"'
     added += " data-small" if width < SMALL else ""
+    if given := re.search(r' width="(\d+)"', tag):  # as its notebook says
+        width, height = int(given[1]), round(int(given[1]) * height / width)
+    else:
+        added += f' width="{width}"'
+    added += f' height="{height}"'
     added += f' data-still="{source[1].removesuffix(path.name)}{still}"' if still else ""
     return tag.rstrip("/>").rstrip() + f"{added} />"
 
@@ -219,6 +250,7 @@ def setup(app: Sphinx) -> dict:
     app.add_config_value("repository", "", "env", types=frozenset({str}))
     app.connect("source-read", read)
     app.connect("doctree-read", link_names)
+    app.connect("doctree-read", terms.link_terms, priority=600)
     app.connect("viewcode-find-source", find_source)
     app.connect("html-page-context", launch_buttons, priority=600)
     app.connect("build-finished", finish)

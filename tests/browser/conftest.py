@@ -1,12 +1,5 @@
-"""What all tests in a browser share: one driver in each process, for there can be only one."""
+"""The driver of the browsers is the same in all tests that need one."""
 
-from collections.abc import Iterator
+from chromium import playwright
 
-import pytest
-from playwright.sync_api import Playwright, sync_playwright
-
-
-@pytest.fixture(scope="session")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as driver:
-        yield driver
+__all__ = ["playwright"]

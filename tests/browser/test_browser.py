@@ -4,7 +4,7 @@ keyboard.
 `make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get
 install chromium`; elsewhere the variable CHROMIUM says where it is) and keeps screenshots in
 build/browser.  Nothing here depends on how fast the machine is: whatever has to come is waited for
-until it comes, up to the one limit `SECONDS`.
+until it comes, up to the one limit `SECONDS`.  What tests in a browser share is in chromium.py.
 """
 
 import json
@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from chromium import SECONDS, launched
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Playwright, expect
 
 ROOT = Path(__file__).parents[2]
@@ -29,22 +30,13 @@ NOTEBOOKS = sorted(
     (ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"), reverse=True
 )  # the long ones first
 TRIALS = 6
-SECONDS = 600  # the longest that anything may take, a whole notebook on a busy machine included
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 LOCAL = urllib.request.build_opener(
     urllib.request.ProxyHandler({})
 )  # whatever proxy this machine has
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-sync", "--disable-background-networking", "--disable-component-update",
-    "--no-proxy-server",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # pages see nothing of the internet
-]  # fmt: skip
 QUIET_LAB = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
 }
 PATIENT = f"--MappingKernelManager.kernel_info_timeout={SECONDS}"
-expect.set_options(timeout=1000 * SECONDS)
 
 
 def free_port() -> int:
@@ -144,10 +136,7 @@ def context(playwright: Playwright) -> Iterator[BrowserContext]:
     """A browser for all pages: what JupyterLab and Voila are made of is fetched and compiled
     once.
     """
-    assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
-    browser = playwright.chromium.launch(
-        executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-    )
+    browser = launched(playwright)
     pages = browser.new_context(viewport={"width": 1250, "height": 1000})
     pages.set_default_timeout(1000 * SECONDS)
     yield pages

@@ -1,7 +1,7 @@
 """Garments in a real browser: the page draws what Python draws, and can be used without a mouse.
 
 It is built from the shipped weights and from networks with random weights, which have labels,
-other shapes or are students.  Chromium as in test_browser.py; Firefox too, where Playwright has one
+other shapes or are students.  Chromium as in chromium.py; Firefox too, where Playwright has one
 of its own (`python -m playwright install firefox`): Debian's, 153 ESR, lacks commands that
 Playwright 1.65 sends it.
 """
@@ -18,8 +18,9 @@ from pathlib import Path
 import live
 import pytest
 import torch
+from chromium import SECONDS, launched
 from playwright.sync_api import Browser, Page, Playwright, expect
-from test_browser import CHROMIUM, FLAGS, LOCAL, SECONDS, SHOTS, free_port
+from test_browser import LOCAL, SHOTS, free_port
 from torch import Tensor
 
 from tutorial_lib import checkpoint, sample, schedule
@@ -150,10 +151,7 @@ def browser(request, playwright: Playwright) -> Iterator[Browser]:
             pytest.skip("no Firefox of Playwright's: `python -m playwright install firefox`")
         one = playwright.firefox.launch(timeout=1000 * SECONDS)
     else:
-        assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where"
-        one = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-        )
+        one = launched(playwright)
     yield one
     one.close()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from chromium import SECONDS, launched
 from playwright.sync_api import Browser, Page, Playwright, expect
-from test_browser import CHROMIUM, FLAGS, SECONDS, SHOTS
+from test_browser import SHOTS
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -26,10 +27,7 @@ T, B = 50, 256
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
-    browser = playwright.chromium.launch(
-        executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-    )
+    browser = launched(playwright)
     yield browser
     browser.close()
 

@@ -8,9 +8,7 @@ screenshots in build/site-shots: look at them.
 import functools
 import http.server
 import json
-import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -20,39 +18,43 @@ from urllib.parse import unquote, urldefrag
 import api_pages
 import execute
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+import website
+import yaml
+from chromium import SECONDS, launched
+from playwright.sync_api import Browser, Page, Playwright, expect
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
 SHOTS = ROOT / "build" / "site-shots"
 AXE = ROOT / "build" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-sync", "--disable-background-networking", "--disable-component-update",
-    "--no-proxy-server",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # pages see nothing of the internet
-]  # fmt: skip
-SECONDS = 300  # the longest that anything may take, on a busy machine
+MOST_TERMS = 45  # links to the glossary in a notebook
 LARGEST = 3_000_000  # bytes of a page and its pictures; scripts and fonts are shared by all pages
 WIDTHS = {"phone": 390, "laptop": 1280, "projector": 1920}
 NOTEBOOKS = [f"notebooks/{path.stem}.html" for path in execute.notebooks()]
 DOCS = [f"docs/{path.stem}.html" for path in sorted((ROOT / "docs").glob("*.md"))]
 API = [f"api/{name}.html" for name in api_pages.modules()]
-PAGES = ["index.html", "README.html", "CHANGELOG.html", "api/index.html", *NOTEBOOKS, *DOCS, *API]
+LIVE = [f"live/{name}/index.html" for name in website.LIVE]  # complete in themselves
+PAGES = [
+    *("index.html", "README.html", "CHANGELOG.html", "api/index.html", "live/index.html"),
+    *(*NOTEBOOKS, *DOCS, *API),
+]
 KINDS = [
     *("index.html", "README.html", NOTEBOOKS[2], "notebooks/06_sampling_and_gifs.html"),
-    *("docs/errata.html", "docs/equations.html", "docs/bring_your_own.html", "api/index.html"),
-    *("api/diffusion.html", "_modules/tutorial_lib/diffusion.html", "genindex.html", "search.html"),
+    *("docs/errata.html", "docs/equations.html", "docs/bring_your_own.html", "docs/glossary.html"),
+    *("api/index.html", "api/diffusion.html", "live/index.html", "CHANGELOG.html"),
+    *("_modules/tutorial_lib/diffusion.html", "genindex.html", "search.html"),
 ]
 
 
 class Contents(HTMLParser):
-    """What a page has: places that can be linked to, links, pictures, and formulas to be drawn."""
+    """What a page has: places that can be linked to, links, pictures, formulas to be drawn, and
+    links to the glossary with the elements that they are in.
+    """
 
     def __init__(self, page: Path):
         super().__init__()
         self.places, self.links, self.pictures, self.formulas = set(), [], [], 0
+        self.terms, self.inside = [], []
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
@@ -62,9 +64,22 @@ class Contents(HTMLParser):
             self.pictures.append(given)
         if tag in ("a", "link", "script", "source"):
             self.links += [given[key] for key in ("href", "src") if given.get(key)]
-        self.formulas += "math" in (given.get("class") or "").split()
+        classes = (given.get("class") or "").split()
+        self.formulas += "math" in classes
+        if tag == "a" and "term" in classes:
+            self.terms.append(
+                (given["href"], given.get("title"), {kind for _, kind in self.inside})
+            )
+        self.inside.append((tag, "math" if "math" in classes else tag))
 
-    handle_startendtag = handle_starttag
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.inside.pop()
+
+    def handle_endtag(self, tag):
+        if tag in (name for name, _ in self.inside):
+            while self.inside.pop()[0] != tag:
+                pass  # an element that has no end, as <img>
 
 
 @functools.cache
@@ -77,7 +92,7 @@ def every_page() -> list[str]:
 
 
 def test_there_is_a_page_for_everything():
-    missing = [name for name in PAGES if not (SITE / name).is_file()]
+    missing = [name for name in [*PAGES, *LIVE] if not (SITE / name).is_file()]
     assert not missing, "make docs"
     assert len(PAGES) > 100 and len(NOTEBOOKS) >= 15
 
@@ -162,6 +177,69 @@ def test_notebooks_can_be_launched_exactly_where_a_repository_is_known():
         assert name.removeprefix("notebooks/").replace(".html", ".ipynb") in header, "a download"
 
 
+def number(name: str) -> str:
+    """Of a notebook's page, "02"."""
+    return name.removeprefix("notebooks/").partition("_")[0]
+
+
+def test_the_words_of_a_notebook_lead_to_the_glossary():
+    entries = yaml.safe_load((ROOT / "docs" / "glossary.yml").read_text(encoding="utf-8"))
+    said = {entry["key"]: entry["says"] for entry in entries}
+    counts = {}
+    for name in NOTEBOOKS:
+        links = contents(name).terms
+        counts[number(name)] = len(links)
+        keys = [href.removeprefix("../docs/glossary.html#") for href, _, _ in links]
+        assert len(set(keys)) == len(keys), f"{name}: once each"
+        assert [title for _, title, _ in links] == [said[key] for key in keys], name
+        closed = {"h1", "h2", "h3", "h4", "pre", "code", "math", "table", "button"}
+        assert not any(inside & closed for _, _, inside in links), name
+        end = (SITE / name).read_text(encoding="utf-8").partition('class="at-the-end')[2]
+        assert "../docs/glossary.html" in end.partition("</article>")[0], name
+    lessons = {n: count for n, count in counts.items() if n != "19"}  # 19 introduces no word
+    assert all(1 <= count <= MOST_TERMS for count in lessons.values()), counts
+    assert sum(lessons.values()) >= 150, counts
+
+
+def test_a_notebook_links_the_words_that_it_introduces():
+    first = {href.partition("#")[2] for href, _, _ in contents(NOTEBOOKS[1]).terms}
+    assert {"markov-chain", "transition-matrix", "detailed-balance", "aperiodic"} <= first
+    judged = contents("notebooks/06b_judging_samples.html").terms
+    assert not any(href.endswith("#precision") for href, _, _ in judged)
+
+
+def test_pages_in_the_browser_and_the_site_lead_to_each_other():
+    front = contents("index.html").links
+    for name, lessons in website.LIVE.items():
+        page = contents(f"live/{name}/index.html")
+        assert f"live/{name}/index.html" in front
+        assert f"{name}/index.html" in contents("live/index.html").links
+        assert "../../index.html" in page.links
+        for lesson in NOTEBOOKS:
+            assert (number(lesson) in lessons) == (f"../../{lesson}" in page.links), (name, lesson)
+    for n, name in {"00": "points", "06": "garments", "09": "points", "10": "garments"}.items():
+        (lesson,) = (page for page in NOTEBOOKS if number(page) == n)
+        assert f"../live/{name}/index.html" in contents(lesson).links, lesson
+
+
+def test_a_mistake_is_said_each_time_and_leaves_the_site_as_it_was(tmp_path, monkeypatch, capfd):
+    """Sphinx warns only of what it reads: no build may know what an earlier one has read."""
+    built = tmp_path / "site"
+    built.mkdir()
+    (built / "index.html").write_text("an earlier site")
+    monkeypatch.setattr(website, "SITE", built)
+
+    def assembled(folder: Path, repository: str) -> None:
+        website.place(folder, {"sources/index.md": "# A page\n\n[Lost](nowhere.md)\n"})
+        (folder / "static").mkdir()
+
+    monkeypatch.setattr(website, "assemble", assembled)
+    for folder in ("first", "second"):
+        assert website.build(tmp_path / folder, "") == 1
+        assert "nowhere.md" in capfd.readouterr().err
+    assert (built / "index.html").read_text() == "an earlier site"
+
+
 def above(text: str) -> str:
     """A page's text before its article: menus and buttons."""
     return text.partition("<article")[0]
@@ -186,14 +264,10 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-        )
-        yield started
-        started.close()
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    started = launched(playwright)
+    yield started
+    started.close()
 
 
 @pytest.fixture
@@ -216,15 +290,20 @@ def page(browser, address) -> Iterator[Page]:
 
 
 DRAWN = "() => window.MathJax?.startup?.promise?.then(() => true)"
+# formulas, in the text and in the menus, that have not been drawn just once
+UNDRAWN = """() => [...document.querySelectorAll(".math")]
+    .filter((formula) => formula.querySelectorAll("mjx-container").length !== 1)
+    .map((formula) => formula.textContent)"""
 
 
-@pytest.mark.parametrize("name", [*PAGES, *KINDS[-3:]])
+@pytest.mark.parametrize("name", [*PAGES, *KINDS[-3:]])  # the last have no source of their own
 def test_a_page_draws_its_formulas_and_asks_nobody(page, address, name):
     page.goto(f"{address}/{name}", wait_until="load")
     if formulas := contents(name).formulas:
         page.wait_for_function(DRAWN)
-        assert page.locator("article mjx-container").count() >= formulas
-        assert page.locator("article mjx-merror").count() == 0
+        assert page.locator(".math").count() == formulas
+        assert page.evaluate(UNDRAWN) == []
+        assert page.locator("mjx-merror").count() == 0
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -236,22 +315,70 @@ def test_everybody_can_read_it(page, address, name, theme):
     assert page.locator("html").get_attribute("data-theme") == theme
     if contents(name).formulas:
         page.wait_for_function(DRAWN)
-    page.add_script_tag(path=AXE)
+    assert violations(page) == []
+
+
+def violations(page: Page) -> list[tuple]:
+    """What axe-core finds against the levels A and AA: the rule, the first element, how many."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
     levels = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
     found = page.evaluate("levels => axe.run({runOnly: levels})", levels)["violations"]
-    said = [(v["id"], v["nodes"][0]["html"][:200], len(v["nodes"])) for v in found]
-    assert said == []
+    return [(v["id"], v["nodes"][0]["html"][:200], len(v["nodes"])) for v in found]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", LIVE)
+def test_everybody_can_use_a_page_in_the_browser(page, address, name, theme):
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"{address}/{name}", wait_until="load")
+    assert violations(page) == []
+
+
+def test_garments_are_drawn_from_the_built_site(page, address):
+    page.goto(f"{address}/index.html", wait_until="load")
+    page.locator("article").get_by_role("link", name="Garments in your browser").click()
+    page.wait_for_url("**/live/garments/index.html")
+    page.goto(f"{page.url}#count=1&steps=2", wait_until="load")
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("1 garment, 2 evaluations")
+    grey = page.locator("#x_0_hat").evaluate(GREY)
+    assert max(grey) - min(grey) > 100, "a picture has light and dark"
+    page.get_by_role("link", name="Diffusion models from first principles").click()
+    page.wait_for_url("**/index.html")
+    assert page.title() == "Diffusion models from first principles"
+
+
+GREY = """(canvas) => {
+    const { width, height } = canvas;
+    const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+    return [...pixels.filter((_, i) => i % 4 === 0)];
+}"""
+
+
+def test_points_are_learned_and_drawn_from_the_built_site(page, address):
+    page.goto(f"{address}/{NOTEBOOKS[0]}", wait_until="load")
+    page.locator("article").get_by_role("link", name="Learn in your browser").click()
+    page.wait_for_url("**/live/points/index.html")
+    page.evaluate("byId('steps').append(new Option('20', '20', true, true))")
+    page.locator("#train").click()
+    page.wait_for_function("learn.phase === 'trained'", polling=200)
+    for which in (0, 1):
+        expect(page.locator(f"#result-{which}")).to_contain_text(re.compile(r"median \d"))
+        assert len(set(page.locator(f"#walk-{which}").evaluate(GREY))) > 10, "points are drawn"
+    page.get_by_role("link", name="notebook 09").click()
+    page.wait_for_url("**/notebooks/09_*.html")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", KINDS[:9])
+@pytest.mark.parametrize("name", [*KINDS[:-3], *LIVE])
 def test_it_fits_the_screen(page, address, name, width):
     page.set_viewport_size({"width": WIDTHS[width], "height": 900})
     page.goto(f"{address}/{name}", wait_until="load")
     if contents(name).formulas:
         page.wait_for_function(DRAWN)
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{Path(name).stem}_{width}.png")
+    shot = name.removesuffix(".html").replace("/", "-")
+    page.screenshot(path=SHOTS / f"{shot}_{width}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
 
 
@@ -265,13 +392,11 @@ def test_a_film_can_be_stopped(page, address):
     assert film.get_attribute("src") == moving
 
 
-def test_whoever_wants_no_motion_sees_stills(browser, address):
-    context = browser.new_context(reduced_motion="reduce")
-    opened = context.new_page()
-    opened.goto(f"{address}/index.html", wait_until="load")
-    film = opened.locator("img[data-still]").first
+def test_whoever_wants_no_motion_sees_stills(page, address):
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{address}/index.html", wait_until="load")
+    film = page.locator("img[data-still]").first
     assert film.get_attribute("src") == film.get_attribute("data-still")
-    context.close()
 
 
 def test_the_search_finds_an_equations_function(page, address):

@@ -22,7 +22,11 @@
 
     show(!calm);
     button.addEventListener("click", () => show(button.dataset.plays !== "true"));
-    film.after(button);
+    const shown = film.closest("a") ?? film; // a link to the picture alone
+    const box = document.createElement("span");
+    box.className = "film";
+    shown.replaceWith(box);
+    box.append(shown, button);
   }
 
   // what scrolls must be within reach of the keyboard, and what does not should not hold it up
