@@ -11,6 +11,8 @@ import players
 from execute import notebooks, number
 from frames import MARK, Player, explorers
 
+WIDE = 1200  # pixels: such a panel scrolls on a phone, for its letters would be too small
+LONG = 16  # letters of a label and a value: more leave a slider no room beside them
 FOLDER = "_static/players"
 NO_SCRIPT = (
     "This is the picture that the explorer begins with. The controls need JavaScript, which is off "
@@ -65,9 +67,10 @@ def markup(player: Player, about: dict, folder: str) -> str:
     for words, panel, file in zip(player.panels, about["panels"], about["frames"][k], strict=True):
         said = panel["files"][file][1]
         alt = html.escape(f"{words}{': ' if said else ''}{said} ({now})")
+        wide = " player-wide" if panel["width"] > WIDE else ""
         size = f'width="{panel["width"]}" height="{panel["height"]}"'
         drawn.append(
-            f'<div class="player-panel" style="flex-grow:{panel["width"]}">'
+            f'<div class="player-panel{wide}" style="--width:{panel["width"]}">'
             f'<img class="player-first" src="{folder}{panel["first"]}" alt="{alt}" {size} '
             'loading="lazy"></div>'
         )
@@ -130,7 +133,8 @@ def widget(control: dict, name: str) -> str:
         f'value="{start}" aria-valuetext="{html.escape(values[start])}" data-values="{said}">'
         f'<output for="{name}">{html.escape(values[start])}</output>'
     )
-    return f'<div class="player-control player-slider">{inside}</div>'
+    long = " player-long" if len(label) + max(map(len, values)) > LONG else ""
+    return f'<div class="player-control player-slider{long}">{inside}</div>'
 
 
 def kept(controls: list[list[str]]) -> str:

@@ -126,6 +126,15 @@
       player.addEventListener(kind, fetch, { once: true, passive: true });
     }
     calm.addEventListener("change", stop);
+
+    // what scrolls must be within reach of the keyboard
+    const paper = player.querySelector(".player-panels");
+    const reach = () => {
+      if (paper.scrollWidth > paper.clientWidth) paper.tabIndex = 0;
+      else paper.removeAttribute("tabindex");
+    };
+    new ResizeObserver(reach).observe(paper);
+
     player.querySelectorAll(".player-controls, .player-help").forEach((part) => (part.hidden = false));
     say();
     show(); // a browser may have kept where the controls stood
