@@ -210,6 +210,8 @@ def frame(figure) -> Frame:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    if (pixels == 255).all():
+        raise ValueError(f"nothing can be seen under {title!r}")
     middles = [float(axis.get_window_extent().x0 + axis.get_window_extent().x1) / 2
                for axis in figure.axes]  # fmt: skip
     said = [plain(axis.get_title()) for axis in figure.axes]
