@@ -131,7 +131,7 @@ def test_pages_in_the_browser_get_a_way_back():
     page = (website.HERE / "live" / "points" / "index.html").read_text(encoding="utf-8")
     made = website.with_way_back(page, ["00_the_whole_idea"])
     assert made.count('href="../../index.html"') == 1
-    assert 'href="../../notebooks/00_the_whole_idea.html">notebook 00</a>' in made
+    assert 'href="../../notebooks/00_the_whole_idea.html" aria-label="notebook 00">00</a>' in made
     assert ".ipynb" in page and ".ipynb" not in made
     with pytest.raises(ValueError, match="<header>"):
         website.with_way_back("<body></body>", [])

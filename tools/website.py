@@ -274,11 +274,13 @@ def with_way_back(text: str, lessons: list[str]) -> str:
     text = re.sub(
         r'href="(?:\.\./)+notebooks/(\w+)\.ipynb"', r'href="../../notebooks/\1.html"', text
     )
-    links = ['<a href="../../index.html">Diffusion models from first principles</a>']
-    for lesson in lessons:
-        title = lesson.partition("_")[0]
-        links.append(f'<a href="../../notebooks/{lesson}.html">notebook {title}</a>')
-    way = f'<nav aria-label="Course"><p>{" · ".join(links)}</p></nav>\n'
+    front = '<a href="../../index.html">Diffusion models from first principles</a>'
+    numbers = {lesson: lesson.partition("_")[0] for lesson in lessons}
+    links = ", ".join(
+        f'<a href="../../notebooks/{lesson}.html" aria-label="notebook {n}">{n}</a>'
+        for lesson, n in numbers.items()
+    )
+    way = f'<nav aria-label="Course"><p>{front} · notebooks {links}</p></nav>\n'
     if text.count("<header>\n") != 1:
         raise ValueError("the page needs one line <header>, which gets the links to the site")
     return text.replace("<header>\n", f"<header>\n{way}")
