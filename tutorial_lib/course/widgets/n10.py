@@ -237,13 +237,12 @@ def class_frames(
     """Draw every class from the same starts with every strength; yields what there is so far."""
     ask = denoiser(network, schedule, target=target, clip=False)
     x_T = start(seeds, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    classes = len(data.CLASSES)
+    y, x_T = torch.arange(classes).repeat_interleave(seeds), x_T.repeat(classes, 1, 1, 1)
     found: Requested = {}
     for w in weights:
-        rows = []
-        for y in range(len(data.CLASSES)):
-            walk = guided(ask, torch.full((seeds,), y), w, clip=True)
-            rows.append(data.to_pixels(final(dpm_solver(walk, schedule, x_T, steps=steps))))
-        found[w] = torch.stack(rows)
+        drawn = final(dpm_solver(guided(ask, y, w, clip=True), schedule, x_T, steps=steps))
+        found[w] = data.to_pixels(drawn).unflatten(0, (classes, seeds))
         yield found
 
 
