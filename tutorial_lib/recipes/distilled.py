@@ -33,7 +33,7 @@ CONSISTENCY = DiffusionConfig(
 )  # fmt: skip
 # Adam moves the critic, and of the student the norms and what t does; Muon its convolutions
 ADVERSARIAL = DiffusionConfig(
-    steps=1600, batch=64, momentum=0.5, lr=1e-3, lr_muon=1e-3, warmup=200, ema=0.998,
+    steps=800, batch=64, momentum=0.5, lr=1e-3, lr_muon=1e-3, warmup=50, ema=0.995,
     label_drop=0.1,
 )  # fmt: skip
 TRIED, COUNT = 2000, 10_000  # samples that judge a short run, and those that judge what ships
