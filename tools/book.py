@@ -69,8 +69,7 @@ def main() -> int:
         if found == before:
             break
     finish(target, found, headings(text))
-    size = target.stat().st_size / 1e6
-    print(f"{target}: {max(found.values())} pages or more, {size:.0f} MB")
+    print(f"{target}: {target.stat().st_size / 1e6:.0f} MB")
     return 0
 
 
@@ -112,8 +111,7 @@ def page(paths: list[Path], formulas: typeset.Formulas) -> str:
     names = [re.search(r'<section class="chapter" id="(.*?)"', one)[1] for one in chapters]
     titles = [re.search(r"(?s)<h1[^>]*>(.*?)</h1>", one)[1] for one in chapters]
     running = "\n".join(
-        f'@page {css(name)} {{ @top-left {{ content: "{plain(title)}" }} }}\n'
-        f"#{css(name)} {{ page: {css(name)} }}"
+        f'@page {name} {{ @top-left {{ content: "{plain(title)}" }} }}\n#{name} {{ page: {name} }}'
         for name, title in zip(names, titles, strict=True)
     )
     text = (HERE / "book.html").read_text(encoding="utf-8")
@@ -126,11 +124,6 @@ def page(paths: list[Path], formulas: typeset.Formulas) -> str:
     }
     text = re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], text)
     return linked(text)
-
-
-def css(name: str) -> str:
-    """A name that may stand in a style sheet."""
-    return name
 
 
 def plain(title: str) -> str:
@@ -181,7 +174,9 @@ def prose(text: str, chapter: str, folder: Path, formulas: typeset.Formulas) -> 
     """Markdown as HTML: what was folded is open, pictures are inside, links lead into the book."""
     text = LINK.sub(lambda found: f"[{found[1]}]({target(found[2], chapter)})", text)
     made = typeset.markdown(formulas.mark(text))
-    made = re.sub(r"<details>\s*<summary>(.*?)</summary>", r'<div class="answer"><p><b>\1</b></p>', made)
+    made = re.sub(
+        r"<details>\s*<summary>(.*?)</summary>", r'<div class="answer"><p><b>\1</b></p>', made
+    )
     made = made.replace("</details>", "</div>")
     made = re.sub(r'(<h\d[^>]*?) id="(.*?)"', rf'\1 id="{chapter}--\2"', made)
     made = re.sub(r'<a id="(.*?)">', rf'<a id="{chapter}--\1">', made)
@@ -293,7 +288,9 @@ def headings(text: str) -> list[tuple[int, str, str]]:
     found = []
     for chapter in re.split(r'(?=<section class="chapter")', text)[1:]:
         name = re.match(r'<section class="chapter" id="(.*?)"', chapter)[1]
-        for level, place, words in re.findall(r'(?s)<h([12])[^>]*? id="(.*?)">(.*?)</h\1>', chapter):
+        for level, place, words in re.findall(
+            r'(?s)<h([12])[^>]*? id="(.*?)">(.*?)</h\1>', chapter
+        ):
             if level == "1":
                 found.append((1, name, words))
             elif name.startswith("nb-") and re.match(r"\d", words):
@@ -352,10 +349,12 @@ def finish(path: Path, found: dict[str, int], listed: list[tuple[int, str, str]]
                 parent = writer.add_outline_item(plain(words), page)
             else:
                 writer.add_outline_item(plain(words), page, parent=parent)
-    writer.add_metadata({
-        "/Title": "Diffusion models from first principles",
-        "/Author": "The Diffusion Tutorial authors",
-    })
+    writer.add_metadata(
+        {
+            "/Title": "Diffusion models from first principles",
+            "/Author": "The Diffusion Tutorial authors",
+        }
+    )
     writer.root_object[NameObject("/Lang")] = TextStringObject("en-GB")
     writer.write(path)
 

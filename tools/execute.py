@@ -68,9 +68,7 @@ def asked_for(path: Path, names: list[str] | None) -> bool:
     return not names or number(path) in names or path.stem in names
 
 
-def execute(
-    path: Path, folder: Path, formats: tuple[str, ...] = ()
-) -> tuple[NotebookNode, float]:
+def execute(path: Path, folder: Path, formats: tuple[str, ...] = ()) -> tuple[NotebookNode, float]:
     """Run a notebook from top to bottom in `folder`; return it, normalised, and the seconds.
 
     formats: in which to draw figures, "retina" and "svg" for example; PNG by default.

@@ -107,7 +107,9 @@ def current(path: Path, figures: Path | None = None) -> dict[tuple[str, int], Pa
     stored = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("sources_sha256")
     if record["sources_sha256"] != stored:
         return None
-    return {(one["cell"], one["place"]): best(folder, stem) for stem, one in record["figures"].items()}
+    return {
+        (one["cell"], one["place"]): best(folder, stem) for stem, one in record["figures"].items()
+    }
 
 
 def best(folder: Path, stem: str) -> Path:

@@ -24,7 +24,9 @@ def fetch(manifest: Path, into: Path, purpose: str) -> Path:
             shutil.copy(manifest / name, into)
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         if subprocess.run(command, cwd=into, check=False).returncode:
-            sys.exit(f"npm could not fetch what {manifest}/package.json names; is there a connection?")
+            sys.exit(
+                f"npm could not fetch what {manifest}/package.json names; is there a connection?"
+            )
     return packages
 
 

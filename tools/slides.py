@@ -29,11 +29,11 @@ from execute import ROOT, notebooks, number
 HERE = ROOT / "docs" / "slides"
 OUT = ROOT / "build" / "slides"
 TYPES = ("slide", "subslide", "fragment", "notes", "skip", "-")
-KEYS = {"answer", "ask", "code", "lines", "output", "say", "show", "title"}
+KEYS = {"answer", "ask", "code", "lines", "output", "rows", "say", "show", "title"}
 WIDTH, HEIGHT = 1280, 720  # of a slide, in pixels
 WIDE, HIGH = 1160, 560  # what is left for its content
 LARGEST = 25  # pixels: code need not be larger than this
-ENLARGED = 2.2  # a stored picture may be shown as many times as wide, and no larger
+ENLARGED = {".png": 2.2, ".gif": 5.0}  # a picture may be shown as many times as wide, and no larger
 HEADING = re.compile(r"(?m)^## +(.*)$")
 FILES = {  # what is served beside the decks, from npm
     "reveal/reveal.js": "reveal.js/dist/reveal.js",
@@ -221,21 +221,34 @@ def of_text(text: str, table: dict, section: str, formulas: typeset.Formulas) ->
             chosen = [one for one in chosen if one not in block]
         else:
             take = block.startswith(("$$", "> **You may meet"))
+        block = chosen_rows(block, table["rows"]) if take and "rows" in table else block
         (shown if take else left).append(block)
     if chosen:
         raise DeckError(f"no block of the cell has the words {chosen[0]!r}")
     if not shown and "say" not in table:
-        raise DeckError("the slide would be empty: say what it shows, in its table in docs/slides/decks")
+        raise DeckError(
+            "the slide would be empty: say what it shows, in its table in docs/slides/decks"
+        )
     body = [f'<div class="block">{block_html(block, formulas)}</div>' for block in shown]
-    kind = "box" if shown and shown[0].startswith(">") else "keep" if keep else "text"
+    boxed = bool(shown) and shown[0].startswith(("> **", "**You may", "**One may"))
+    kind = "box" if boxed else "keep" if keep else "text"
     left = [block for block in left if not block.startswith(("|", "<details", "</details"))]
     return Slide("Keep this" if keep else title, body, ["\n\n".join(left)], kind=kind)
+
+
+def chosen_rows(block: str, wanted: list[int]) -> str:
+    """A Markdown table with these of its rows, counted from 0; other blocks stay as they are."""
+    lines = block.split("\n")
+    if not lines[0].startswith("|"):
+        return block
+    return "\n".join([*lines[:2], *(lines[2 + k] for k in wanted)])
 
 
 def block_html(block: str, formulas: typeset.Formulas) -> str:
     """A block of Markdown as HTML; links become their words."""
     block = re.sub(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)\s]+\)", r"\1", block)
     block = re.sub(r"^\*\*Keep this\.?\*\*\s*", "", block)
+    block = re.sub(r":$", ".", block) if block.startswith((">", "**You may")) else block
     return typeset.markdown(formulas.mark(block)) if block else ""
 
 
@@ -250,16 +263,17 @@ def of_code(cell: dict, table: dict, section: str, pictures: "Pictures") -> Slid
     shown = pictures.of_cell(cell)
     printed = "".join(map(typeset.text_of, cell["outputs"])).rstrip("\n")
     body = []
-    listing = bool(re.fullmatch(r"(show_source\([^()]*\)\s*)+", source))
-    if listing:
+    if re.fullmatch(r"(show_source\([^()]*\)\s*)+", source):
         lines = without_docstring(printed).split("\n")
-        body.append(lines_html(cut(lines, table), "code", len(shown)))
+        body.append(lines_html(cut(lines, table), "code", HIGH))
     else:
-        if table.get("code", not shown):
-            chosen = cut(source.split("\n"), table)
-            body.append(lines_html(chosen, "code", len(shown), beside=printed))
-        if printed and table.get("output", not shown):
-            body.append(lines_html(printed.split("\n"), "out", len(shown), beside=source))
+        code = cut(source.split("\n"), table) if table.get("code", not shown) else []
+        out = printed.split("\n") if printed and table.get("output", not shown) else []
+        room = (HIGH - 40 * bool(code and out)) * (0.4 if shown else 1)
+        share = room / max(1, len(code) + len(out))
+        for lines, kind in ((code, "code"), (out, "out")):
+            if lines:
+                body.append(lines_html(lines, kind, share * len(lines)))
     body += shown
     if not body:
         raise DeckError("the slide would be empty: the cell has neither figure nor output")
@@ -267,7 +281,7 @@ def of_code(cell: dict, table: dict, section: str, pictures: "Pictures") -> Slid
 
 
 def cut(lines: list[str], table: dict) -> list[str]:
-    """The lines that a table's `lines` chooses, "3-9" for example, and the indent they share off."""
+    """The lines that a table's `lines` chooses, "3-9" for example, without their common indent."""
     if "lines" in table:
         first, _, last = table["lines"].partition("-")
         lines = lines[int(first) - 1 : int(last or first)]
@@ -280,12 +294,9 @@ def without_docstring(source: str) -> str:
     return re.sub(r'(?ms)^\s+r?""".*?"""\n', "", source)
 
 
-def lines_html(lines: list[str], kind: str, figures_beside: int, beside: str = "") -> str:
-    """Lines of code or of output, as large as fits."""
-    widest = max(map(len, lines))
-    rows = len(lines) + (beside.count("\n") + 3 if beside else 0)
-    room = HIGH * (0.4 if figures_beside else 1)
-    size = min(LARGEST, WIDE / (0.605 * widest), room / (1.4 * rows))
+def lines_html(lines: list[str], kind: str, room: float) -> str:
+    """Lines of code or of output, as large as fits into a height."""
+    size = min(LARGEST, (WIDE - 30) / (0.605 * max(map(len, lines))), room / (1.4 * len(lines)))
     text = "\n".join(lines)
     inside = typeset.code(text) if kind == "code" else html.escape(text)
     return f'<pre class="{kind}" style="font-size: {size:.1f}px"><code>{inside}</code></pre>'
@@ -332,9 +343,10 @@ class Pictures:
         file = typeset.place(self.folder / name, content)
         width, height = size_of(content)
         source = file.relative_to(self.out).as_posix()
-        limit = WIDE if name.endswith(".svg") else int(ENLARGED * width)
+        limit = WIDE if name.endswith(".svg") else int(ENLARGED[file.suffix] * width)
+        shape = "wide" if width > 1.5 * height else "tall"
         return (
-            f'<figure style="--limit: {limit}px; --ratio: {width / height:.4f}">'
+            f'<figure class="{shape}" style="--limit: {limit}px">'
             f'<img src="{source}" alt="{html.escape(alt)}"></figure>'
         )
 
@@ -363,7 +375,7 @@ def guide() -> str:
 
 
 def add_guide(made: list[Slide], numbered: str) -> None:
-    """Bring aims, times, questions and misconceptions into the notes of the slides they belong to."""
+    """Bring aims, times, questions and misconceptions into the notes of their slides."""
     found = re.search(rf"(?ms)^### {numbered} .*?(?=^##)", guide())
     if not found:
         return
@@ -384,15 +396,18 @@ def in_two_hours(numbered: str) -> list[str]:
     """What a lecture of two hours shows of a notebook, and for how long."""
     rows = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.+?) \|$", guide())
     return [
-        f"**In a lecture of two hours:** {minutes} minutes. {what}. Show: {shown.partition(': ')[2]}."
-        for minutes, what, shown in rows
-        if shown.startswith(f"{numbered}:")
+        f"**In a lecture of two hours:** {minutes} minutes. {what}. Show: {shown}."
+        for minutes, what, named in rows
+        for notebook, _, shown in [named.partition(": ")]
+        if notebook == numbered
     ]
 
 
 def takeaways() -> str:
     """The four things to take away from a lecture of two hours."""
-    text = re.search(r"(?ms)^### Two hours$.*?\*\*Four things to take away\.\*\* (.*?)\n\n", guide())
+    text = re.search(
+        r"(?ms)^### Two hours$.*?\*\*Four things to take away\.\*\* (.*?)\n\n", guide()
+    )
     return re.sub(r"\s+", " ", text[1])
 
 
