@@ -213,7 +213,7 @@ def test_pages_in_the_browser_and_the_site_lead_to_each_other():
     for name, lessons in website.LIVE.items():
         page = contents(f"live/{name}/index.html")
         assert f"live/{name}/index.html" in front
-        assert f"{name}/index.html" in contents("live/index.html").links
+        assert f"../live/{name}/index.html" in contents("live/index.html").links
         assert "../../index.html" in page.links
         for lesson in NOTEBOOKS:
             assert (number(lesson) in lessons) == (f"../../{lesson}" in page.links), (name, lesson)
