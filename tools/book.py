@@ -346,9 +346,9 @@ def finish(path: Path, found: dict[str, int], listed: list[tuple[int, str, str]]
         if place in found:
             page = found[place] - 1
             if level == 1:
-                parent = writer.add_outline_item(plain(words), page)
+                parent = writer.add_outline_item(title=plain(words), page_number=page)
             else:
-                writer.add_outline_item(plain(words), page, parent=parent)
+                writer.add_outline_item(title=plain(words), page_number=page, parent=parent)
     writer.add_metadata(
         {
             "/Title": "Diffusion models from first principles",
