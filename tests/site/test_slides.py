@@ -138,7 +138,8 @@ def test_everybody_can_read_it(decks, page, name):
     page.goto((decks / name).as_uri(), wait_until="load")
     page.add_script_tag(path=AXE)
     levels = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = page.evaluate("levels => axe.run({runOnly: levels})", levels)["violations"]
+    run = "levels => axe.run({runOnly: levels, preload: false})"  # a file may read no other
+    found = page.evaluate(run, levels)["violations"]
     said = [(v["id"], v["nodes"][0]["html"][:200], len(v["nodes"])) for v in found]
     assert said == []
 
