@@ -1,6 +1,8 @@
 """Players: every explorer has one, and its frames are what the explorer draws."""
 
 import ast
+import importlib
+import inspect
 import io
 import json
 import re
@@ -35,6 +37,16 @@ def test_every_explorer_of_the_course_has_a_player():
             if isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or node) == "VBox":
                 made.add((path.stem[1:], node.name))
     assert made == set(shown), "an explorer that no notebook shows"
+
+
+@pytest.mark.parametrize("player", [p for p in players.PLAYERS if p not in PLAIN], ids=named)
+def test_what_a_player_moves_is_a_control_of_its_explorer(player):
+    """Told by the source, which takes no network."""
+    module = importlib.import_module(f"tutorial_lib.course.widgets.n{player.notebook}")
+    source = ast.parse(inspect.getsource(getattr(module, player.explorer)))
+    words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
+    words |= {node.arg for node in ast.walk(source) if isinstance(node, ast.keyword)}
+    assert set(player.grid) <= words
 
 
 @pytest.mark.parametrize("player", PLAIN, ids=named)

@@ -155,8 +155,8 @@ PLAYERS = (
     Player(
         "10",
         "masks",
-        {"mask": None, "way": None},
-        ("Three garments, what is known of each, and what was filled in",),
+        {"mask": None},
+        ("Three garments, what is known of each, and what was filled in, in three ways",),
     ),
 )
 
