@@ -15,7 +15,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
 # need each other; tests/conftest.py says which files come first.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run run-all lab notebooks test test-browser test-docs lint docs site-serve editions bundle retrain bench bench-full bench-more clean
+.PHONY: help run run-all lab notebooks test test-browser test-docs lint docs slides book figures site-serve editions bundle retrain bench bench-full bench-more clean
 
 help:  ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,7 +43,7 @@ test: $(TESTS)  ## check everything: style, the package, and each output of each
 test-browser: $(BROWSER)  ## run every notebook in Chromium, in JupyterLab and under Voila
 	$(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
-test-docs: $(DOCS) $(BROWSER)  ## check the site that `make docs` has built: links, pictures, formulas, access
+test-docs: $(DOCS) $(BROWSER)  ## check slides, book, and the site that `make docs` has built: links, pictures, access
 	$(PY) -m pytest tests/site --numprocesses 2 --dist worksteal
 
 lint: $(TESTS)  ## check style, formatting and types of code and notebooks
@@ -53,6 +53,15 @@ lint: $(TESTS)  ## check style, formatting and types of code and notebooks
 
 docs: $(DOCS)  ## build the site in build/site/ from what is stored; REPOSITORY=owner/name links to it
 	$(PY) tools/website.py $(REPOSITORY)
+
+slides: $(DOCS)  ## make a deck of each notebook, for a projector, in build/slides/
+	$(PY) tools/slides.py
+
+book: figures  ## print the whole course as one PDF, build/book/course.pdf
+	$(PY) tools/book.py
+
+figures: $(DOCS)  ## execute notebooks that have changed, for their figures as SVG and PNG, in build/figures/
+	$(PY) tools/figures.py
 
 site-serve: $(READY)  ## serve build/site/ to this machine, at http://127.0.0.1:8000/
 	$(PY) tools/website.py --serve

@@ -119,13 +119,13 @@ def test_what_the_package_imports_is_declared():
 
 
 def test_what_notebooks_and_tests_import_is_declared():
-    apart = set(requirements(EXTRAS["browser"], EXTRAS["grading"])) | {
+    apart = set(requirements(EXTRAS["browser"], EXTRAS["docs"], EXTRAS["grading"])) | {
         "denoising-diffusion-pytorch",
         "ema-pytorch",
     }
     declared = (
         set(EVERYTHING) | apart
-    )  # `make test-browser`, `make test` and `make bench` install these
+    )  # `make test-browser`, `make docs`, `make test` and `make bench` install these
     makefile = (ROOT / "Makefile").read_text()
     assert "denoising_diffusion_pytorch==" in makefile and "ema_pytorch==" in makefile
     assert third_party("notebooks") <= set(

@@ -3,6 +3,7 @@ a notebook.
 """
 
 import re
+import symtable
 from typing import NamedTuple
 
 import equations
@@ -125,6 +126,20 @@ def test_each_row_has_its_words_and_its_proof_in_the_lab(row):
     assert row.slip in words
     assert "**One may read:**" in words and "**Correct:**" in words
     assert any(map(proves, cells)), f"no cell beside {row.name} asserts it or prints a number"
+
+
+def bound(cell) -> set[str]:
+    """The names that a code cell makes, outside its functions."""
+    names = symtable.symtable(cell.source, cell.id, "exec").get_symbols()
+    return {name.get_name() for name in names if name.is_assigned() or name.is_imported()}
+
+
+def test_no_slip_changes_what_all_share():
+    """One may begin anywhere, and go back: what the first two cells make stays as it is."""
+    first, second, *others = [cell for cell in NOTEBOOKS[LAB] if cell.cell_type == "code"]
+    shared = bound(first) | bound(second)
+    assert {"seeded", "cosine", "x_0"} <= shared
+    assert not {cell.id: both for cell in others if (both := bound(cell) & shared)}
 
 
 def test_the_contents_of_the_lab_link_each_slip():

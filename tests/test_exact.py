@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from tutorial_lib import gaussian, toys
 from tutorial_lib.beyond import exact
-from tutorial_lib.beyond.exact import exact_trace, hutchinson, signs
+from tutorial_lib.beyond.exact import exact_trace, hutchinson, middle_nats, signs
 from tutorial_lib.beyond.variational import signal_and_noise
 
 LOW, HIGH = -8.0, 12.0
@@ -55,6 +55,18 @@ def test_of_a_gaussian_the_density_is_known(generator):
         found = log_density(of_gaussian(mean, V), z, low=LOW, high=HIGH, steps=steps)
         errors.append(float((found - expected).abs().max()))
     assert errors[2] < 0.06 and 2.5 < errors[1] / errors[2] < 5  # of second order
+
+
+def test_the_noise_that_dequantises_costs_what_its_density_says(generator):
+    """Of points of N(0, V) the mean is that of log q(z | x_0) less log p(z), both Gaussian."""
+    V, ends = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64), {"low": LOW, "high": HIGH}
+    x_0 = V.sqrt() * torch.randn(20_000, 3, generator=generator, dtype=torch.float64)
+    found, z = middle_nats(of_gaussian(0.0, V), x_0, steps=200, generator=generator, **ends)
+    a, b = signal_and_noise(torch.tensor([LOW]), like=V)
+    expected = 0.5 * ((a**2 * V + b**2) / b**2).log().sum()
+    error = float(found.std()) / 20_000**0.5
+    assert found.shape == (20_000,) and abs(float(found.mean() - expected)) < 0.06 + 4 * error
+    assert_close((z - a * x_0).std(0), b.expand(3), rtol=0.03, atol=0)
 
 
 @pytest.mark.equation("SDE")

@@ -54,7 +54,7 @@ def test_file_is_small_and_valid(notebook):
 def test_only_the_agreed_metadata_is_kept(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info", "sources_sha256"}
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"alt", "tags"}, cell.source[:60]
+        assert set(cell.metadata) <= {"alt", "slideshow", "tags"}, cell.source[:60]
 
 
 def test_outputs_are_current_and_in_order(notebook):

@@ -7,6 +7,7 @@ import ipywidgets
 import pytest
 import torch
 from conftest import best
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.testing import assert_close
 
 from tutorial_lib import data, schedule, toys
@@ -207,6 +208,10 @@ def test_an_impossible_network_is_explained():
     figure = n04.network_picture(image_size=28, widths=(32, 64, 128))
     assert "cannot be built" in figure.get_suptitle()
     assert "nearest legal sizes" in figure.axes[0].texts[0].get_text().replace("\n", " ")
+    FigureCanvasAgg(figure).draw()
+    place, axis = (one.get_window_extent() for one in (figure.axes[0].texts[0], figure.axes[0]))
+    assert axis.x0 < place.x0 < place.x1 < axis.x1, "the words are inside the picture"
+    assert axis.y0 < place.y0 < place.y1 < axis.y1
 
 
 def test_bucket_probabilities_are_those_of_the_decoder():

@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "notebooks"
 PARTS = {1: range(7), 2: range(7, 14), 3: range(14, 20)}
 WIDGET = "application/vnd.jupyter.widget-view+json"
+KEPT = ("alt", "slideshow", "tags")  # of a cell's metadata
 SECONDS = 600  # the longest that one cell may take
 TOGETHER = 2  # notebooks that run side by side; they share the cores
 
@@ -67,8 +68,11 @@ def asked_for(path: Path, names: list[str] | None) -> bool:
     return not names or number(path) in names or path.stem in names
 
 
-def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
-    """Run a notebook from top to bottom in `folder`; return it, normalised, and the seconds."""
+def execute(path: Path, folder: Path, formats: tuple[str, ...] = ()) -> tuple[NotebookNode, float]:
+    """Run a notebook from top to bottom in `folder`; return it, normalised, and the seconds.
+
+    formats: in which to draw figures, "retina" and "svg" for example; PNG by default.
+    """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -77,7 +81,10 @@ def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
         record_timing=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        extra_arguments=[
+            "--IPKernelApp.log_level=ERROR",
+            *(f"--InlineBackend.figure_formats={one}" for one in formats),
+        ],
     )
     figures_in_cells = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     began = time.perf_counter()
@@ -88,7 +95,8 @@ def execute(path: Path, folder: Path) -> tuple[NotebookNode, float]:
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """Keep only what belongs in git.
 
-    That is: sources, outputs, counts 1..n, cell tags, alt text, and a hash of the sources.
+    That is: sources, outputs, counts 1..n, cell tags, alt text, which cells are slides, and a hash
+    of the sources.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -105,7 +113,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             # without a kernel it would only be an error message
             output.get("data", {}).pop(WIDGET, None)
     for cell in notebook.cells:
-        cell.metadata = {key: cell.metadata[key] for key in ("alt", "tags") if key in cell.metadata}
+        cell.metadata = {key: cell.metadata[key] for key in KEPT if key in cell.metadata}
     return notebook
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 import api_pages
 import introductions
 import live
+import player_pages
 from execute import ROOT, notebooks, number
 
 HERE = ROOT / "docs" / "site"
@@ -288,7 +289,7 @@ def with_way_back(text: str, lessons: list[str]) -> str:
 # What is added to the site, by this program and others of tools/: each of these functions is given
 # the folder of the finished site, and changes or adds pages and files there.  The site is new each
 # time, so none has to ask what an earlier build did; what it raises ends the build.
-EXTEND_PAGES: tuple[Callable[[Path], None], ...] = (live_pages,)
+EXTEND_PAGES: tuple[Callable[[Path], None], ...] = (live_pages, player_pages.extend)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tutorial_lib.beyond.variational import Continuous, signal_and_noise
+from tutorial_lib.beyond.variational import Continuous, noised, signal_and_noise
 
 Trace = Callable[[Tensor, Tensor], Tensor]  # (output, input that it came from) -> (B,)
 
@@ -84,6 +84,35 @@ def log_density(
     at_the_end = -0.5 * ((signal_high * y) ** 2 + math.log(2 * math.pi)).flatten(1).sum(1)
     ratio = (signal_high / signal).log().flatten()  # of the two scales, from y back to z
     return at_the_end + dimensions * ratio + total
+
+
+def middle_nats(
+    denoise: Continuous,
+    x_0: Tensor,
+    *,
+    low: float,
+    high: float,
+    steps: int,
+    generator: torch.Generator,
+    device: str | torch.device = "cpu",
+) -> tuple[Tensor, Tensor]:
+    r"""$\log q(z \mid x_0) - \log p(z)$ of each image at the clean end, (B,) nats; and its z.
+
+    One draw of z by Gaussian noise, a dequantisation, and one probe for the trace.  With the nats
+    of a decoder, $-\log p(x_0 \mid z)$, it is what the image costs; `variational.bits` has a bound
+    of it, the prior and the integral together.
+    x_0: (B, C, H, W) on the CPU, like what is returned.  device: where the denoiser works.
+    low, high, steps: as for `log_density`.
+    (Notebook 08)
+    """
+    gamma = torch.full((len(x_0),), low)
+    eps = torch.randn(x_0.shape, generator=generator)
+    z = noised(x_0, gamma, eps)
+    trace, there = hutchinson(signs(z, generator).to(device)), z.to(device)
+    log_p = log_density(denoise, there, low=low, high=high, steps=steps, trace=trace).cpu()
+    _, noise = signal_and_noise(gamma, like=x_0)
+    log_q = -(0.5 * eps.square() + noise.log() + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+    return log_q - log_p, z
 
 
 def _field(denoise: Continuous, y: Tensor, at: float, trace: Trace) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,7 @@ def as_denoiser(network: Network, T: int = 1000, *, clip: bool) -> Denoiser:
     r"""A flow network as a denoiser for `as_schedule`, which every sampler takes.
 
     $x = x_t \sqrt{(1 - t)^2 + t^2}$ is the point on the line, and $\hat x_0 = x - t u$.
+    network: (x, t) -> the velocity u, like x; t: (B,) in [0, 1].  T: the steps of the schedule.
     clip: clamp every estimate to [-1, 1], where pixels live.
     The function takes x_t (B, ...) and steps (B,) in 1..T, and returns a tensor like x_t.
     """

@@ -81,7 +81,7 @@ CIRCLE = Path(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin
 
 
 def velocity(path: Path, x: Tensor, x_0_hat: Tensor, t: float) -> Tensor:
-    r"""Where a point that is at x flows: $a' \hat x_0 + b' \hat\epsilon$.
+    r"""The velocity of a point that is at x at the time t: $a' \hat x_0 + b' \hat\epsilon$.
 
     With $\hat x_0 = E[x_0 | x]$ it is the slope of the probability-flow ODE,
     $f x - \frac12 g^2 \nabla \log q_t(x)$ (Song, Sohl-Dickstein et al. 2021, Eq. 13), and the

@@ -83,12 +83,12 @@ def sliced_loss(network: Score, x: Tensor, v: Tensor) -> Tensor:
 
 
 def denoising_loss(network: Score, x_0: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
-    r"""The score of the data blurred by sigma, learned by looking at the noise that was added.
+    r"""Denoising score matching: the score of data blurred by sigma, from the noise that was added.
 
     $\frac{\sigma^2}{2} \lVert s_\theta(x_0 + \sigma \epsilon, \sigma) + \epsilon / \sigma \rVert^2$
 
-    Its minimum is the score of the density of $x_0 + \sigma \epsilon$ (Vincent 2011).  The factor
-    $\sigma^2$ gives all levels of noise the same say (Song & Ermon 2019, Eq. 5, 6).
+    On average it is least at the score of the density of $x_0 + \sigma \epsilon$ (Vincent 2011).
+    The factor $\sigma^2$ keeps it about equally large at all levels (Song & Ermon 2019, Eq. 5, 6).
 
     network: (x, sigma) -> the score, like x.  x_0: (B, ...).  sigma: (B,), positive.
     eps: like x_0, standard normal.  Returns (B,).

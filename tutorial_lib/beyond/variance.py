@@ -88,8 +88,9 @@ def hybrid_step(
 ) -> Tensor:
     r"""$L_\text{hybrid} = L_\text{simple} + \lambda L_\text{vlb}$, (B,), $\lambda = 0.001$.
 
-    In the second term the mean is held fixed: the bound teaches the variance alone, and the mean is
-    taught by L_simple.  L_vlb is in nats a dimension, times T for the sum over all steps.
+    In the second term the mean is held fixed: the bound teaches the variance alone, L_simple the
+    mean.  L_vlb is T times the term of the t that was drawn, in nats a dimension; for a uniform t
+    that is on average the sum over all steps.
     (Nichol & Dhariwal 2021, Eq. 16; notebook 08)
     """
     x_t = q_sample(schedule, x_0, t, eps)

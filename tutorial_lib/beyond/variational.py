@@ -24,6 +24,7 @@ from tutorial_lib.schedule import NoiseSchedule, check_name
 Continuous = Callable[[Tensor, Tensor], Tensor]  # (z, gamma) -> x_0_hat, like z
 Decoder = Callable[[Tensor, Tensor], Tensor]  # (x_0, z at the clean end) -> nats of each, (B,)
 LEVELS = 256  # of a pixel
+LOW, HIGH = -10.0, 8.0  # gamma at the clean end and at the noisy one
 PIECE = 100  # images looked at together
 
 
@@ -134,9 +135,9 @@ def diffusion_nats(x_0: Tensor, x_0_hat: Tensor, gamma: Tensor) -> Tensor:
 
 
 def decoder_nats(x_0: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    r"""$-\log p(x_0)$ of each image, (B,), for independent pixels with bells cut at 256 levels.
+    r"""$-\log p(x_0)$ of each image in nats, (B,), for independent pixels of 256 levels.
 
-    The probability of a level is proportional to the density of $N(\mu, \sigma^2)$ there.
+    The probability of a level is the density of $N(\mu, \sigma^2)$ there, over the sum of all 256.
     x_0: (B, ...) pixel values k / 127.5 - 1.  mean: like x_0.  sigma: a number, or like x_0.
     (Kingma et al. 2021, section 3.3: there mean and sigma are z / a and b / a.)
     """
@@ -225,6 +226,15 @@ def asking_decoder(denoise: Continuous, low: float, sigma: Tensor) -> Decoder:
         return decoder_nats(x_0, x_0_hat, sigma.to(x_0)[_bin(x_0_hat)])
 
     return nats
+
+
+def fitted_decoder(
+    denoise: Continuous, x_0: Tensor, low: float, generator: torch.Generator
+) -> Decoder:
+    """The decoder that asks the network, its sigmas fitted on training images x_0, (N, C, H, W)."""
+    gamma = torch.full((len(x_0),), low)
+    z = noised(x_0, gamma, torch.randn(x_0.shape, generator=generator))
+    return asking_decoder(denoise, low, fitted_sigma(x_0, denoise(z, gamma), math.exp(low / 2)))
 
 
 def fitted_sigma(x_0: Tensor, x_0_hat: Tensor, noise: float) -> Tensor:

@@ -11,23 +11,21 @@ import time
 import torch
 from torch import Tensor
 
-from tutorial_lib.beyond.exact import hutchinson, log_density, signs
+from tutorial_lib.beyond.exact import middle_nats
 from tutorial_lib.beyond.likelihood import bits_per_dimension
 from tutorial_lib.beyond.variance import bits_of_steps, sure
 from tutorial_lib.beyond.variational import (
+    HIGH,
+    LOW,
     Continuous,
     Decoder,
-    asking_decoder,
     continuous,
-    fitted_sigma,
-    noised,
-    signal_and_noise,
+    fitted_decoder,
 )
 from tutorial_lib.cli.trained import Trained, is_wide, prediction
 from tutorial_lib.data import to_model
 from tutorial_lib.engine.probe import Probe
 
-LOW, HIGH = -10.0, 8.0  # gamma at the clean end, unless t = 1 is noisier, and at the noisy one
 STEPS = 100  # of Heun's rule, two calls of the network each; 40 are 0.07 bits short, these 0.01
 FITTED = 200  # training images, by which the decoder is fitted
 PIECE = 32  # images that walk together
@@ -65,7 +63,7 @@ def exact(
     network, schedule = prediction(weights.model), weights.schedule
     denoise = continuous(network, schedule, target=weights.target, clip=True)
     generator = torch.Generator().manual_seed(seed)
-    low = max(LOW, -math.log(float(schedule.snr[1])))
+    low = max(LOW, -math.log(float(schedule.snr[1])))  # if t = 1 is noisier, there
     decoder = _decoder(denoise, to_model(known[:FITTED]), low, generator, device)
     calls = (2 * STEPS + 1) * math.ceil(len(pixels) / PIECE)
     walk = denoise if quiet else _foretold(denoise, calls)
@@ -91,9 +89,7 @@ def _decoder(
     def ask(z: Tensor, gamma: Tensor) -> Tensor:
         return denoise(z.to(device), gamma).cpu()
 
-    gamma = torch.full((len(x_0),), low)
-    z = noised(x_0, gamma, torch.randn(x_0.shape, generator=generator))
-    return asking_decoder(ask, low, fitted_sigma(x_0, ask(z, gamma), math.exp(low / 2)))
+    return fitted_decoder(ask, x_0, low, generator)
 
 
 def _nats(
@@ -104,18 +100,11 @@ def _nats(
     generator: torch.Generator,
     device: str,
 ) -> Tensor:
-    """Of each image the nats of its z at the clean end, less those of z's noise; and of x_0 by z.
-
-    (2, B).
-    """
-    gamma = torch.full((len(x_0),), low)
-    eps = torch.randn(x_0.shape, generator=generator)
-    z = noised(x_0, gamma, eps)
-    trace, there = hutchinson(signs(z, generator).to(device)), z.to(device)
-    log_p = log_density(denoise, there, low=low, high=HIGH, steps=STEPS, trace=trace).cpu()
-    _, noise = signal_and_noise(gamma, like=x_0)
-    log_q = -(0.5 * eps.square() + noise.log() + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
-    return torch.stack([log_q - log_p, decoder(x_0, z)])
+    """Of each image the nats of the walk, of `middle_nats`, and those of the decoder: (2, B)."""
+    walk, z = middle_nats(
+        denoise, x_0, low=low, high=HIGH, steps=STEPS, generator=generator, device=device
+    )
+    return torch.stack([walk, decoder(x_0, z)])
 
 
 def _foretold(denoise: Continuous, calls: int) -> Continuous:

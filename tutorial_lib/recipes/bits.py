@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tutorial_lib import checkpoint, train
-from tutorial_lib.beyond.exact import hutchinson, log_density, signs
+from tutorial_lib.beyond.exact import middle_nats
 from tutorial_lib.beyond.fine import (
     SCHEDULE,
     FineConfig,
@@ -21,14 +21,13 @@ from tutorial_lib.beyond.fine import (
     variational_step,
 )
 from tutorial_lib.beyond.variational import (
+    HIGH,
+    LOW,
     Continuous,
     Decoder,
-    asking_decoder,
     bits,
     continuous,
-    fitted_sigma,
-    noised,
-    signal_and_noise,
+    fitted_decoder,
     spread,
 )
 from tutorial_lib.config import DiffusionConfig
@@ -40,7 +39,6 @@ from tutorial_lib.nets.unet import restore
 from tutorial_lib.recipes.garments import WEIGHTS
 from tutorial_lib.recipes.sources import full
 
-LOW, HIGH = -10.0, 8.0  # gamma at the clean end and at the noisy one
 HELD_OUT = 1000  # of the last training images, by which variants are compared
 MEASURED = 10_000  # test images
 EXACT = {"count": 256, "steps": 160}  # images whose density is computed by the walk
@@ -220,26 +218,17 @@ def shipped_bits() -> None:
 def _asking(denoise: Continuous, low: float) -> Decoder:
     """The decoder that asks the network, fitted on training images."""
     x_0 = to_model(full("train").pixels[:500])
-    generator = torch.Generator().manual_seed(2)
-    gamma = torch.full((len(x_0),), low)
-    z = noised(x_0, gamma, torch.randn(x_0.shape, generator=generator))
-    return asking_decoder(denoise, low, fitted_sigma(x_0, denoise(z, gamma), math.exp(low / 2)))
+    return fitted_decoder(denoise, x_0, low, torch.Generator().manual_seed(2))
 
 
 def _exact(denoise: Continuous, pixels: Tensor) -> dict[str, Tensor]:
-    """Of each image the bits of z at the clean end by the walk without noise, less those that its
-    noise brings in: `middle`, (N,), which the bound's prior and diffusion bound from above.
-    """
-    device, generator, found = get_device(), torch.Generator().manual_seed(3), []
-    for part in pixels.split(64):
-        x_0 = to_model(part)
-        gamma = torch.full((len(x_0),), LOW)
-        eps = torch.randn(x_0.shape, generator=generator)
-        z = noised(x_0, gamma, eps).to(device)
-        trace, steps = hutchinson(signs(z, generator)), EXACT["steps"]
-        log_p = log_density(denoise, z, low=LOW, high=HIGH, steps=steps, trace=trace).cpu()
-        _, noise = signal_and_noise(gamma, like=x_0)
-        log_q = -(0.5 * eps.square() + noise.log() + 0.5 * math.log(2 * math.pi))
-        found.append((log_q.flatten(1).sum(1) - log_p) / (x_0[0].numel() * math.log(2)))
+    """`middle`: of each image the bits a dimension of `middle_nats`, (N,)."""
+    generator, found = torch.Generator().manual_seed(3), []
+    for x_0 in to_model(pixels).split(64):
+        nats, _ = middle_nats(
+            denoise, x_0, low=LOW, high=HIGH, steps=EXACT["steps"], generator=generator,
+            device=get_device(),
+        )  # fmt: skip
+        found.append(nats / (x_0[0].numel() * math.log(2)))
         print(f"exact: {float(torch.cat(found).mean()):.4f} bits so far", flush=True)
     return {"middle": torch.cat(found)}

@@ -567,7 +567,8 @@ EXERCISES = {
     "05.3": Exercise(
         test=ema,
         praise=(
-            "Without the warm-up the copy would remember its random start for a thousand steps."
+            "Without the warm-up, a copy with a decay of 0.998 would still hold 13 % of its random "
+            "start after a thousand steps."
         ),
         hints=(
             "averaged = decay * averaged + (1 - decay) * weight, at each step k = 1, 2, ...",
@@ -589,9 +590,10 @@ EXERCISES = {
     "05.5": Exercise(
         test=trapezoid,
         praise=(
-            "Up gently, because the first gradients mean little; down at the end, because the last "
-            "steps decide. A run may be made longer while the rate is level: nothing before the "
-            "fall depends on the number of steps."
+            "Up gently, because Adam's first steps have the full length of the rate, whatever the "
+            "gradient; down at the end, because a run that ends with long steps ends wherever the "
+            "last batches have pushed it. A run may be made longer while the rate is level: "
+            "nothing before the fall depends on the number of steps."
         ),
         hints=(
             "Three cases. How many steps does each of them have?",

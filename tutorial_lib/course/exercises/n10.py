@@ -113,7 +113,9 @@ def put_known(answer, generator):
             known + (1 - alpha_bar).sqrt() * eps
         ),
         "At step t there is noise as well.": alpha_bar.sqrt() * known,
-        "Roots are missing.": alpha_bar * known + (1 - alpha_bar) * eps,
+        "Its known half is too faint, and the noise there too weak.": (
+            alpha_bar * known + (1 - alpha_bar) * eps
+        ),
     }
     slips = {said: mask * slip + (1 - mask) * x_t for said, slip in now.items()}
     slips["The mask is the wrong way round."] = (1 - mask) * noised + mask * x_t
@@ -297,8 +299,8 @@ EXERCISES = {
     "10.5": Exercise(
         test=put_known,
         praise=(
-            "A clean half beside a noisy one is a picture that no step of the forward process "
-            "has: the network takes the noise for texture."
+            "A half that is too faint beside one that is not is a picture that no step of the "
+            "forward process has, and the network was never trained on it."
         ),
         hints=(
             "What does a network expect at step t? Is the known half like that?",

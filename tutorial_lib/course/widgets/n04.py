@@ -50,7 +50,8 @@ def network_picture(
     try:
         config = UNetConfig(image_size, patch=patch, widths=widths, blocks=blocks)
     except ValueError as error:
-        axis.text(0.5, 0.5, textwrap.fill(str(error), 70), ha="center", va="center", fontsize=10)
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axis.transAxes}
+        axis.text(0.5, 0.5, textwrap.fill(str(error), 70), fontsize=10, **middle)
         axis.set_axis_off()
         figure.suptitle("This one cannot be built", fontsize=10)
         return figure

@@ -23,6 +23,7 @@ from tutorial_lib.toys import Mixture
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Three classes of two bumps each: one bump near the other classes, one farther out.
@@ -39,6 +40,7 @@ def asking_picture(label: str = "right", w: float = 1.0, interval: str = "all st
     label: one of DIRECTIONS.  interval: the steps in which it acts, one of INTERVALS.
     """
     figure, (plane, shares) = panels(1.2, 1, height=3.2)
+    figure.subplots_adjust(left=0.02, bottom=0.09)
     true, drawn = _true(label), _walked(label, w, interval)
     others = torch.cat([_true(name) for name in DIRECTIONS if name != label])
     clouds = {"other classes": others, "the class": true, "guided": drawn}
@@ -46,8 +48,9 @@ def asking_picture(label: str = "right", w: float = 1.0, interval: str = "all st
         clouds.items(), (plot.QUIET, plot.DATA, plot.NOISE), strict=True
     ):
         plane.scatter(*points.T, s=6, color=colour, alpha=0.6, linewidths=0, label=name)
-    plane.set(xlim=(-3.2, 3.2), ylim=(-2, 3), xticks=[], yticks=[])
-    plane.legend(fontsize=8, frameon=False, loc="upper left")
+    plane.set(xlim=(-2.5, 2.5), ylim=(-1.4, 2.3), aspect="equal")
+    plane.set_axis_off()
+    plane.legend(fontsize=8, frameon=False, loc="upper left", markerscale=2)
     heights = [_share_near(points, label) for points in (true, drawn)]  # (inner, outer, neither)
     for side, (values, colour) in enumerate(zip(heights, (plot.DATA, plot.NOISE), strict=True)):
         places = [k + 0.4 * side - 0.2 for k in range(3)]
@@ -114,6 +117,17 @@ def _share_near(points: Tensor, label: str) -> tuple[float, float, float]:
     return near[0], near[1], 1 - near[0] - near[1]
 
 
+SIDE = 28 + 2  # of an image in a grid, with the gap to the next
+
+
+def _name(axis: Axes, columns: Sequence[str], rows: Sequence[str] = ()) -> None:
+    """Names above the columns of a grid of images, and left of its rows."""
+    for k, name in enumerate(columns):
+        axis.text(SIDE * k + 14, -4, name, ha="center", fontsize=9)
+    for k, name in enumerate(rows):
+        axis.text(-2, SIDE * k + 14, name, ha="right", va="center", rotation=90, fontsize=9)
+
+
 # --- masks
 
 Filled = dict[str, Tensor]  # way -> (masks, pictures, 1, 28, 28) uint8
@@ -127,7 +141,7 @@ def masks_of() -> dict[str, Tensor]:
     half[:, :14] = 1
     band[9:19] = 0
     some[::3, ::3] = 1
-    return {"left half": half, "a band": band, "every ninth pixel": some}
+    return {"left half": half, "all but a band": band, "every ninth pixel": some}
 
 
 def mask_frames(
@@ -171,37 +185,39 @@ def mask_frames(
         yield found
 
 
-def mask_picture(recorded: Filled, mask: str = "left half", way: str = "seen") -> Figure:
-    """Test images, what is known of them, and what was made of it.
+def mask_picture(recorded: Filled, mask: str = "left half") -> Figure:
+    """Test images, a row each: the picture, what is known of it, and what each way made of that.
 
-    recorded: of `mask_frames`.  mask: one of `masks_of`.  way: one of WAYS.
+    How far the way is off is measured where the picture is not known.
+    recorded: of `mask_frames`.  mask: one of `masks_of`.
     """
     k = list(masks_of()).index(mask)
     true = data.load("embedded", "test").pixels[list(SHOWN)]
-    figure, axes = panels(1, 1, 1, height=4.2)
-    columns = {"picture": true, "known": recorded["known"][k], "filled in": recorded[way][k]}
-    for axis, (name, pixels) in zip(axes, columns.items(), strict=True):
-        show(axis, pixels, 1, name)
     unknown = (1 - masks_of()[mask]).bool().expand_as(true)
-    gap = (recorded[way][k].double() - true)[unknown].square().mean().sqrt()
-    figure.suptitle(f"{mask}, {way}: {gap:.0f} grey levels a pixel from the picture", fontsize=10)
+    columns = {"picture": true, "known": recorded["known"][k]}
+    for way in WAYS:
+        gap = (recorded[way][k].double() - true)[unknown].square().mean().sqrt()
+        columns[f"{way}\n{gap:.0f} grey levels off"] = recorded[way][k]
+    figure, (axis,) = panels(1, height=5.2)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.855)
+    rows = torch.stack(list(columns.values()), dim=1)  # (pictures, columns, 1, 28, 28)
+    show(axis, rows.flatten(0, 1), len(columns), "")
+    _name(axis, list(columns))
+    figure.suptitle(f"{mask} is known; the rest is filled in, in three ways", fontsize=10)
     return figure
 
 
 def masks(recorded: Filled) -> VBox:
-    """Choose a mask, and the way in which the rest is filled in (notebook 10).
+    """Choose a mask, and see the rest filled in, in each way (notebook 10).
 
     recorded: the last that `mask_frames` has yielded.
     """
-    controls = {
-        "mask": choice("what is known", list(masks_of()), "a band"),
-        "way": menu("way", WAYS, "replaced"),
-    }
+    controls = {"mask": choice("what is known", list(masks_of()), "all but a band")}
 
     def draw(**state) -> Figure:
         return mask_picture(recorded, **state)
 
-    return explorer(draw, controls, [["mask", "way"]])
+    return explorer(draw, controls)
 
 
 # --- classes on request, for a network with labels
@@ -215,35 +231,39 @@ def class_frames(
     *,
     target: str,
     weights: Sequence[float] = (0.0, 1.0, 1.6, 4.0),
-    seeds: int = 6,
+    seeds: int = 3,
     steps: int = 10,
 ) -> Iterator[Requested]:
     """Draw every class from the same starts with every strength; yields what there is so far."""
     ask = denoiser(network, schedule, target=target, clip=False)
     x_T = start(seeds, (1, 28, 28), generator=torch.Generator().manual_seed(0))
+    classes = len(data.CLASSES)
+    y, x_T = torch.arange(classes).repeat_interleave(seeds), x_T.repeat(classes, 1, 1, 1)
     found: Requested = {}
     for w in weights:
-        rows = []
-        for y in range(len(data.CLASSES)):
-            walk = guided(ask, torch.full((seeds,), y), w, clip=True)
-            rows.append(data.to_pixels(final(dpm_solver(walk, schedule, x_T, steps=steps))))
-        found[w] = torch.stack(rows)
+        drawn = final(dpm_solver(guided(ask, y, w, clip=True), schedule, x_T, steps=steps))
+        found[w] = data.to_pixels(drawn).unflatten(0, (classes, seeds))
         yield found
 
 
 def class_picture(
     requested: Requested, label: str = "sneaker", w: float = 1.6, seed: int = 0
 ) -> Figure:
-    """One start, asked for one class with every strength; and all starts with one of them.
+    """Every start, asked for one class with every strength; and one of these pictures, enlarged.
 
     requested: of `class_frames`.  label: one of data.CLASSES.  w: one of its strengths (KeyError).
     """
     k = data.CLASSES.index(label)
-    figure, (alone, all_starts) = panels(1.4, 1)
-    show(alone, torch.stack([rows[k, seed] for rows in requested.values()]), len(requested), "")
-    said = ", ".join(f"{one:g}" for one in requested)
-    alone.set_title(f"start {seed} with w = {said}", fontsize=9)
-    show(all_starts, requested[w][k], 3, f"all starts with w = {w:g}")
+    drawn = torch.stack([rows[k] for rows in requested.values()], dim=1)  # (seeds, w, 1, 28, 28)
+    seeds, strengths = drawn.shape[:2]
+    figure, (every, one) = panels(strengths, seeds, height=3.4)
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.02, top=0.82, wspace=0.1)
+    show(every, drawn.flatten(0, 1), strengths, "")
+    _name(every, [f"w = {at:g}" for at in requested], [f"start {row}" for row in range(seeds)])
+    left, top = SIDE * list(requested).index(w) - 1.5, SIDE * seed - 1.5
+    x, y = [left, left + SIDE, left + SIDE, left, left], [top, top, top + SIDE, top + SIDE, top]
+    every.plot(x, y, color=plot.NOISE, linewidth=3, clip_on=False, scalex=False, scaley=False)
+    show(one, requested[w][k, seed : seed + 1], 1, f"start {seed} with w = {w:g}")
     figure.suptitle(f"{label}: start {seed}, w = {w:g}", fontsize=10)
     return figure
 
