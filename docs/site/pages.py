@@ -178,6 +178,12 @@ def launch_buttons(app: Sphinx, page: str, template: str, context: dict, doctree
     context["header_buttons"].append(group | {"buttons": buttons, "label": "launch-buttons"})
 
 
+def name_once(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Let the front page, which has the site's name, not say it twice in the browser's title."""
+    if page == app.config.root_doc:
+        context["docstitle"] = ""
+
+
 def finish(app: Sphinx, exception: Exception | None) -> None:
     """Say in each page how large its pictures are, let all but the first come when they are needed,
     give each film the still that stands for it when it is stopped, and name every control.
@@ -253,5 +259,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", terms.link_terms, priority=600)
     app.connect("viewcode-find-source", find_source)
     app.connect("html-page-context", launch_buttons, priority=600)
+    app.connect("html-page-context", name_once, priority=600)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -365,7 +365,7 @@ def test_points_are_learned_and_drawn_from_the_built_site(page, address):
     for which in (0, 1):
         expect(page.locator(f"#result-{which}")).to_contain_text(re.compile(r"median \d"))
         assert len(set(page.locator(f"#walk-{which}").evaluate(GREY))) > 10, "points are drawn"
-    page.get_by_role("link", name="notebook 09").click()
+    page.get_by_role("link", name="notebook 09", exact=True).click()
     page.wait_for_url("**/notebooks/09_*.html")
 
 
