@@ -4,7 +4,6 @@
 screenshots of three decks in build/slides-shots: look at them.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,20 +12,13 @@ from pathlib import Path
 
 import execute
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from chromium import SECONDS, launched
+from playwright.sync_api import Browser, Page, Playwright
 
 ROOT = Path(__file__).parents[2]
 SLIDES = ROOT / "build" / "slides"
 SHOTS = ROOT / "build" / "slides-shots"
 AXE = ROOT / "build" / "npm-slides" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-sync", "--disable-background-networking", "--disable-component-update",
-    "--no-proxy-server",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # they see no internet
-]  # fmt: skip
-SECONDS = 600  # the longest that anything may take, on a busy machine
 NUMBERS = [execute.number(path) for path in execute.notebooks()]
 LOOKED_AT = ("00", "02", "06")
 # What is wrong with the present slide: what leaves the page or its frame, and what is too small.
@@ -68,14 +60,10 @@ def decks() -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "no Chromium: `apt-get install chromium`, or say in CHROMIUM where it is"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * SECONDS
-        )
-        yield started
-        started.close()
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    started = launched(playwright)
+    yield started
+    started.close()
 
 
 @pytest.fixture
