@@ -1,15 +1,17 @@
-"""Fetch what slides and book load from npm, in the versions that a lock file pins."""
+"""Fetch what site, slides and book load from npm, in the versions that a lock file pins."""
 
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 NAMES = ("package.json", "package-lock.json")
 
 
 def fetch(manifest: Path, into: Path, purpose: str) -> Path:
-    """The packages that the folder `manifest` pins, fetched into `into` if they are not there yet.
+    """The packages that the folder `manifest` pins, fetched into `into` if they are not there yet;
+    all of them or, where that fails, none.
 
     purpose: who needs them, for the message that is shown where npm or the connection is missing.
     Returns the folder of the packages.
@@ -19,14 +21,22 @@ def fetch(manifest: Path, into: Path, purpose: str) -> Path:
         npm = shutil.which("npm")
         if not npm:
             sys.exit(f"{purpose} need npm: install Node.js (https://nodejs.org), and try again.")
-        into.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:
-            shutil.copy(manifest / name, into)
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-        if subprocess.run(command, cwd=into, check=False).returncode:
-            sys.exit(
-                f"npm could not fetch what {manifest}/package.json names; is there a connection?"
-            )
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="npm-", dir=into.parent) as folder:
+            new = Path(folder) / "new"
+            new.mkdir()
+            for name in NAMES:
+                shutil.copy(manifest / name, new)
+            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            command += ["--loglevel=error", "--fetch-retries=5"]
+            if code := subprocess.run(command, cwd=new, check=False).returncode:
+                sys.exit(
+                    f"npm could not fetch what {manifest}/package.json names (it ended with "
+                    f"{code}, and says above why); is there a connection?"
+                )
+            if into.exists():
+                into.rename(Path(folder) / "old")
+            new.rename(into)
     return packages
 
 

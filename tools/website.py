@@ -29,6 +29,7 @@ from pathlib import Path
 import api_pages
 import introductions
 import live
+import npm
 import player_pages
 from execute import ROOT, notebooks, number
 
@@ -128,40 +129,13 @@ def place(folder: Path, wanted: dict[str, Path | str]) -> None:
 
 def mathjax() -> dict[str, Path]:
     """The script that draws formulas, and its fonts, from npm; fetched when they are not here."""
-    names = ("package.json", "package-lock.json")
-    if not all(
-        (NPM / name).exists() and (NPM / name).read_bytes() == (HERE / name).read_bytes()
-        for name in names
-    ):
-        fetch(names)
-    package = NPM / "node_modules" / "mathjax" / "es5"
+    package = npm.fetch(HERE, NPM, "The site's formulas") / "mathjax" / "es5"
     found = {}
     for name in MATHJAX:
         path = package / name
         for file in sorted(path.rglob("*.*")) if path.is_dir() else [path]:
             found[f"mathjax/{file.relative_to(package).as_posix()}"] = file
     return found
-
-
-def fetch(names: tuple[str, ...]) -> None:
-    """What docs/site/package.json names, into build/npm; all of it or nothing."""
-    npm = shutil.which("npm")
-    if not npm:
-        sys.exit("The site needs npm, for the script that draws its formulas: install Node.js")
-    with tempfile.TemporaryDirectory(prefix="npm-", dir=BUILD) as folder:
-        new = Path(folder) / "new"
-        new.mkdir()
-        for name in names:
-            shutil.copy(HERE / name, new)
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        if code := subprocess.run([*command, "--fetch-retries=5"], cwd=new, check=False).returncode:
-            sys.exit(
-                f"npm could not fetch what docs/site/package.json names (it ended with {code}, and "
-                "says above why); is there a connection?"
-            )
-        if NPM.exists():
-            NPM.rename(Path(folder) / "old")
-        new.rename(NPM)
 
 
 # --- pages that are written here
