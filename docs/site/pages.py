@@ -178,12 +178,6 @@ def launch_buttons(app: Sphinx, page: str, template: str, context: dict, doctree
     context["header_buttons"].append(group | {"buttons": buttons, "label": "launch-buttons"})
 
 
-def name_once(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """Let the front page, which has the site's name, not say it twice in the browser's title."""
-    if page == app.config.root_doc:
-        context["docstitle"] = ""
-
-
 def finish(app: Sphinx, exception: Exception | None) -> None:
     """Say in each page how large its pictures are, let all but the first come when they are needed,
     give each film the still that stands for it when it is stopped, and name every control.
@@ -204,9 +198,11 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def named(text: str) -> str:
-    """A page whose controls are called by what is written on them, or have a name at all, and in
-    which the lines of a long signature do not pretend to be definitions.
+    """A page whose controls are called by what is written on them, or have a name at all, in which
+    the lines of a long signature do not pretend to be definitions, and whose title does not say the
+    site's name twice, as that of the front page would.
     """
+    text = re.sub(r"<title>(.+?) &#8212; \1</title>", r"<title>\1</title>", text)
     text = re.sub(r'(?s)<dl>\s*((?:<dd><em class="sig-param.*?</dd>\s*)+)</dl>', lines_of, text)
     text = re.sub(
         r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text
@@ -259,6 +255,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", terms.link_terms, priority=600)
     app.connect("viewcode-find-source", find_source)
     app.connect("html-page-context", launch_buttons, priority=600)
-    app.connect("html-page-context", name_once, priority=600)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
