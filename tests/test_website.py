@@ -149,14 +149,18 @@ def test_copies_for_colab_install_the_course_first(tmp_path, monkeypatch):
     assert "](19_errata_lab.ipynb" not in every
 
 
-def test_every_version_is_pinned_and_nothing_comes_from_elsewhere():
-    package = json.loads((website.HERE / "package.json").read_text())
+@pytest.mark.parametrize("folder", ["site", "slides"])
+def test_every_version_from_npm_is_pinned(folder):
+    package = json.loads((ROOT / "docs" / folder / "package.json").read_text())
     wanted = package["dependencies"] | package["devDependencies"]
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
-    lock = json.loads((website.HERE / "package-lock.json").read_text())["packages"]
+    lock = json.loads((ROOT / "docs" / folder / "package-lock.json").read_text())["packages"]
     for name, version in wanted.items():
         entry = lock[f"node_modules/{name}"]
         assert entry["version"] == version and entry["integrity"].startswith("sha512-")
+
+
+def test_nothing_on_the_site_comes_from_elsewhere():
     sources = [*website.HERE.glob("*.py"), *(website.HERE / "static").iterdir()]
     for path in sources:
         text = path.read_text(encoding="utf-8")

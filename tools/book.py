@@ -7,22 +7,19 @@ checks and explorers left to the notebooks), glossary, notation, equations.  Chr
 Figures of `make figures` are taken where they belong to the notebook as it is: they stay sharp.
 """
 
-import argparse
 import base64
 import html
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import figures
+import printing
 import typeset
-from execute import ROOT, notebooks, number
+from execute import ROOT, chosen, number
 from PIL import Image
 from slides import png, size_of
 
@@ -38,20 +35,15 @@ PARTS = {
 }
 MINUTES = 20  # the longest that Chromium may take to print it, on a busy machine
 SHOWN = 0.2  # millimetres that a pixel of a stored figure is wide; at most the page's width
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 ANCHOR = re.compile(r'<a href="#([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
 
 
 def main() -> int:
     """Parse the command line and do what it says."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
-    parser.add_argument("numbers", nargs="*", help="such as 02 or 04b; all when there are none")
-    options = parser.parse_args()
-    paths = notebooks(names=options.numbers)
-    if not paths:
-        parser.error(f"no notebook is called {', '.join(options.numbers)}")
-    browser = chromium()
+    paths = chosen(__doc__)
+    browser = printing.chromium()
+    if not browser:
+        sys.exit("The book is printed by Chromium: install it, or say in CHROMIUM where it is.")
     blurred = [number(path) for path in paths if figures.current(path) is None]
     if blurred:
         print(f"Figures of {', '.join(blurred)} are the stored ones. `make figures` sharpens them.")
@@ -64,41 +56,16 @@ def main() -> int:
     found: dict[str, int] = {}
     for _ in range(3):  # the numbers in the contents may move what follows them
         source.write_text(numbered(text, found), encoding="utf-8")
-        print_to(target, source, browser)
+        try:
+            printing.to_pdf(browser, source, target, MINUTES)
+        except RuntimeError as error:
+            sys.exit(str(error))
         before, found = found, places(target)
         if found == before:
             break
     finish(target, found, headings(text))
     print(f"{target}: {target.stat().st_size / 1e6:.0f} MB")
     return 0
-
-
-def chromium() -> str:
-    """The program that prints."""
-    names = (os.environ.get("CHROMIUM"), "chromium", "google-chrome", "chrome")
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if not found:
-        sys.exit("The book is printed by Chromium: install it, or say in CHROMIUM where it is.")
-    return found
-
-
-def print_to(target: Path, source: Path, browser: str) -> None:
-    """Print a page as PDF.  Ends the program with a sentence if that fails."""
-    with tempfile.TemporaryDirectory() as profile:
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
-        command += [f"--user-data-dir={profile}", f"--print-to-pdf={target.resolve()}"]
-        target.unlink(missing_ok=True)
-        try:
-            run = subprocess.run(
-                [*command, source.resolve().as_uri()],
-                capture_output=True,
-                text=True,
-                timeout=60 * MINUTES,
-            )
-        except subprocess.TimeoutExpired:
-            sys.exit(f"Chromium has not printed the book within {MINUTES} minutes.")
-    if not target.exists():
-        sys.exit(f"Chromium could not print the book: {run.stderr.strip()[-500:]}")
 
 
 # --- the book as one page of HTML
@@ -172,7 +139,7 @@ def appendix(name: str, formulas: typeset.Formulas) -> str:
 
 def prose(text: str, chapter: str, folder: Path, formulas: typeset.Formulas) -> str:
     """Markdown as HTML: what was folded is open, pictures are inside, links lead into the book."""
-    text = LINK.sub(lambda found: f"[{found[1]}]({target(found[2], chapter)})", text)
+    text = typeset.LINK.sub(lambda found: f"[{found[1]}]({target(found[2], chapter)})", text)
     made = typeset.markdown(formulas.mark(text))
     made = re.sub(
         r"<details>\s*<summary>(.*?)</summary>", r'<div class="answer"><p><b>\1</b></p>', made

@@ -49,6 +49,20 @@ def notebooks(part: int | None = None, names: list[str] | None = None) -> list[P
     return [path for path in found if asked_for(path, names)]
 
 
+def chosen(description: str) -> list[Path]:
+    """The notebooks whose numbers a program's command line names, or all; ends it for unknown ones.
+
+    description: what the program does, for its --help.
+    """
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=plain)
+    parser.add_argument("numbers", nargs="*", help="such as 02 or 04b; all when there are none")
+    numbers = parser.parse_args().numbers
+    if unknown := [name for name in numbers if not notebooks(names=[name])]:
+        parser.error(f"no notebook is called {', '.join(unknown)}")
+    return notebooks(names=numbers)
+
+
 def solutions(names: list[str] | None = None) -> list[Path]:
     """The notebooks with the answers to the exercises, chosen in the same way."""
     found = sorted((HERE / "solutions").glob("*.ipynb"))

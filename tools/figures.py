@@ -7,7 +7,6 @@ made is left as it is.  A file is called after its cell and the title of its fig
 beside them has the words of each.
 """
 
-import argparse
 import base64
 import json
 import re
@@ -16,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from execute import ROOT, copy_of_notebooks, execute, notebooks, number
+from execute import ROOT, chosen, copy_of_notebooks, execute, number
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from typeset import films
@@ -28,13 +27,7 @@ TITLE = re.compile(r"\btitle\s*=\s*r?f?[\"'](.+?)[\"']")
 
 def main() -> int:
     """Parse the command line and do what it says."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
-    parser.add_argument("numbers", nargs="*", help="such as 02 or 04b; all when there are none")
-    options = parser.parse_args()
-    paths = notebooks(names=options.numbers)
-    if not paths:
-        parser.error(f"no notebook is called {', '.join(options.numbers)}")
+    paths = chosen(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_notebooks(Path(temporary) / "notebooks")
         for path in paths:

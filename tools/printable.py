@@ -4,17 +4,15 @@ python tools/printable.py [FOLDER, build/print by default]
 """
 
 import html
-import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+import printing
 from nbconvert.filters import markdown2html
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+MINUTES = 2  # the longest that Chromium may take to print one
 PAGES = ("theory_on_one_page", "notation")
 LETTERS = {">E<": ">𝔼<", ">R<": ">ℝ<", ">N<": ">𝒩<", ">I<": ">I<"}  # browsers know no other way
 SHEET = """<!DOCTYPE html>
@@ -66,18 +64,12 @@ def write(folder: Path) -> None:
 
 
 def to_pdf(path: Path) -> None:
-    """Print an HTML page with Chromium, or do nothing without it."""
-    browser = (
-        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    )
-    if not browser:
-        return
-    target = path.with_suffix(".pdf").resolve()
-    with tempfile.TemporaryDirectory() as profile:
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
-        command += [f"--user-data-dir={profile}", "--no-pdf-header-footer"]
-        command += [f"--print-to-pdf={target}", path.resolve().as_uri()]
-        subprocess.run(command, capture_output=True, timeout=120)
+    """Print an HTML page with Chromium; without it, or where it fails, there is the HTML alone."""
+    if browser := printing.chromium():
+        try:
+            printing.to_pdf(browser, path, path.with_suffix(".pdf"), MINUTES)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ chooses; its other words become notes.  Code shows its figure, or itself and wha
 file also has the questions that are asked before a slide, and their answers.
 """
 
-import argparse
 import base64
 import functools
 import html
@@ -24,7 +23,7 @@ from pathlib import Path
 import figures
 import npm
 import typeset
-from execute import ROOT, notebooks, number
+from execute import ROOT, chosen, notebooks, number
 
 HERE = ROOT / "docs" / "slides"
 OUT = ROOT / "build" / "slides"
@@ -67,13 +66,7 @@ class DeckError(Exception):
 
 def main() -> int:
     """Parse the command line and do what it says."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
-    parser.add_argument("numbers", nargs="*", help="such as 02 or 04b; all when there are none")
-    options = parser.parse_args()
-    paths = notebooks(names=options.numbers)
-    if not paths:
-        parser.error(f"no notebook is called {', '.join(options.numbers)}")
+    paths = chosen(__doc__)
     packages = npm.fetch(HERE, typeset.NPM, "Slides")
     for name, source in FILES.items():
         typeset.place(OUT / name, (packages / source).read_bytes())
@@ -246,7 +239,7 @@ def chosen_rows(block: str, wanted: list[int]) -> str:
 
 def block_html(block: str, formulas: typeset.Formulas) -> str:
     """A block of Markdown as HTML; links become their words."""
-    block = re.sub(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)\s]+\)", r"\1", block)
+    block = typeset.LINK.sub(r"\1", block)
     block = re.sub(r"^\*\*Keep this\.?\*\*\s*", "", block)
     block = re.sub(r":$", ".", block) if block.startswith((">", "**You may")) else block
     return typeset.markdown(formulas.mark(block)) if block else ""

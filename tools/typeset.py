@@ -22,6 +22,7 @@ MATHEMATICS = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 MARK = re.compile("\ue000(\\d+)\ue001")
+LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")  # but no picture
 FILM = re.compile(r'<img src="data:image/gif;base64,([^"]+)" alt="([^"]*)"[^>]*>')
 Draw = Callable[[list[tuple[str, bool]]], list[str]]
 

@@ -16,9 +16,8 @@ from PIL import Image
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
+from typeset import FILM, LINK
 
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
-FILM = re.compile(r'<img src="data:image/gif;base64,([^"]+)" alt="([^"]*)"[^>]*>')
 FOLDED = {"code_prompt_hide": "Fold"}
 # what a notebook says of the page that shows the same in the browser
 POINTS = "[Learn in your browser](../live/points/index.html)"

@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "browser")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
 TIMES = 3
 BEST = """async ([request, times]) => {
     let best = Infinity;
@@ -26,11 +26,11 @@ REQUEST = {"network": "fashion_mnist", "sampler": "dpm++", "seed": 0, "y": None,
 def main() -> None:
     """Build the page, open it from file://, and measure."""
     import live
-    from test_browser import CHROMIUM, FLAGS
+    from chromium import launched
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         built = live.build(Path(folder), ("fashion_mnist",))
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = launched(playwright)
         page = browser.new_page()
         page.goto(f"{built.as_uri()}#count=1&steps=1")
         page.wait_for_function("() => frames.length && !drawing")

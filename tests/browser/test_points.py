@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from chromium import SECONDS, launched
-from playwright.sync_api import Browser, Page, Playwright, expect
+from chromium import watched
+from playwright.sync_api import Browser, Page, expect
 from test_browser import SHOTS
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -25,27 +25,15 @@ FOLDER = ROOT / "docs" / "site" / "live" / "points"
 T, B = 50, 256
 
 
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = launched(playwright)
-    yield browser
-    browser.close()
-
-
 @contextmanager
 def opened(browser: Browser) -> Iterator[Page]:
-    """The page; at the end it must have had no errors and have asked for no other address."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(1000 * SECONDS)
-    page, wrong = context.new_page(), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text))  # nothing at all is said
-    own = (FOLDER.as_uri(), "blob:null/", "data:")
-    page.on("request", lambda one: one.url.startswith(own) or wrong.append(one.url))
-    page.goto((FOLDER / "index.html").as_uri())
-    yield page
-    context.close()
-    assert wrong == []
+    """The page; at the end it must have said nothing and have asked for no other address."""
+    own, said = (FOLDER.as_uri(), "blob:null/", "data:"), []
+    with watched(browser, own) as page:
+        page.on("console", lambda message: said.append(message.text))
+        page.goto((FOLDER / "index.html").as_uri())
+        yield page
+    assert said == []
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
-"""The driver of the browsers is the same in all tests that need one."""
+"""One driver and one Chromium for all tests of a file that need them."""
 
-from chromium import playwright
+from chromium import browser, playwright
 
-__all__ = ["playwright"]
+__all__ = ["browser", "playwright"]

@@ -14,7 +14,7 @@ from execute import notebooks, number
 from players import PLAYERS
 from test_site import AXE, SECONDS, SHOTS, SITE
 
-address, browser, page = test_site.address, test_site.browser, test_site.page
+address, page = test_site.address, test_site.page
 
 HEAVIEST = 1_000_000  # bytes of all pictures of a page's players
 FILES = {number(path): f"notebooks/{path.stem}.html" for path in notebooks()}

@@ -20,8 +20,8 @@ import execute
 import pytest
 import website
 import yaml
-from chromium import SECONDS, launched
-from playwright.sync_api import Browser, Page, Playwright, expect
+from chromium import watched
+from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
@@ -263,30 +263,11 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    started = launched(playwright)
-    yield started
-    started.close()
-
-
 @pytest.fixture
 def page(browser, address) -> Iterator[Page]:
     """A page that fails the test when something goes wrong on it or it asks another machine."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened, wrong = context.new_page(), []
-    opened.set_default_timeout(1000 * SECONDS)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-
-    def asked(request):
-        if not request.url.startswith((address, "data:", "blob:")):
-            wrong.append(f"asks for {request.url}")
-
-    opened.on("request", asked)
-    yield opened
-    context.close()
-    assert wrong == []
+    with watched(browser, (address, "data:", "blob:")) as page:
+        yield page
 
 
 DRAWN = "() => window.MathJax?.startup?.promise?.then(() => true)"

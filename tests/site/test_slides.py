@@ -12,8 +12,8 @@ from pathlib import Path
 
 import execute
 import pytest
-from chromium import SECONDS, launched
-from playwright.sync_api import Browser, Page, Playwright
+from chromium import SECONDS, watched
+from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[2]
 SLIDES = ROOT / "build" / "slides"
@@ -59,30 +59,11 @@ def decks() -> Path:
     return SLIDES
 
 
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    started = launched(playwright)
-    yield started
-    started.close()
-
-
 @pytest.fixture
 def page(browser) -> Iterator[Page]:
     """A page that fails the test when something goes wrong on it or it asks for what is no file."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    opened, wrong = context.new_page(), []
-    opened.set_default_timeout(1000 * SECONDS)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-
-    def asked(request):
-        if not request.url.startswith(("file:", "data:", "blob:", "about:")):
-            wrong.append(f"asks for {request.url}")
-
-    opened.on("request", asked)
-    yield opened
-    context.close()
-    assert wrong == []
+    with watched(browser, ("file:", "data:", "blob:", "about:"), height=720) as page:
+        yield page
 
 
 @pytest.mark.parametrize("number", NUMBERS)
