@@ -95,7 +95,7 @@ def particles_picture(
     line.hist(x[:, 0].tolist(), edges, **style)
     line.set(xlim=(-5.5, 5.5), ylim=(0, 1.1), yticks=[])
     line.legend(fontsize=8, frameon=False)
-    line.set_title("along the line through both bumps", fontsize=9)
+    line.set_title("their x, and the density of x", fontsize=9)
     left = float((x[:, 0] < 0).double().mean())
     calls = moment * STEPS // MOMENTS
     title = f"{way}, {calls} of {STEPS} steps: {left:.0%} on the left, of the data {share:.0%}"
