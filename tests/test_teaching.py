@@ -122,16 +122,16 @@ def test_its_links_lead_somewhere():
 
 def test_each_route_fits_its_time_and_is_summed_up():
     """The minutes of the lecture and of the day add up; each route ends with four takeaways."""
-    routes = GUIDE[GUIDE.index("## Three routes") : GUIDE.index("## Notebook by notebook")]
-    two_hours, day, weeks = re.split(r"^### (?:Two hours|One day|Six weeks)$", routes, flags=re.M)[
-        1:
-    ]
+    routes = GUIDE[GUIDE.index("## Four routes") : GUIDE.index("## Notebook by notebook")]
+    titles = r"^### (?:Two hours|One day|Six weeks|Twelve weeks)$"
+    two_hours, day, weeks, further = re.split(titles, routes, flags=re.M)[1:]
     minutes = re.findall(r"^\| (\d+) \| ", two_hours, re.M)
     assert sum(map(int, minutes)) == 120
     minutes = re.findall(r"^\| \d\db? \| (\d+) \| ", day, re.M)
     assert sum(map(int, minutes)) == 360
-    assert re.findall(r"^\| (\d) \| ", weeks, re.M) == list("123456")
-    for route in (two_hours, day, weeks):
+    numbered = [re.findall(r"^\| (\d+) \| ", route, re.M) for route in (weeks, further)]
+    assert numbered == [list("123456"), ["7", "8", "9", "10", "11", "12"]]
+    for route in (two_hours, day, weeks, further):
         takeaways = route[route.index("**Four things to take away.**") :]
         assert re.findall(r"\((\d)\) [A-Z]", takeaways) == list("1234")
 
