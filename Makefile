@@ -11,8 +11,9 @@ DOCS := .venv/.docs
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
     --nbval-sanitize-with tests/nbval_sanitize.cfg
-# Two workers with one thread each.  A file is one piece of work, because the cells of a notebook
-# need each other; tests/conftest.py says which files come first.
+# Two workers with one thread each; kernels in a browser too: two threads wait for each other, and on
+# a busy machine for minutes.  A file is one piece of work, because the cells of a notebook need each
+# other; tests/conftest.py says which files come first.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run run-all lab notebooks test test-browser test-docs lint docs slides book figures site-serve editions bundle retrain bench bench-full bench-more clean
@@ -41,10 +42,10 @@ test: $(TESTS)  ## check everything: style, the package, and each output of each
 	$(STEADY) $(PY) -m pytest $(WORKERS) $(NBVAL) tests notebooks
 
 test-browser: $(BROWSER)  ## run every notebook in Chromium, in JupyterLab and under Voila
-	$(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
 test-docs: $(DOCS) $(BROWSER)  ## check slides, book, and the site that `make docs` has built: links, pictures, access
-	$(PY) -m pytest tests/site --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/site --numprocesses 2 --dist worksteal
 
 lint: $(TESTS)  ## check style, formatting and types of code and notebooks
 	$(PY) -m ruff check

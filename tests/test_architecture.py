@@ -132,9 +132,9 @@ IMPORTS: dict[str, str] = {
     "cli.settings cli.tracking engine.stopping nets.shapes",
     "cli.samplers": "sample schedule beyond.distillation beyond.solvers beyond.variance "
     "cli.trained",
-    "cli.sampling": "checkpoint data denoise files sample beyond.guidance beyond.solvers "
-    "beyond.variance cli.samplers cli.trained course.animation course.notebook course.plot "
-    "engine.hardware",
+    "cli.sampling": "checkpoint data denoise files sample beyond.guidance beyond.milder "
+    "beyond.solvers beyond.variance cli.samplers cli.trained course.animation course.notebook "
+    "course.plot engine.hardware",
     "cli.likelihood": "data beyond.exact beyond.likelihood beyond.variance beyond.variational "
     "cli.trained engine.probe",
     "cli.reporting": "",

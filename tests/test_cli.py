@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 import tutorial_lib
 from tutorial_lib import checkpoint, data, files, sample
 from tutorial_lib.beyond.guidance import guided
+from tutorial_lib.beyond.milder import limited
 from tutorial_lib.beyond.solvers import CHOSEN, dpm_solver, karras_tau
 from tutorial_lib.cli import COMPUTING, main, sampling
 from tutorial_lib.config import EARLIER
@@ -353,6 +355,12 @@ def test_sampling_by_label(labelled, tmp_path):
     walk = guided(denoise, torch.ones(300, dtype=torch.int64), 3, clip=True)
     expected = sample.final(dpm_solver(walk, named("cosine", 1000), x_T, steps=3))
     assert (drawn("--label 1 --guidance 3") == data.to_pixels(expected)[:, 0].numpy()).all()
+    plain = partial(denoise, y=torch.ones(300, dtype=torch.int64))
+    walk = limited(walk, lambda x_t, t: plain(x_t, t).clamp(-1, 1), 500, 940)
+    expected = sample.final(dpm_solver(walk, named("cosine", 1000), x_T, steps=3))
+    inside = drawn("--label 1 --guidance 3 --guidance-interval 500 940")
+    assert (inside == data.to_pixels(expected)[:, 0].numpy()).all()
+    assert (inside != hats).any() and (inside != drawn("--label 1 --guidance 3")).any()
 
 
 @pytest.mark.parametrize(
@@ -362,6 +370,10 @@ def test_sampling_by_label(labelled, tmp_path):
         ("--label boot", ["unknown label 'boot'", "Shoe, hat"]),
         ("--label -1", ["unknown label '-1'"]),
         ("--guidance nan", ["finite number, got nan"]),
+        ("--guidance-interval 1 9", ["how strongly", "--guidance W"]),
+        ("--guidance 2 --guidance-interval 9 8", ["1 <= FROM <= TO <= 1000, got 9 and 8"]),
+        ("--guidance 2 --guidance-interval 0 8", ["1 <= FROM <= TO <= 1000, got 0 and 8"]),
+        ("--guidance 2 --guidance-interval 8 1001", ["1 <= FROM <= TO <= 1000, got 8 and 1001"]),
     ],
 )
 def test_illegal_labels_and_guidance(labelled, tmp_path, capsys, options, said):
@@ -371,7 +383,7 @@ def test_illegal_labels_and_guidance(labelled, tmp_path, capsys, options, said):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("option", ["--label 1", "--guidance 2"])
+@pytest.mark.parametrize("option", ["--label 1", "--guidance 2", "--guidance-interval 1 9"])
 def test_weights_without_labels_refuse_them(small, tmp_path, capsys, option):
     message = refused(
         capsys, f"sample {option}", weights=small / "grey_run", out=tmp_path / "n.png"

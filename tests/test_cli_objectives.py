@@ -135,6 +135,7 @@ def test_a_student_is_asked_for_a_label_and_never_guided(asked_student, tmp_path
         ("--sampler dpm++", ["distilled", "--sampler dpm++"]),
         ("--eta 0.5", ["distilled", "--eta 0.5", "leave it out"]),
         ("--guidance 2", ["distilled", "--guidance 2", "leave it out"]),
+        ("--guidance-interval 1 9", ["distilled", "--guidance-interval 1 9", "leave it out"]),
         ("--label 10", ["unknown label '10'", "0..9", "bag"]),
     ],
 )

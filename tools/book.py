@@ -47,6 +47,9 @@ def main() -> int:
     blurred = [number(path) for path in paths if figures.current(path) is None]
     if blurred:
         print(f"Figures of {', '.join(blurred)} are the stored ones. `make figures` sharpens them.")
+    if boxes := printing.without_font({"zh": "Chinese", "ja": "Japanese", "ko": "Korean"}):
+        print(f"No font here has {', '.join(boxes)}: these words of the glossary become boxes.")
+        print("Noto Sans CJK has all of them (on Debian and Ubuntu: fonts-noto-cjk).")
     formulas = typeset.Formulas()
     text = formulas.fill(page(paths, formulas), typeset.draw)
     OUT.mkdir(parents=True, exist_ok=True)

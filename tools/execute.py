@@ -25,7 +25,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +34,7 @@ PARTS = {1: range(7), 2: range(7, 14), 3: range(14, 20)}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("alt", "slideshow", "tags")  # of a cell's metadata
 SECONDS = 600  # the longest that one cell may take
+FAILED = (CellExecutionError, CellTimeoutError)  # what an execution may end with
 TOGETHER = 2  # notebooks that run side by side; they share the cores
 
 
@@ -263,7 +264,7 @@ def main() -> int:
             run(options.out.resolve(), options.part)
         else:
             refresh(options.names)
-    except CellExecutionError as error:
+    except FAILED as error:
         print(f"A cell failed, so this stops here:\n{error}", file=sys.stderr)
         return 1
     return 0

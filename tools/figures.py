@@ -15,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from execute import ROOT, chosen, copy_of_notebooks, execute, number
-from nbclient.exceptions import CellExecutionError
+from execute import FAILED, ROOT, chosen, copy_of_notebooks, execute, number
 from nbformat import NotebookNode
 from typeset import films
 
@@ -37,7 +36,7 @@ def main() -> int:
             began = time.perf_counter()
             try:
                 notebook, _ = execute(path, folder, formats=FORMATS)
-            except CellExecutionError as error:
+            except FAILED as error:
                 print(f"{path.stem}: a cell failed, so this stops here:\n{error}", file=sys.stderr)
                 return 1
             files = write(notebook, FIGURES / number(path))

@@ -89,11 +89,14 @@ def meaning(entry: dict) -> str:
 
 
 def translation(entry: dict, language: str) -> str:
-    """The terms of one language: the English word in italics, a mark behind what is not sure."""
+    """The terms of one language, marked as such, for the voice that reads and the font that draws.
+
+    The English word is in italics, and a mark stands behind what is not sure.
+    """
     first, *others = entry[language].split(BETWEEN)
     first = f"*{first}*" if language in entry.get("keep", []) else first
     mark = " (?)" if language in entry.get("unsure", []) else ""
-    return BETWEEN.join([first, *others]) + mark
+    return f'<span lang="{language}">{BETWEEN.join([first, *others])}</span>{mark}'
 
 
 def row(entry: dict) -> str:

@@ -13,6 +13,21 @@ def chromium() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+def without_font(languages: dict[str, str]) -> list[str]:
+    """Names of the languages, by code, that no font of this machine can write.
+
+    fontconfig knows; where it is not there, as on Windows and macOS, fonts are taken to be.
+    """
+    if not (program := shutil.which("fc-list")):
+        return []
+    fonts = {code: [program, f":lang={code}", "family"] for code in languages}
+    return [
+        languages[code]
+        for code, command in fonts.items()
+        if not subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    ]
+
+
 def to_pdf(browser: str, page: Path, target: Path, minutes: float) -> None:
     """Print a page of HTML as PDF.  Raises RuntimeError, with a sentence, where that fails."""
     target.unlink(missing_ok=True)

@@ -1,9 +1,7 @@
 """Garments in a real browser: the page draws what Python draws, and can be used without a mouse.
 
 It is built from the shipped weights and from networks with random weights, which have labels,
-other shapes or are students.  Chromium as in chromium.py; Firefox too, where Playwright has one
-of its own (`python -m playwright install firefox`): Debian's, 153 ESR, lacks commands that
-Playwright 1.65 sends it.
+other shapes or are students.  This is Chromium, as in chromium.py; test_firefox.py has the other.
 """
 
 import re
@@ -18,8 +16,8 @@ from pathlib import Path
 import live
 import pytest
 import torch
-from chromium import SECONDS, launched
-from playwright.sync_api import Browser, Page, Playwright, expect
+from chromium import SECONDS
+from playwright.sync_api import Browser, Page, expect
 from test_browser import LOCAL, SHOTS, free_port
 from torch import Tensor
 
@@ -142,18 +140,6 @@ def frames(request: dict, walk: Callable, tables, generator) -> Iterator[sample.
 
 
 # --- browsers
-
-
-@pytest.fixture(scope="session", params=["chromium", "firefox"])
-def browser(request, playwright: Playwright) -> Iterator[Browser]:
-    if request.param == "firefox":
-        if not Path(playwright.firefox.executable_path).exists():
-            pytest.skip("no Firefox of Playwright's: `python -m playwright install firefox`")
-        one = playwright.firefox.launch(timeout=1000 * SECONDS)
-    else:
-        one = launched(playwright)
-    yield one
-    one.close()
 
 
 @pytest.fixture(scope="session")
@@ -325,11 +311,10 @@ def test_it_fits(browser, server, scheme, width):
     page, errors = opened(browser, server, viewport=size, color_scheme=scheme)
     expect(page.locator("#status")).to_contain_text(DRAWN)
     SHOTS.mkdir(parents=True, exist_ok=True)
-    name = browser.browser_type.name
     for start in ("noise", "sketch"):
         page.check(f"[value={start}]")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.screenshot(path=SHOTS / f"live_{name}_{start}_{scheme}_{width}.png", full_page=True)
+        page.screenshot(path=SHOTS / f"live_{start}_{scheme}_{width}.png", full_page=True)
     page.context.close()
     assert errors == []
 

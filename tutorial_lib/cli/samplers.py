@@ -51,12 +51,13 @@ def _evaluations(options: argparse.Namespace, weights: Trained) -> int:
     Raises ValueError for others than they have learnt, and for what belongs to a walk.
     """
     legal = ", ".join(map(str, weights.evaluations))
-    for name in ("sampler", "eta", "guidance"):
-        got = getattr(options, name)
+    for name in ("sampler", "eta", "guidance", "guidance-interval"):
+        got = getattr(options, name.replace("-", "_"))
         if got is not None:
+            said = " ".join(map(str, got)) if isinstance(got, list) else got
             raise ValueError(
                 f"these weights are distilled, and draw in their own way, in {legal} steps; "
-                f"got --{name} {got}, leave it out"
+                f"got --{name} {said}, leave it out"
             )
     steps = max(weights.evaluations) if options.steps is None else options.steps
     if steps not in weights.evaluations:

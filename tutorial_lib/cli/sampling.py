@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tutorial_lib import checkpoint, data, files, sample
 from tutorial_lib.beyond.guidance import guided
+from tutorial_lib.beyond.milder import limited
 from tutorial_lib.beyond.solvers import SAMPLERS, STEPS
 from tutorial_lib.beyond.variance import Sure, sure
 from tutorial_lib.cli import samplers, trained
@@ -69,6 +70,14 @@ def add_sampling(parser: argparse.ArgumentParser, count: int) -> None:
         f"(conditional; default {GUIDANCE:g}), above 1 exaggerated (guided, by two calls a step)",
     )
     parser.add_argument(
+        "--guidance-interval",
+        type=int,
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="guide at the steps t of this interval only, and draw as with 1 at all others; "
+        "150 700 goes well with --guidance 2 (default: all steps)",
+    )
+    parser.add_argument(
         "--count", type=int, default=count, help=f"number of images (default {count})"
     )
 
@@ -105,7 +114,8 @@ class Sampling:
     """Everything that it takes to draw images, checked before anything long begins.
 
     name: of the sampler.
-    y: (count,) the labels asked for, for weights that take labels.  guidance: w of `guided`.
+    y: (count,) the labels asked for, for weights that take labels.  guidance: w of `guided`, at the
+    steps of the interval.
     """
 
     weights: Trained
@@ -115,6 +125,7 @@ class Sampling:
     x_T: Tensor
     y: Tensor | None
     guidance: float
+    interval: tuple[int, int]
     device: str
 
     @classmethod
@@ -129,7 +140,8 @@ class Sampling:
         y = _labels(options, weights)
         weights.model.to(device)
         guidance = GUIDANCE if options.guidance is None else options.guidance
-        return cls(weights, name, sampler, steps, x_T, y, guidance, device)
+        interval = _interval(options, weights.schedule.T)
+        return cls(weights, name, sampler, steps, x_T, y, guidance, interval, device)
 
     def denoise(self, here: slice) -> Denoiser | Sure:
         """A denoiser for one run; a self-conditioning one is shown its own last estimates.
@@ -145,7 +157,8 @@ class Sampling:
             return sure(weights.model, weights.schedule, target=weights.target, clip=True)
         denoise = weights.denoiser(clip=y is None)
         if y is not None:
-            denoise = guided(denoise, y, self.guidance, clip=True)
+            pushed, plain = (guided(denoise, y, w, clip=True) for w in (self.guidance, 1.0))
+            denoise = limited(pushed, plain, *self.interval)
         return self_conditioned(denoise) if weights.model.config.self_conditioning else denoise
 
     def draw(self, keep: int) -> list[Tensor]:
@@ -180,8 +193,8 @@ def _labels(options: argparse.Namespace, weights: Trained) -> Tensor | None:
     """The label of each image to draw, (count,): the one asked for, or each at random."""
     labels = weights.model.config.labels
     if not labels:
-        for name in ("label", "guidance"):
-            if getattr(options, name) is not None:
+        for name in ("label", "guidance", "guidance-interval"):
+            if getattr(options, name.replace("-", "_")) is not None:
                 raise ValueError(
                     f"these weights have not learnt labels, and --{name} needs them; leave it out, "
                     "or train with --labels"
@@ -191,6 +204,22 @@ def _labels(options: argparse.Namespace, weights: Trained) -> Tensor | None:
         generator = torch.Generator().manual_seed(options.seed)
         return torch.randint(labels, (options.count,), generator=generator)
     return torch.full((options.count,), _label(options.label, labels, weights.classes))
+
+
+def _interval(options: argparse.Namespace, T: int) -> tuple[int, int]:
+    """The first and the last step t of guidance: those asked for, or all of 1..T."""
+    if options.guidance_interval is None:
+        return 1, T
+    t_from, t_to = options.guidance_interval
+    if options.guidance is None:
+        raise ValueError(
+            "--guidance-interval says where guidance acts; say how strongly, too: --guidance W"
+        )
+    if not 1 <= t_from <= t_to <= T:
+        raise ValueError(
+            f"--guidance-interval needs steps 1 <= FROM <= TO <= {T}, got {t_from} and {t_to}"
+        )
+    return t_from, t_to
 
 
 def _label(asked: str, labels: int, names: Sequence[str]) -> int:

@@ -31,7 +31,7 @@ FEW = 8  # values on a logarithmic axis that are ticks themselves
 GREY = {"cmap": "gray", "vmin": 0, "vmax": 255}  # how pixels 0..255 are shown
 Series = dict[str, tuple[Sequence[float], str]]  # name -> (values, colour)
 # Of a legend: under the axes and their label.
-BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 3}
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 4}
 
 
 def save(x: Tensor, path: Path | str, columns: int | None = None) -> Path:

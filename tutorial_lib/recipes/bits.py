@@ -188,8 +188,8 @@ def fine_bits(out: Path = Path("build/bits")) -> None:
 def shipped_bits() -> None:
     """Measure the weights that ship: the bound in continuous time, and the exact density.
 
-    Stored are the bits for three clean ends with both decoders, on all test images; and on some of
-    them the bits by the walk without noise beside those of the bound, image by image.
+    Stored are the bits for three clean ends, on all test images; and on some of them the bits by
+    the walk without noise, image by image, and the mean of the bound on the same images.
     """
     model = restore(*checkpoint.load(ASSETS / WEIGHTS)).to(get_device())
     denoise = _here(continuous(model, SCHEDULE, target="v", clip=True))

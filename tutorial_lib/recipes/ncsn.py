@@ -26,7 +26,7 @@ MOMENTS = 16  # levels of a walk that are stored
 SHOWN = 16  # samples of each kind that are stored
 
 
-def ncsn(out: Path = Path("build/retrain_ncsn"), count: int = 2000) -> None:
+def ncsn(out: Path = Path("build/retrain_ncsn"), count: int = 1000) -> None:
     """Train the score at all levels, walk from the largest to the smallest, and record the walk.
 
     A run that was interrupted is resumed.  Stored are `sigmas` (levels,) and the `moments`, which
