@@ -153,7 +153,7 @@ class Attention(nn.Module):
 
     x: (B, C, H, W).  Returns the same shape.  Time and memory grow with the square of H x W.
     PyTorch has all of this as one function, `F.scaled_dot_product_attention`; its backward pass is
-    slower than that of the steps below on a CPU, where the positions are a few dozen.
+    slower than that of the steps below on a CPU in bfloat16, where the positions are a few dozen.
     """
 
     def __init__(
