@@ -219,6 +219,7 @@ def move_by_keyboard(page: Page, path: Path, where: str) -> None:
         page.keyboard.press("ArrowLeft" if now == last else "ArrowRight")
         expect(readout).not_to_have_text(said)
         page.wait_for_function(ANOTHER, arg=[image.element_handle(), before], polling=100)
+        image.evaluate("image => image.decode().catch(() => null)")  # else the one before is seen
         SHOTS.mkdir(parents=True, exist_ok=True)
         box.screenshot(path=SHOTS / f"{path.stem}_{i + 1}_{where}.png")
     page.set_viewport_size(PROJECTED)

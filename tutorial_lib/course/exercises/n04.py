@@ -78,7 +78,7 @@ def _three_rows(generator: torch.Generator, *limits: int) -> list[list[int]]:
 def interleaved_embedding(answer, generator):
     """(t, width, longest) -> (B, width), sine and cosine of each clock side by side."""
     half = int(torch.randint(3, 7, (), generator=generator))
-    longest = float(between(500, 2000, generator))
+    longest = float(between(100, 400, generator))
     early = torch.randint(1, 4, (7,), generator=generator)  # in 32 bits fast clocks are exact too
     for t in (early, torch.randint(1, 200, (7,), generator=generator)):
         right = _pairs(t, longest ** (-torch.arange(half).double() / half))
