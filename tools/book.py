@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import json
+import logging
 import re
 import shutil
 import sys
@@ -295,6 +296,7 @@ def places(path: Path) -> dict[str, int]:
     """The page on which each place that is linked to lies, from 1."""
     from pypdf import PdfReader
 
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of what Chromium leaves out
     reader = PdfReader(path)
     pages = {page.indirect_reference.idnum: i for i, page in enumerate(reader.pages, 1)}
     found = {}
