@@ -356,6 +356,14 @@ def test_without_a_sandbox_nothing_is_graded_unasked(monkeypatch):
     judge.sandbox.cache_clear()
 
 
+def test_a_process_that_does_not_begin_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(judge.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(judge.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="the process of this submission was ended"):
+        judge.Judge(sandboxed=False)
+    assert not list(tmp_path.iterdir())
+
+
 # --- messages
 
 

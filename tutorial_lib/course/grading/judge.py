@@ -116,7 +116,11 @@ class Judge:
         self.refusal: Wrong | None = None
         self.sources: list[str] = []
         self.trusted: list[str] = []  # exercises that were found right in that process
-        self._answer(START)
+        try:
+            self._answer(START)
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> "Judge":
         return self
@@ -127,10 +131,7 @@ class Judge:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.line.end.close()
-        self.folder.cleanup()
+        self._end()
 
     def run(self, source: str, seconds: float = 20.0) -> list[dict[str, Any]]:
         """Run a cell of the submission.  It returns what a notebook shows below it."""
@@ -215,6 +216,13 @@ class Judge:
         if state == "raised":
             raise Wrong(str(rest[0]))
         return rest[0]
+
+    def _end(self) -> None:
+        """End the process, and leave nothing of it."""
+        self.process.kill()
+        self.process.wait()
+        self.line.end.close()
+        self.folder.cleanup()
 
     def _lend(self, function: Callable[..., Any]) -> int:
         self.lent.append(function)
