@@ -167,7 +167,7 @@ def rate(answer, generator):
         slips = _slips_of_rate(step, steps, warmup, lr)
         what = f"The rate at step {step} of {steps} (warmup {warmup}, lr {lr:.4f})"
         right = _rate(step, steps, warmup, lr)
-        same(answer(step, steps, warmup, lr), right, what, slips, tolerance=1e-7)
+        same(answer(step, steps, warmup, lr), right, what, slips, tolerance=1e-8)
 
 
 def _slips_of_rate(step: int, steps: int, warmup: int, lr: float) -> dict[str, float]:
