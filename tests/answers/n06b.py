@@ -65,7 +65,7 @@ WRONG = {
             ".sum(1).argmin())",
             "it names another one",
         ),
-        ("int((known == picture).flatten(1).sum(1).argmax())", "made a little"),
+        ("int((known == picture).flatten(1).sum(1).argmax())", "names another one"),
         ("str(int(((known.double() - picture) ** 2).flatten(1).sum(1).argmin()))", "be numbers"),
         (
             "int(((known.short() - picture.short()) ** 2).flatten(1).sum(1).argmin())",
