@@ -10,9 +10,10 @@ from functools import cache
 
 import pytest
 import test_site
+from chromium import SECONDS
 from execute import notebooks, number
 from players import PLAYERS
-from test_site import AXE, SECONDS, SHOTS, SITE
+from test_site import AXE, SHOTS, SITE
 
 address, page = test_site.address, test_site.page
 
