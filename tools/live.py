@@ -53,7 +53,7 @@ def title(configuration: dict) -> str:
     """What a network is called in the list: what it can do."""
     labels = "with labels" if configuration.get("model", {}).get("labels") else "without labels"
     if evaluations := configuration.get("evaluations"):
-        return f"distilled to {', '.join(map(str, evaluations))} evaluations, {labels}"
+        return f"distilled, {labels}"
     return labels
 
 
