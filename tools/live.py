@@ -52,9 +52,7 @@ def build(out: Path = OUT, weights: tuple[str, ...] = ()) -> Path:
 def title(configuration: dict) -> str:
     """What a network is called in the list: what it can do."""
     labels = "with labels" if configuration.get("model", {}).get("labels") else "without labels"
-    if evaluations := configuration.get("evaluations"):
-        return f"distilled, {labels}"
-    return labels
+    return f"distilled, {labels}" if "evaluations" in configuration else labels
 
 
 def assembled(networks: list[dict[str, str]]) -> str:
