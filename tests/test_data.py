@@ -14,7 +14,7 @@ from conftest import idx_bytes
 from PIL import Image
 from torch.testing import assert_close
 
-from tutorial_lib import data, pictures, readers
+from tutorial_lib import data, readers
 
 
 @pytest.fixture
@@ -342,11 +342,6 @@ def test_unreadable_image(tmp_path, spoil):
     (tmp_path / "spoilt.png").write_bytes(spoil(tmp_path / "spoilt.png"))
     with pytest.raises(ValueError, match=r"spoilt\.png is not a readable image"):
         data.load(tmp_path)
-
-
-def test_lack_of_memory_is_not_an_unreadable_image():
-    with pytest.raises(MemoryError), pictures.named("huge.png"):
-        raise MemoryError
 
 
 def test_empty_and_missing_folders(tmp_path):

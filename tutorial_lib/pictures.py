@@ -120,8 +120,6 @@ def named(what: Path | str, kind: str = "image") -> Iterator[None]:
         yield
     except PermissionError as error:
         raise PermissionError(f"{what} may not be read: {error.strerror}") from error
-    except MemoryError:
-        raise  # that is not the file's fault
     except Exception as error:
         why = str(error) or type(error).__name__
         raise ValueError(f"{what} is not a readable {kind}: {why}") from error
