@@ -257,6 +257,21 @@ def test_packages_are_fetched_once(tmp_path):
     assert not npm.current(slides.HERE, tmp_path)
 
 
+def test_a_file_is_whole_for_whoever_reads_it_while_it_is_written(tmp_path):
+    path = typeset.place(tmp_path / "deck.css", b"the old one")
+    with path.open("rb") as reader:
+        typeset.place(path, b"another")
+        assert reader.read() == b"the old one"
+    assert path.read_bytes() == b"another"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_slides_are_made_before_two_workers_look_at_them():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (before,) = re.findall(r"^test-docs:([^#\n]*)", makefile, re.MULTILINE)
+    assert "slides" in before.split()
+
+
 def test_formulas_are_those_of_the_site_and_nothing_comes_from_elsewhere():
     versions = [
         json.loads((folder / "package.json").read_text())["dependencies"]["mathjax"]

@@ -14,7 +14,6 @@ import functools
 import html
 import json
 import re
-import shutil
 import sys
 import tomllib
 from dataclasses import dataclass, field
@@ -71,7 +70,7 @@ def main() -> int:
     for name, source in FILES.items():
         typeset.place(OUT / name, (packages / source).read_bytes())
     for name in ("slides.css", "code.css"):
-        shutil.copy(HERE / name, OUT)
+        typeset.place(OUT / name, (HERE / name).read_bytes())
     formulas, pages = typeset.Formulas(), {}
     try:
         for path in paths:
@@ -82,7 +81,7 @@ def main() -> int:
     for path, text in pages.items():
         text = formulas.fill(text, lambda _: draw())
         typeset.place(OUT / f"{number(path)}.html", text.encode())
-    (OUT / "index.html").write_text(index(), encoding="utf-8")
+    typeset.place(OUT / "index.html", index().encode())
     print(f"{len(pages)} decks in {OUT}. Open index.html; S opens the speaker's notes.")
     return 0
 

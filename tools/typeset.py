@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -136,8 +137,10 @@ def text_of(output: dict) -> str:
 
 
 def place(path: Path, content: bytes) -> Path:
-    """Write a file, unless it is there and the same."""
+    """Write a file, whole at once for whoever reads it now, unless it is there and the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != content:
-        path.write_bytes(content)
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        new.write_bytes(content)
+        new.replace(path)
     return path
