@@ -30,6 +30,9 @@ def test_an_interval_of_steps(points):
         w = 3 if 20 <= step <= 70 else 1
         one = guided(exact, y[k : k + 1], w, clip=False)(x_t[k : k + 1], t[k : k + 1])
         assert_close(got[k], one[0])
+    assert_close(milder.guided_within(exact, y, 3, 20, 70, clip=False)(x_t, t), got)
+    clipped = milder.guided_within(exact, y, 3, 20, 70, clip=True)(x_t, t)
+    assert_close(clipped, got.clamp(-1, 1))
 
 
 def test_only_the_one_that_is_asked_is_called():

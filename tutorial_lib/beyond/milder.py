@@ -7,19 +7,16 @@ about `guidance.guided`.  (Notebook 10)
 import torch
 from torch import Tensor
 
-from tutorial_lib.beyond.guidance import check_w, pair
+from tutorial_lib.beyond.guidance import check_w, guided, pair
 from tutorial_lib.denoise import Denoiser
 from tutorial_lib.schedule import NoiseSchedule
 
 
 def limited(inside: Denoiser, outside: Denoiser, t_from: int, t_to: int) -> Denoiser:
-    """One denoiser for t_from <= t <= t_to, another for all other steps.
+    """One denoiser for t_from <= t <= t_to, another for all other steps; see `guided_within`.
 
-    With `guided` inside and the plain conditional model outside this is guidance in an interval: in
-    much noise it decides too much too early, in little noise it only adds contrast.
     Only the one that is asked is called, unless the steps of a batch lie on both sides.
     Raises ValueError unless t_from <= t_to.
-    (Kynkäänniemi et al. 2024, arXiv 2404.07724)
     """
     if t_from > t_to:
         raise ValueError(f"an interval needs t_from <= t_to, got {t_from} and {t_to}")
@@ -34,6 +31,25 @@ def limited(inside: Denoiser, outside: Denoiser, t_from: int, t_to: int) -> Deno
         return torch.where(chosen, inside(x_t, t, **given), outside(x_t, t, **given))
 
     return denoise
+
+
+def guided_within(
+    denoise: Denoiser,
+    y: Tensor,
+    w: float,
+    t_from: int,
+    t_to: int,
+    *,
+    clip: bool,
+) -> Denoiser:
+    """`guidance.guided` for t_from <= t <= t_to, the plain conditional model at all other steps.
+
+    In much noise guidance decides too much too early, in little noise it only adds contrast.
+    Raises ValueError unless t_from <= t_to, and for a w that is no finite number.
+    (Kynkäänniemi et al. 2024, arXiv 2404.07724)
+    """
+    pushed, plain = (guided(denoise, y, strength, clip=clip) for strength in (w, 1.0))
+    return limited(pushed, plain, t_from, t_to)
 
 
 def rescaled(denoise: Denoiser, y: Tensor, w: float, *, share: float, clip: bool) -> Denoiser:

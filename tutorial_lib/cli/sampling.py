@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import checkpoint, data, files, sample
-from tutorial_lib.beyond.guidance import guided
-from tutorial_lib.beyond.milder import limited
+from tutorial_lib.beyond.milder import guided_within
 from tutorial_lib.beyond.solvers import SAMPLERS, STEPS
 from tutorial_lib.beyond.variance import Sure, sure
 from tutorial_lib.cli import samplers, trained
@@ -157,8 +156,7 @@ class Sampling:
             return sure(weights.model, weights.schedule, target=weights.target, clip=True)
         denoise = weights.denoiser(clip=y is None)
         if y is not None:
-            pushed, plain = (guided(denoise, y, w, clip=True) for w in (self.guidance, 1.0))
-            denoise = limited(pushed, plain, *self.interval)
+            denoise = guided_within(denoise, y, self.guidance, *self.interval, clip=True)
         return self_conditioned(denoise) if weights.model.config.self_conditioning else denoise
 
     def draw(self, keep: int) -> list[Tensor]:

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from tutorial_lib.data import to_pixels
 
+GAP = 2  # white pixels between neighbours
 
-def tile(pixels: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
+
+def tile(pixels: Tensor, columns: int | None = None, gap: int = GAP) -> np.ndarray:
     """Arrange images in a grid.
 
     pixels: (N, C, H, W) uint8.

@@ -32,8 +32,7 @@ def _guided(asking: Denoiser, worse: Denoiser, schedule: NoiseSchedule, y: Tenso
 
 
 def _limited(asking: Denoiser, worse: Denoiser, schedule: NoiseSchedule, y: Tensor, w: float):
-    pushed, plain = (guidance.guided(asking, y, strength, clip=True) for strength in (w, 1))
-    return milder.limited(pushed, plain, *INTERVAL)
+    return milder.guided_within(asking, y, w, *INTERVAL, clip=True)
 
 
 def _rescaled(asking: Denoiser, worse: Denoiser, schedule: NoiseSchedule, y: Tensor, w: float):

@@ -12,9 +12,10 @@ from torch import Tensor
 from tutorial_lib import data
 from tutorial_lib.beyond.editing import observed, replaced, resampled, spread
 from tutorial_lib.beyond.guidance import guided
-from tutorial_lib.beyond.milder import limited
+from tutorial_lib.beyond.milder import guided_within
 from tutorial_lib.beyond.solvers import dpm_solver
 from tutorial_lib.course import plot
+from tutorial_lib.course.mosaic import GAP
 from tutorial_lib.course.widgets import choice, explorer, menu, panels, show, slider
 from tutorial_lib.denoise import Denoiser, Network, denoiser
 from tutorial_lib.sample import Frame, ddim, ddpm, final, start
@@ -100,8 +101,7 @@ def _walked(label: str, w: float, interval: str) -> Tensor:
         return guesses[y + 1, torch.arange(len(y))]  # NOBODY is -1
 
     y = torch.full((POINTS,), list(DIRECTIONS).index(label))
-    pushed, plain = (guided(exact, y, strength, clip=False) for strength in (w, 1.0))
-    walk = limited(pushed, plain, *INTERVALS[interval])
+    walk = guided_within(exact, y, w, *INTERVALS[interval], clip=False)
     generator = torch.Generator().manual_seed(2)
     x_T = torch.randn(POINTS, 2, generator=generator, dtype=torch.float64)
     return final(ddim(walk, schedule, x_T, steps=STEPS))
@@ -117,15 +117,15 @@ def _share_near(points: Tensor, label: str) -> tuple[float, float, float]:
     return near[0], near[1], 1 - near[0] - near[1]
 
 
-SIDE = 28 + 2  # of an image in a grid, with the gap to the next
+_SIDE = 28 + GAP  # of an image in a grid, with the gap to the next
 
 
 def _name(axis: Axes, columns: Sequence[str], rows: Sequence[str] = ()) -> None:
     """Names above the columns of a grid of images, and left of its rows."""
     for k, name in enumerate(columns):
-        axis.text(SIDE * k + 14, -4, name, ha="center", fontsize=9)
+        axis.text(_SIDE * k + 14, -4, name, ha="center", fontsize=9)
     for k, name in enumerate(rows):
-        axis.text(-2, SIDE * k + 14, name, ha="right", va="center", rotation=90, fontsize=9)
+        axis.text(-2, _SIDE * k + 14, name, ha="right", va="center", rotation=90, fontsize=9)
 
 
 # --- masks
@@ -252,6 +252,7 @@ def class_picture(
     """Every start, asked for one class with every strength; and one of these pictures, enlarged.
 
     requested: of `class_frames`.  label: one of data.CLASSES.  w: one of its strengths (KeyError).
+    seed: 0..seeds - 1.
     """
     k = data.CLASSES.index(label)
     drawn = torch.stack([rows[k] for rows in requested.values()], dim=1)  # (seeds, w, 1, 28, 28)
@@ -260,8 +261,8 @@ def class_picture(
     figure.subplots_adjust(left=0.04, right=0.99, bottom=0.02, top=0.82, wspace=0.1)
     show(every, drawn.flatten(0, 1), strengths, "")
     _name(every, [f"w = {at:g}" for at in requested], [f"start {row}" for row in range(seeds)])
-    left, top = SIDE * list(requested).index(w) - 1.5, SIDE * seed - 1.5
-    x, y = [left, left + SIDE, left + SIDE, left, left], [top, top, top + SIDE, top + SIDE, top]
+    left, top = _SIDE * list(requested).index(w) - 1.5, _SIDE * seed - 1.5
+    x, y = [left, left + _SIDE, left + _SIDE, left, left], [top, top, top + _SIDE, top + _SIDE, top]
     every.plot(x, y, color=plot.NOISE, linewidth=3, clip_on=False, scalex=False, scaley=False)
     show(one, requested[w][k, seed : seed + 1], 1, f"start {seed} with w = {w:g}")
     figure.suptitle(f"{label}: start {seed}, w = {w:g}", fontsize=10)
