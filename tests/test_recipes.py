@@ -359,6 +359,8 @@ def test_the_recipe_of_the_student(brief):
     assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
     assert about["methods"] == {"consistency": 2, "adversarial": 2}
     assert about["evaluations"] == [1, 2, 4] and about["train"]["target"] == "v"
+    assert about["consistency"]["momentum"] == distilled.CONSISTENCY.momentum
+    assert about["record"]["device"] == "cpu"
     assert set(about["metrics"]) == {"count", "1", "2", "4"} and about["metrics"]["count"] == 12
     theirs = teacher.state_dict()
     moved = [float((one - theirs[name]).abs().max()) for name, one in student.state_dict().items()]

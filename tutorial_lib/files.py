@@ -97,6 +97,15 @@ def _is_running(lock: Path, host: str) -> bool:
         return True
 
 
+def without_folders(text: str) -> str:
+    """A text that begins with a path, with the path's last name alone; any other text as it is.
+
+    "/home/ada/cats: 9 images" becomes "cats: 9 images": what is shared names no folders.
+    """
+    place, colon, what = text.partition(": ")
+    return Path(place).name + colon + what if Path(place).is_absolute() else text
+
+
 def check_writable(path: Path | str) -> None:
     """Fail now rather than after hours of work: make the folder and try to write into it."""
     path = Path(path)

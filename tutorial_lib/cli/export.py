@@ -68,7 +68,4 @@ def _public(value: Any) -> Any:
         return {name: _public(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_public(one) for one in value]
-    if isinstance(value, str):
-        place, colon, what = value.partition(": ")  # as in "/home/ada/cats: 9 grey images"
-        return Path(place).name + colon + what if Path(place).is_absolute() else value
-    return value
+    return files.without_folders(value) if isinstance(value, str) else value

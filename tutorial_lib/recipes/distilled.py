@@ -23,8 +23,8 @@ from tutorial_lib.nets.unet import UNet, restore
 from tutorial_lib.recipes.sources import full, sha256
 from tutorial_lib.schedule import NoiseSchedule, check_name
 
-TEACHER = "labelled"  # the shipped weights that teach
-W = 1.3  # guidance that the student learns by heart, where the teacher takes labels
+TEACHER = "labelled"  # the shipped weights that teach; they take labels
+W = 1.3  # guidance that the student learns by heart
 METHODS = ("consistency", "adversarial")  # one behind the other
 WEIGHTS = "distilled.safetensors"
 CONSISTENCY = DiffusionConfig(
@@ -49,10 +49,12 @@ def distilled(out: Path = Path("build/distilled")) -> None:
         start = taught(method, out / method, start=start)
     tensors, configuration = checkpoint.load(out / METHODS[-1])
     stored = {name: tensor.half() for name, tensor in _student(tensors).items()}
-    about = {key: configuration[key] for key in ("model", "data", "train", "step")}
+    about = {key: configuration[key] for key in ("model", "data", "record", "train", "step")}
+    _, first = checkpoint.load(out / METHODS[0])
     about |= {
         "recipe": "python -m tutorial_lib.recipes distilled",
         "methods": {method: _steps(out / method) for method in METHODS},
+        METHODS[0]: first["train"],
         "teacher": {"weights": TEACHER, "sha256": sha256(checkpoint.find(TEACHER)), "w": W},
         "evaluations": distillation.EVALUATIONS,
     }
@@ -160,31 +162,28 @@ def drawn(student: UNet, count: int, steps: int) -> Tensor:
     labels = torch.arange(count) % 10  # each class as often as any other
     pictures = []
     for x_T, y in zip(noise.split(250), labels.split(250), strict=True):
-        answer = denoiser(student, schedule, target=target, clip=True)
-        if student.config.labels:
-            answer = partial(answer, y=y)
+        answer = partial(denoiser(student, schedule, target=target, clip=True), y=y)
         walk = distillation.multistep(answer, schedule, x_T, generator=generator, steps=steps)
         pictures.append(to_pixels(sample.final(walk)))
     return torch.cat(pictures)
 
 
 def _config(method: str, teacher: dict[str, Any], **changes: Any) -> DiffusionConfig:
-    """The method's settings; schedule, T, target and labels are the teacher's."""
+    """The method's settings; schedule, T and target are the teacher's."""
     configs = {"consistency": CONSISTENCY, "adversarial": ADVERSARIAL}
     trained = teacher["train"]
     same = {name: trained[name] for name in ("schedule", "T", "target")}
-    labels = bool(teacher["model"].get("labels"))
-    return replace(configs[method], **same, labels=labels, **changes)
+    return replace(configs[method], **same, labels=True, **changes)
 
 
 def _teacher(
     network: UNet, config: DiffusionConfig, schedule: NoiseSchedule
 ) -> distillation.Teacher:
-    """Labels -> the teacher's denoiser for them, guided if it takes labels."""
-    plain = denoiser(network, schedule, target=config.target, clip=not config.labels)
+    """Labels -> the teacher's denoiser for them, guided."""
+    plain = denoiser(network, schedule, target=config.target, clip=False)
 
     def answers(y: Tensor) -> Denoiser:
-        return guided(plain, y, W, clip=True) if config.labels else plain
+        return guided(plain, y, W, clip=True)
 
     return answers
 

@@ -1,8 +1,10 @@
 """What the recipes share: the full data, without which none of them runs, and checksums."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+from tutorial_lib import files
 from tutorial_lib.data import IDX_FOLDERS, Images, load
 
 
@@ -12,7 +14,7 @@ def sha256(path: Path) -> str:
 
 
 def full(split: str) -> Images:
-    """One split of the full Fashion-MNIST.
+    """One split of the full Fashion-MNIST.  Its source names no folder, because it is recorded.
 
     Raises FileNotFoundError where there is only the embedded subset.
     """
@@ -23,4 +25,4 @@ def full(split: str) -> Images:
             f"{images.source}; put its IDX files "
             f"into {IDX_FOLDERS[0]}, or install Debian's package dataset-fashion-mnist"
         )
-    return images
+    return replace(images, source=files.without_folders(images.source))
