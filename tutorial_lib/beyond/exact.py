@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib.beyond.variational import Continuous, noised, signal_and_noise
+from tutorial_lib.gaussian import noise_like
 
 Trace = Callable[[Tensor, Tensor], Tensor]  # (output, input that it came from) -> (B,)
 
@@ -98,15 +99,17 @@ def middle_nats(
 ) -> tuple[Tensor, Tensor]:
     r"""$\log q(z \mid x_0) - \log p(z)$ of each image at the clean end, (B,) nats; and its z.
 
-    One draw of z by Gaussian noise, a dequantisation, and one probe for the trace.  With the nats
-    of a decoder, $-\log p(x_0 \mid z)$, it is what the image costs; `variational.bits` has a bound
-    of it, the prior and the integral together.
-    x_0: (B, C, H, W) on the CPU, like what is returned.  device: where the denoiser works.
+    What z costs by the probability-flow ODE, less what its noise gives back: the part of the bits
+    that notebook 08 calls the middle.  One draw of z by Gaussian noise, a dequantisation, and one
+    probe for the trace.  With the nats of a decoder, $-\log p(x_0 \mid z)$, it is what the image
+    costs; `variational.bits` has a bound of it, the prior and the integral together.
+    x_0: (B, ...) on the CPU, like what is returned, and of the same dtype.
     low, high, steps: as for `log_density`.
+    generator: of the noise and of the probe, on the CPU.  device: where the denoiser works.
     (Notebook 08)
     """
     gamma = torch.full((len(x_0),), low)
-    eps = torch.randn(x_0.shape, generator=generator)
+    eps = noise_like(x_0, generator)
     z = noised(x_0, gamma, eps)
     trace, there = hutchinson(signs(z, generator).to(device)), z.to(device)
     log_p = log_density(denoise, there, low=low, high=high, steps=steps, trace=trace).cpu()

@@ -228,12 +228,16 @@ def asking_decoder(denoise: Continuous, low: float, sigma: Tensor) -> Decoder:
     return nats
 
 
+@torch.no_grad()
 def fitted_decoder(
     denoise: Continuous, x_0: Tensor, low: float, generator: torch.Generator
 ) -> Decoder:
-    """The decoder that asks the network, its sigmas fitted on training images x_0, (N, C, H, W)."""
+    """The decoder that asks the network, its sigmas fitted on training images x_0, (N, C, H, W).
+
+    denoise: is asked for all N at once, and works where they are; so does the decoder.
+    """
     gamma = torch.full((len(x_0),), low)
-    z = noised(x_0, gamma, torch.randn(x_0.shape, generator=generator))
+    z = noised(x_0, gamma, noise_like(x_0, generator))
     return asking_decoder(denoise, low, fitted_sigma(x_0, denoise(z, gamma), math.exp(low / 2)))
 
 

@@ -1,7 +1,7 @@
 """`evaluate --metrics bpd,nll`: what real images cost, by the bound and by the walk without noise.
 
-The second is the exact density of a picture with a trace of noise, and a decoder, which is fitted
-on training images, tells the pixels from it.  (Notebook 08)
+The second, by the probability-flow ODE, is the exact density of a picture with a trace of noise; a
+decoder, which is fitted on training images, tells the pixels from it.  (Notebook 08)
 """
 
 import math

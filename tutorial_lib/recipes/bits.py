@@ -189,7 +189,7 @@ def shipped_bits() -> None:
     """Measure the weights that ship: the bound in continuous time, and the exact density.
 
     Stored are the bits for three clean ends, on all test images; and on some of them the bits by
-    the walk without noise, image by image, and the mean of the bound on the same images.
+    the probability-flow ODE, image by image, and the mean of the bound on the same images.
     """
     model = restore(*checkpoint.load(ASSETS / WEIGHTS)).to(get_device())
     denoise = _here(continuous(model, SCHEDULE, target="v", clip=True))
@@ -222,7 +222,10 @@ def _asking(denoise: Continuous, low: float) -> Decoder:
 
 
 def _exact(denoise: Continuous, pixels: Tensor) -> dict[str, Tensor]:
-    """`middle`: of each image the bits a dimension of `middle_nats`, (N,)."""
+    """`middle`: what z costs by the probability-flow ODE, less what its noise gives back.
+
+    In bits a dimension, of each image, (N,); see `middle_nats`.
+    """
     generator, found = torch.Generator().manual_seed(3), []
     for x_0 in to_model(pixels).split(64):
         nats, _ = middle_nats(
