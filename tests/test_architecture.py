@@ -91,7 +91,7 @@ IMPORTS: dict[str, str] = {
     "beyond.variational": "data denoise diffusion gaussian schedule",
     "beyond.variance": "checkpoint data diffusion gaussian nets.unet sample schedule "
     "beyond.variational",
-    "beyond.exact": "beyond.variational",
+    "beyond.exact": "gaussian beyond.variational",
     "beyond.compression": "",
     "beyond.fine": "checkpoint nets.unet schedule beyond.variational",
     # the course
@@ -132,7 +132,7 @@ IMPORTS: dict[str, str] = {
     "cli.settings cli.tracking engine.stopping nets.shapes",
     "cli.samplers": "sample schedule beyond.distillation beyond.solvers beyond.variance "
     "cli.trained",
-    "cli.sampling": "checkpoint data denoise files sample beyond.guidance beyond.milder "
+    "cli.sampling": "checkpoint data denoise files sample beyond.milder "
     "beyond.solvers beyond.variance cli.samplers cli.trained course.animation course.notebook "
     "course.plot engine.hardware",
     "cli.likelihood": "data beyond.exact beyond.likelihood beyond.variance beyond.variational "
@@ -278,6 +278,7 @@ def code_lines(module: str, first: int = 1, last: int = 10**6) -> int:
     return sum(first <= line <= last for line in lines)
 
 
+# `course` is left out: its tables of slips, and its figures, are looked up and not read through.
 COMPUTING = [name for name in MODULES if not name.startswith("course")]
 
 
@@ -347,6 +348,42 @@ def test_one_symbol_one_name_and_no_unpickling(module):
             assert ast.unparse(node.value) == "False", f"{module} line {node.lineno}"
         if isinstance(node, ast.keyword) and node.arg == "generator":
             assert ast.unparse(node.value) != "z", f"{module} line {node.lineno}: z is noise"
+
+
+def renamed(code: ast.AST) -> list[str]:
+    """The names other than its own that some code gives to alpha_bar, or to entries of it."""
+    found = []
+    for node in ast.walk(code):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            pairs = [(target, node.value)]
+            if several:
+                pairs = [*zip(target.elts, node.value.elts, strict=True)]
+            for to, value in pairs:
+                if ".alpha_bar" in ast.unparse(value):
+                    names = {n.id for n in ast.walk(to) if isinstance(n, ast.Name)}
+                    found += names & {"now", "then", "before", "bar", "kept"}
+    return found
+
+
+@pytest.mark.parametrize("module", [n for n in MODULES if not n.startswith("course.exercises")])
+def test_alpha_bar_keeps_its_name(module):
+    """At a step it is alpha_bar_t, at the one before alpha_bar_prev (docs/notation.md)."""
+    assert not renamed(tree(module))
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("now = schedule.alpha_bar[t]", ["now"]),
+        ("t, before = 3, float(schedule.alpha_bar[2])", ["before"]),
+        ("alpha_bar_t, now = schedule.alpha_bar[t], time.perf_counter()", []),
+    ],
+)
+def test_the_walk_finds_another_name_of_alpha_bar(code, names):
+    assert renamed(ast.parse(code)) == names
 
 
 @pytest.mark.parametrize(

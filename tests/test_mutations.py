@@ -490,7 +490,7 @@ PRINTED = {
         ("diffusion.L_T", drop_root(0)),
         ("diffusion.L_T", shift_index(0)),
         ("diffusion.L_T", swap_arguments(0, name="kl", pair=(1, 3))),
-        ("schedule.linear", other_constant(3)),
+        ("schedule.linear", other_constant(1)),
     ],
     ("02", "ended = zero_terminal(rescaled)"): [
         ("schedule.zero_terminal", drop_statement(1)),
@@ -510,7 +510,7 @@ PRINTED = {
     ],
     ("02", "half gone, of 1000"): [
         ("schedule.quadratic", drop_root(1)),
-        ("schedule.sigmoid", other_constant(2)),
+        ("schedule.sigmoid", other_constant(0)),
         ("schedule.geometric", shift_index(1, name="ends")),
         ("schedule.geometric", swap_arguments(0)),
     ],

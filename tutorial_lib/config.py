@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tutorial_lib.diffusion import LOSSES, TARGETS
-from tutorial_lib.schedule import NoiseSchedule, check_name, from_betas, named
+from tutorial_lib.schedule import NAMED, NoiseSchedule, check_name, check_T, from_betas, named
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("muon", "adam")
@@ -90,12 +90,13 @@ class DiffusionConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_name("schedule", self.schedule, tuple(NAMED))
+        check_T(self.T)
         check_name("target", self.target, TARGETS)
         check_name("loss", self.loss, LOSSES)
         check_name("t_sampling", self.t_sampling, T_SAMPLING)
         if not 0 <= self.label_drop <= 1:
             raise ValueError(f"label_drop must lie in [0, 1], got {self.label_drop}")
-        named(self.schedule, self.T)  # raises for an unknown schedule or T
 
 
 def schedule_of(configuration: dict[str, Any]) -> NoiseSchedule:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 VARIANCES = ("beta", "beta_tilde")
+BETA_1, BETA_T = 1e-4, 0.02  # the usual ends (Ho et al. 2020, section 4)
 
 
 def check_name(what: str, got: str, legal: Sequence[str]) -> None:
@@ -97,11 +98,11 @@ class NoiseSchedule:
 
         At t = 0 and t = 1 they are 1 and 0: the step from x_1 back leads to x_0 itself.
         """
-        prev, now = self.alpha_bar[:-1], self.alpha_bar[1:]
+        alpha_bar_prev, alpha_bar_t = self.alpha_bar[:-1], self.alpha_bar[1:]
         of_x_0 = torch.ones_like(self.beta)
         of_x_t = torch.zeros_like(self.beta)
-        of_x_0[1:] = prev.sqrt() * self.beta[1:] / (1 - now)
-        of_x_t[1:] = self.alpha[1:].sqrt() * (1 - prev) / (1 - now)
+        of_x_0[1:] = alpha_bar_prev.sqrt() * self.beta[1:] / (1 - alpha_bar_t)
+        of_x_t[1:] = self.alpha[1:].sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
         return of_x_0, of_x_t
 
     def reverse_variance(self, kind: str = "beta") -> Tensor:
@@ -230,7 +231,7 @@ def constant(T: int, beta: float = 0.01) -> NoiseSchedule:
 
 
 def linear(
-    T: int, beta_1: float = 1e-4, beta_T: float = 0.02, rescaled: bool = False
+    T: int, beta_1: float = BETA_1, beta_T: float = BETA_T, rescaled: bool = False
 ) -> NoiseSchedule:
     r"""$\beta_t$ rises in equal steps from beta_1 to beta_T (Ho et al. 2020, section 4).
 
@@ -247,20 +248,20 @@ def linear(
     return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64) * factor)
 
 
-def quadratic(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
-    r"""$\sqrt{\beta_t}$ rises in equal steps."""
-    return from_betas(torch.linspace(beta_1**0.5, beta_T**0.5, _count(T), dtype=torch.float64) ** 2)
+def quadratic(T: int) -> NoiseSchedule:
+    r"""$\sqrt{\beta_t}$ rises in equal steps, between the usual ends."""
+    return from_betas(torch.linspace(BETA_1**0.5, BETA_T**0.5, _count(T), dtype=torch.float64) ** 2)
 
 
-def sigmoid(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
-    r"""$\beta_t$ follows a logistic curve over [-6, 6] from beta_1 to beta_T."""
+def sigmoid(T: int) -> NoiseSchedule:
+    r"""$\beta_t$ follows a logistic curve over [-6, 6], between the usual ends."""
     curve = torch.linspace(-6, 6, _count(T), dtype=torch.float64).sigmoid()
-    return from_betas(beta_1 + (beta_T - beta_1) * curve)
+    return from_betas(BETA_1 + (BETA_T - BETA_1) * curve)
 
 
-def geometric(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
-    r"""$\beta_t$ grows by the same factor at every step."""
-    ends = torch.tensor([beta_1, beta_T], dtype=torch.float64).log()
+def geometric(T: int) -> NoiseSchedule:
+    r"""$\beta_t$ grows by the same factor at every step, between the usual ends."""
+    ends = torch.tensor([BETA_1, BETA_T], dtype=torch.float64).log()
     return from_betas(
         torch.linspace(float(ends[0]), float(ends[1]), _count(T), dtype=torch.float64).exp()
     )
@@ -307,7 +308,12 @@ def named(name: str, T: int) -> NoiseSchedule:
     return NAMED[name](T)
 
 
-def _count(T: int) -> int:
+def check_T(T: int) -> None:
+    """Raise ValueError unless T is a whole number of at least 1."""
     if not isinstance(T, int) or T < 1:
         raise ValueError(f"T, the number of steps, must be a whole number of at least 1, got {T!r}")
+
+
+def _count(T: int) -> int:
+    check_T(T)
     return T

@@ -54,19 +54,19 @@ def bits_back(
 ) -> int:
     r"""Send a state of a finite chain by a model that knows only its steps back.
 
-    First the way $x_1, \dots, x_T$ is *popped*, by the forward chain, from what was sent before:
+    First the path $x_1, \dots, x_T$ is *popped*, by the forward chain, from what was sent before:
     these bits are not lost, for the receiver pushes them again.  Then x_0 is pushed given x_1, x_1
     given x_2, and so on, and x_T by the prior.  The state grows by L on average, the bound.
     forward: T matrices (S, S), $q(x_t | x_{t-1})$ in rows.  back: as many, $p(x_{t-1} | x_t)$ in
     rows of x_t.  p_T: (S,).  (Townsend et al. 2019, arXiv 1901.04866)
     """
-    way = [x_0]
+    path = [x_0]
     for q in forward:
-        state, x = pop(state, counts(q[way[-1]]))
-        way.append(x)
-    for (before, after), p in zip(pairwise(way), back, strict=True):
+        state, x = pop(state, counts(q[path[-1]]))
+        path.append(x)
+    for (before, after), p in zip(pairwise(path), back, strict=True):
         state = push(state, before, counts(p[after]))
-    return push(state, way[-1], counts(p_T))
+    return push(state, path[-1], counts(p_T))
 
 
 def bits_forth(
@@ -74,11 +74,11 @@ def bits_forth(
 ) -> tuple[int, int]:
     """`bits_back` undone: the state as it was before, and x_0."""
     state, x = pop(state, counts(p_T))
-    way = [x]
+    path = [x]
     for p in reversed(back):
-        state, x = pop(state, counts(p[way[-1]]))
-        way.append(x)
-    for (after, before), q in zip(pairwise(way), reversed(forward), strict=True):
+        state, x = pop(state, counts(p[path[-1]]))
+        path.append(x)
+    for (after, before), q in zip(pairwise(path), reversed(forward), strict=True):
         state = push(state, after, counts(q[before]))
     return state, x
 

@@ -116,10 +116,12 @@ def karras_tau(
     roots = torch.linspace(high ** (1 / root), low ** (1 / root), S, dtype=torch.float64)
     wanted = roots.flip(0) ** root  # (S,), rising
     between = (ratio[1:] * ratio[:-1]).sqrt()  # a ratio below it is nearer to the earlier step
-    nearest = torch.searchsorted(between, wanted) + 1
-    i = torch.arange(1, S + 1)
-    apart = (nearest - i).cummax(0).values + i  # no step twice
-    return torch.cat([i.new_zeros(1), apart.minimum(schedule.T - S + i)])  # room for later ones
+    nearest = torch.searchsorted(between, wanted) + 1  # (S,), never falling, maybe with repeats
+    tau = [0]
+    for i, t in enumerate(nearest.tolist(), 1):
+        t = max(t, tau[-1] + 1)  # no step twice
+        tau.append(min(t, schedule.T - S + i))  # S - i steps are still to come
+    return torch.tensor(tau)
 
 
 SAMPLERS: dict[str, Callable[..., Iterator[Frame]]] = {

@@ -14,6 +14,7 @@ def time_embedding(t: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
     """Sines and cosines of t, at frequencies that fall geometrically from 1 to 1 / longest.
 
     t: (B,), any real dtype.  width: even, at least 2: a sine and a cosine for each frequency.
+    longest: exercises 04.3 and 04.7 vary it.
     Returns (B, width) float32 in [-1, 1].
     (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B; notebook 04)
     """
@@ -58,7 +59,7 @@ class ResidualBlock(nn.Module):
     (Ho et al. 2020).  The second convolution starts at zero, so a new block starts as its skip.
     dropout: before the second convolution.
 
-    x: (B, channels_in, H, W).  embedding: (B, width_t), behind its activation.
+    x: (B, channels_in, H, W).  embedding: (B, width_t), to which SiLU has been applied.
     Returns (B, channels_out, H, W).
     """
 
@@ -118,7 +119,7 @@ class StandardizedBlock(nn.Module):
 
     The convolutions are weight-standardised.  The time embedding scales and shifts every channel
     behind the first norm.
-    x: (B, channels_in, H, W).  embedding: (B, width_t), before its activation.
+    x: (B, channels_in, H, W).  embedding: (B, width_t), before SiLU.
     Returns (B, channels_out, H, W).
     """
 

@@ -40,7 +40,8 @@ class UNetConfig:
     # Residual blocks of each level on the way down, and as many on the way up: each block hands
     # its output across to its partner.
     blocks: int = 1
-    # Heads of the attention in the middle, at the coarsest level.
+    # Heads of the attention in the middle, at the coarsest level.  Heads and groups change no
+    # tensor's shape: weights could not tell them, so every checkpoint says them.
     heads: int = 4
     # Groups of every group norm; they divide each width.
     groups: int = 8

@@ -136,6 +136,7 @@ def train_classifier(
     """Train with Adam, a one-cycle learning rate and mirror images; yields each loss.
 
     In bf16 where the processor has it; elsewhere that is ten times slower than float32.
+    The loop is its own: the judges that ship, by which all distances are measured, came out of it.
     """
     bf16 = best_precision("cpu") == "bf16"
     generator = torch.Generator().manual_seed(seed)

@@ -31,9 +31,9 @@ class Network(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, 2))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        z = torch.cat([x, t[:, None] / SCHEDULE.T], dim=1)  # (B, 3)
-        waves = [wave(k * z) for k in (1, 2, 4, 8, 16) for wave in (torch.sin, torch.cos)]
-        return self.layers(torch.cat([z, *waves], dim=1))  # (B, 33) -> (B, 2)
+        inputs = torch.cat([x, t[:, None] / SCHEDULE.T], dim=1)  # (B, 3)
+        waves = [wave(k * inputs) for k in (1, 2, 4, 8, 16) for wave in (torch.sin, torch.cos)]
+        return self.layers(torch.cat([inputs, *waves], dim=1))  # (B, 33) -> (B, 2)
 
 
 def walks(count: int = 400) -> None:
@@ -54,7 +54,7 @@ def walks(count: int = 400) -> None:
 
 
 def _learn(name: str, count: int, batch: int = 256) -> Tensor:
-    """Train for one shape, and walk back at each of the STAGES."""
+    """Train for one shape, by the loop that notebook 00 types; walk back at each of the STAGES."""
     torch.manual_seed(0)  # the initial weights
     network, generator = Network(), torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)

@@ -27,7 +27,10 @@ PRODUCTS = ("matmul", "__matmul__", "mm", "mv", "einsum", "tensordot", "inner")
 
 
 class _Matrix(Tensor):
-    """A matrix of which a row may be multiplied by a column, but not the whole of it."""
+    """A matrix of which a row may be multiplied by a column, but not the whole of it.
+
+    The names in an answer cannot tell the two apart: `P[i] @ P[:, j]` is the sum that is asked for.
+    """
 
     @classmethod
     def __torch_function__(

@@ -27,6 +27,7 @@ def is_stub(answer: Any) -> bool:
     """Whether nothing has been written yet.
 
     That is: None, dots, a function that does nothing but return None, or a tuple of such.
+    Byte code is compared, because the source of a function that was typed in a cell may be gone.
     """
     if answer is None or answer is ...:
         return True
