@@ -17,6 +17,7 @@ from einops import rearrange
 from test_mutations import break_library
 
 from tutorial_lib import diffusion, gaussian, markov, sample, train
+from tutorial_lib.beyond import guidance, langevin, solvers, variational
 from tutorial_lib.course.exercises import n19
 from tutorial_lib.nets import blocks
 from tutorial_lib.schedule import linear, same_t
@@ -248,6 +249,58 @@ def test_suspect_of_the_last_line(monkeypatch, drawn):
         z = gaussian.noise_like(x, generator)
         x = n19.suspect("19.6")(mean, sigma[i], z, i)
         torch.testing.assert_close(frames[schedule.T - i + 1].x, x)
+
+
+def test_suspect_of_the_solver(monkeypatch, drawn):
+    break_library(monkeypatch, "beyond.solvers.dpm_solver", mutants.drop_term(20))
+    schedule, x_T, _, _ = drawn
+    tau = [0, 20, 50, 80, 100]
+
+    def denoise(x, t):
+        return x.sin() * (1 - t.view(-1, 1, 1, 1) / 200)
+
+    frames = solvers.dpm_solver(denoise, schedule, x_T, steps=torch.tensor(tau))
+    alpha_bar = schedule.alpha_bar[tau]
+    a, b = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    lam, x, before = (a / b).log().tolist(), next(frames).x, None
+    for i, frame in zip((4, 3, 2, 1), frames, strict=True):
+        guess = ahead = denoise(x, same_t(tau[i], 3))
+        if i in (3, 2):
+            lengths = (lam[i - 1] - lam[i], lam[i] - lam[i + 1])
+            ahead = n19.suspect("19.7")(guess, before, *lengths)
+        x = b[i - 1] / b[i] * x + (a[i - 1] - b[i - 1] / b[i] * a[i]) * ahead
+        before = guess
+        torch.testing.assert_close(frame.x, x)
+
+
+def test_suspect_of_the_bound(monkeypatch, drawn):
+    break_library(monkeypatch, "beyond.variational.diffusion_nats", mutants.flip_sign(0))
+    _, x_0, _, x_0_hat = drawn
+    gamma = torch.tensor([-6.0, 0.0, 4.0], dtype=torch.float64)
+    expected = variational.diffusion_nats(x_0, x_0_hat, gamma)
+    error = (x_0 - x_0_hat).square().sum((1, 2, 3))
+    torch.testing.assert_close(n19.suspect("19.8")(error, gamma), expected)
+
+
+def test_suspect_of_the_score(monkeypatch, generator):
+    break_library(monkeypatch, "beyond.langevin.score_of", mutants.drop_term(4))
+    x = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    sigma = torch.full((3,), 0.3, dtype=torch.float64)
+    expected = langevin.score_of(lambda x, sigma: 0.5 * x.sin())(x, sigma)
+    torch.testing.assert_close(n19.suspect("19.9")(x, 0.5 * x.sin(), 0.3), expected)
+
+
+def test_suspect_of_guidance(monkeypatch, drawn):
+    break_library(monkeypatch, "beyond.guidance.guided", mutants.swap_operands(0))
+    _, x_t, t, _ = drawn
+    y = torch.tensor([0, 4, 7])
+
+    def denoise(x_t, t, y):
+        return 0.5 * x_t + y.view(-1, 1, 1, 1) / 10
+
+    expected = guidance.guided(denoise, y, 2.0, clip=False)(x_t, t)
+    guesses = denoise(x_t, t, torch.full_like(y, -1)), denoise(x_t, t, y)
+    torch.testing.assert_close(n19.suspect("19.10")(*guesses, 2.0), expected)
 
 
 def test_there_is_no_other_suspect():

@@ -2,6 +2,7 @@
 
 NEAR = "a, ab = schedule.alpha[t], schedule.alpha_bar[t]; return "
 FOLD = 'from einops import rearrange\nreturn rearrange(x, "b c {rows} {columns} -> {to}", p=2, q=2)'
+AHEAD = "change = x_0_hat - x_0_hat_before; return "
 SEEN = "x_t = diffusion.q_sample(schedule, x_0, t, eps); return "
 
 
@@ -84,6 +85,59 @@ WRONG = {
         ("mean + sigma * z if t < 3 else mean", ""),
         ("sigma * z", "off by"),
     ],
+    "19.7": [
+        (AHEAD + "x_0_hat + step / step_before / 2 * change", "no slip in it"),
+        ("x_0_hat", "does not look ahead at all"),
+        (AHEAD + "x_0_hat - step / step_before * change", "would be soft and grey"),
+        (AHEAD + "x_0_hat - step / step_before / 2 * change", "half as far"),
+        (AHEAD + "x_0_hat + step_before / step * change", "upside down"),
+        (AHEAD + "x_0_hat + change", "equally long"),
+        (AHEAD + "x_0_hat + 2 * step / step_before * change", "even further"),
+        (AHEAD + "x_0_hat_before + step / step_before * change", "the earlier of the two"),
+        (AHEAD + "x_0_hat_before - step / step_before * change", "changed places"),
+        (AHEAD + "x_0_hat + step * change", "off by"),
+        (AHEAD + "(x_0_hat + step / step_before * change).mean()", "should have shape"),
+    ],
+    "19.8": [
+        ("0.5 * (-gamma).exp() * error", "no slip in it"),
+        ("error / gamma.exp()", "without its half"),
+        ("gamma.exp() * error", "twice as much"),
+        ("0.5 * (gamma / 2).exp() * error", "Too flat: from"),
+        ("0.5 * (-gamma / 2).exp() * error", "and it falls"),
+        ("-0.5 * (-gamma).exp() * error", "not negative"),
+        ("0.5 * error", "does not depend on gamma"),
+        ("0.5 * (2 * gamma).exp() * error", "Too steep"),
+        ("0.5 * gamma.exp() * error**2", "squared already"),
+        ("0.5 * gamma.exp() * error.sqrt()", "not its root"),
+        ("0.5 * gamma * error", "off by"),
+        ("(0.5 * gamma.exp() * error).mean()", "should have shape"),
+    ],
+    "19.9": [
+        ("(x_0_hat - x) / sigma**2", "no slip in it"),
+        ("(x - x_0_hat) / sigma", "all would fly off"),
+        ("(x - x_0_hat) / sigma**2", "turned round"),
+        ("x_0_hat - x", "even less than the suspect"),
+        ("(x_0_hat - x) * sigma", "less and less"),
+        ("(x_0_hat - x) / sigma**3", "too hard"),
+        ("(x_0_hat - x) / sigma**0.5", "has no root"),
+        ("x_0_hat / sigma", "no direction"),
+        ("(x_0_hat - x) / (2 * sigma)", "off by"),
+        ("x_0_hat - x / sigma", "off by"),
+    ],
+    "19.10": [
+        ("without + w * (with_label - without)", "no slip in it"),
+        ("with_label + w * (with_label - without)", "way to count w"),
+        ("without + (w - 1) * (with_label - without)", "a smaller w"),
+        ("without", "draw anything"),
+        ("with_label", "as it is told"),
+        ("with_label + w * (without - with_label)", "at the other"),
+        ("without + w * (without + with_label)", "would be white"),
+        ("without + w * with_label", "too bright"),
+        ("w * (without - with_label)", "Only the push"),
+        ("without + (w + 1) * (without - with_label)", "once more"),
+        ("2 * without - with_label", "multiplies by w"),
+        ("w * without - with_label", "off by"),
+    ],
 }
 
 RIGHT = {
@@ -140,5 +194,36 @@ RIGHT = {
         "(mean + sigma * z).tolist()",
         "torch.lerp(mean, mean + z, sigma)",
         "(mean / sigma + z) * sigma",
+    ],
+    "19.7": [
+        AHEAD + "x_0_hat + step / step_before * change",
+        AHEAD + "x_0_hat.add_(change, alpha=step / step_before)",
+        "r = step / step_before; return (1 + r) * x_0_hat - r * x_0_hat_before",
+        "torch.lerp(x_0_hat_before, x_0_hat, 1 + step / step_before)",
+        "r = step / step_before\nreturn np.array(x_0_hat) * (1 + r) - np.array(x_0_hat_before) * r",
+    ],
+    "19.8": [
+        "0.5 * gamma.exp() * error",
+        "error * torch.exp(gamma) / 2",
+        "error / (2 * (-gamma).exp())",
+        "[math.exp(g) * e / 2 for e, g in zip(error.tolist(), gamma.tolist())]",
+        "0.5 * error * gamma.sigmoid() / (-gamma).sigmoid()",
+        "(gamma + error.log() - math.log(2)).exp()",
+    ],
+    "19.9": [
+        "(x_0_hat - x) / sigma",
+        "-(x - x_0_hat) / sigma",
+        "(np.array(x_0_hat) - np.array(x)) / sigma",
+        "x_0_hat.sub_(x).div_(sigma)",
+        "sigma * (x_0_hat - x) / sigma**2",
+        "[(a - b) / sigma for a, b in zip(x_0_hat, x)]",
+    ],
+    "19.10": [
+        "without + w * (without - with_label)",
+        "(1 + w) * without - w * with_label",
+        "without - w * (with_label - without)",
+        "torch.lerp(without, with_label, -w)",
+        "without.add_(without - with_label, alpha=w)",
+        "np.array(without) * (1 + w) - w * np.array(with_label)",
     ],
 }

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -202,6 +203,116 @@ def step_back(answer, generator):
         same(answer(mean, sigma, z, t), right, f"The step from t = {t}", slips)
 
 
+def _look_ahead(x_0_hat: Tensor, x_0_hat_before: Tensor, step: float, step_before: float) -> Tensor:
+    return x_0_hat + step / step_before * (x_0_hat - x_0_hat_before)
+
+
+def look_ahead(answer, generator):
+    """(x_0_hat, x_0_hat_before, step, step_before) -> the suspect's D, like x_0_hat.
+
+    The steps are lengths in lambda.
+    """
+    x_0_hat, _ = some_images(generator)
+    before, _ = some_images(generator)
+    step, step_before = float(between(0.2, 0.6, generator)), float(between(0.8, 1.2, generator))
+    change, ratio = x_0_hat - before, step / step_before
+    slips = {
+        SOUND: x_0_hat + ratio / 2 * change,
+        "That does not look ahead at all: it is DDIM, and its pictures are soft.": x_0_hat,
+        "That looks back, and the pictures would be soft and grey.": x_0_hat - ratio * change,
+        "That looks back, half as far.": x_0_hat - ratio / 2 * change,
+        "The ratio of the two steps is upside down.": x_0_hat + change / ratio,
+        "The suspect does not take the two steps for equally long.": x_0_hat + change,
+        "That goes even further than the suspect.": x_0_hat + 2 * ratio * change,
+        "It begins at the earlier of the two guesses.": before + ratio * change,
+        "The two guesses have changed places.": before - ratio * change,
+    }
+    got = answer(x_0_hat, before, step, step_before)
+    same(got, _look_ahead(x_0_hat, before, step, step_before), "D", slips)
+
+
+def _price(error: Tensor, gamma: Tensor) -> Tensor:
+    return 0.5 * gamma.exp() * error
+
+
+def price(answer, generator):
+    """(error, gamma), (B,) each -> what the suspect charges, in nats a unit of gamma, (B,)."""
+    error, gamma = between(5, 50, generator, 4), between(0.5, 3, generator, 4)
+    gamma = gamma * torch.tensor([1, -1, 1, -1])
+    ratio = gamma.exp()  # of noise to signal
+    slips = {
+        SOUND: 0.5 * error / ratio,
+        "That is the sound one without its half, which comes from the Gaussian.": error / ratio,
+        "That charges twice as much as the suspect. The two curves cross, and where?": (
+            ratio * error
+        ),
+        "Too flat: from gamma = -10 to 8 the suspect's factor grows by e^18.": (
+            0.5 * ratio.sqrt() * error
+        ),
+        "Too flat, and it falls. Which way does the suspect's factor go?": (
+            0.5 * error / ratio.sqrt()
+        ),
+        "A price is not negative.": -0.5 * error / ratio,
+        "What is charged does not depend on gamma here.": 0.5 * error,
+        "Too steep.": 0.5 * ratio**2 * error,
+        "The error is squared already.": 0.5 * ratio * error**2,
+        "It is the error that is charged, not its root.": 0.5 * ratio * error.sqrt(),
+    }
+    same(answer(error, gamma), _price(error, gamma), "The price of each picture", slips)
+
+
+def _score(x: Tensor, x_0_hat: Tensor, sigma: float) -> Tensor:
+    return (x_0_hat - x) / sigma
+
+
+def score(answer, generator):
+    """(x, x_0_hat, sigma), sigma a number -> the suspect's score, like x."""
+    x, x_0_hat = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
+    pull = x_0_hat - x
+    for low, high in ((0.2, 0.7), (1.4, 3.0)):
+        sigma = float(between(low, high, generator))
+        slips = {
+            SOUND: pull / sigma**2,
+            "That points away from the data: all would fly off.": -pull / sigma,
+            "The sound one, turned round: it points away from the data.": -pull / sigma**2,
+            "With little noise that pulls even less than the suspect.": pull,
+            "With little noise that pulls less and less; look at sigma = 0.05.": pull * sigma,
+            "That pulls too hard: the bumps would be points.": pull / sigma**3,
+            "Near, but the suspect has no root.": pull / sigma**0.5,
+            "That is no direction, but a place.": x_0_hat / sigma,
+        }
+        same(answer(x, x_0_hat, sigma), _score(x, x_0_hat, sigma), "The score", slips)
+
+
+def _guided(without: Tensor, with_label: Tensor, w: float) -> Tensor:
+    return without + w * (without - with_label)
+
+
+def guided(answer, generator):
+    """(without, with_label, w), two guesses of x_0 and a number -> the suspect's guess."""
+    without, _ = some_images(generator)
+    with_label, _ = some_images(generator)
+    w = float(between(1.6, 4, generator))
+    difference = with_label - without
+    slips = {
+        SOUND: without + w * difference,
+        "That is the paper's way to count w, and it is right.": with_label + w * difference,
+        "That is sound, with a smaller w.": without + (w - 1) * difference,
+        "That is without the label: it would draw anything, and not the opposite.": without,
+        "That does as it is told.": with_label,
+        "It begins at the other of the two guesses.": with_label - w * difference,
+        "A sum of guesses is too bright: its pictures would be white.": (
+            without + w * (without + with_label)
+        ),
+        "A sum of guesses is too bright.": without + w * with_label,
+        "Only the push is there; where does it begin?": -w * difference,
+        "Pushed once more than the suspect does.": without - (w + 1) * difference,
+        "The suspect multiplies by w.": without - difference,
+    }
+    got = answer(without, with_label, w)
+    same(got, _guided(without, with_label, w), "The guided guess", slips)
+
+
 SUSPECTS: dict[str, Callable[..., Any]] = {
     "19.1": _an_hour,
     "19.2": _noised,
@@ -209,6 +320,10 @@ SUSPECTS: dict[str, Callable[..., Any]] = {
     "19.4": _folded,
     "19.5": _step_loss,
     "19.6": _step_back,
+    "19.7": _look_ahead,
+    "19.8": _price,
+    "19.9": _score,
+    "19.10": _guided,
 }
 
 EXERCISES = {
@@ -288,6 +403,59 @@ EXERCISES = {
         hints=(
             "Shapes and classes are right. When must the grain have come in?",
             "What does the sampler do at t = 1, and at no other t?",
+        ),
+        forbidden=("suspect",),
+    ),
+    "19.7": Exercise(
+        test=look_ahead,
+        praise=(
+            "A 2 was lost: the line through the last two guesses was followed to the end of the "
+            "step, and not to its middle. It goes twice as far, and overdoes every change."
+        ),
+        hints=(
+            "What was grey is black or white. Is the change of the guess made larger, or smaller?",
+            "Call it with x_0_hat = 1, x_0_hat_before = 0 and two equal steps.",
+            "The library follows the line to the middle of the step: step / step_before / 2.",
+        ),
+        forbidden=("suspect",),
+    ),
+    "19.8": Exercise(
+        test=price,
+        praise=(
+            "A sign was lost: exp(gamma) is noise over signal. The bound multiplies by signal "
+            "over noise, so that an error counts where the picture can be seen."
+        ),
+        hints=(
+            "Divide the suspect's price by the error. How does that factor depend on gamma?",
+            "The two curves cross at gamma = 0. What is the same for 0 and for minus 0?",
+            "The library: 0.5 * exp(-gamma) * error.",
+        ),
+        forbidden=("suspect",),
+    ),
+    "19.9": Exercise(
+        test=score,
+        praise=(
+            "A square was lost. What is left is minus the guessed noise, as long whatever the "
+            "level; the score is that over sigma. So where there is little noise the pull is too "
+            "weak, and the points spread."
+        ),
+        hints=(
+            "The points are not pulled hard enough. At all levels, or where sigma is small?",
+            "Call it with the same two tensors, and sigma = 1, 0.5 and 0.25. What does it do?",
+            "The score is (x_0_hat - x) over the variance of the noise.",
+        ),
+        forbidden=("suspect",),
+    ),
+    "19.10": Exercise(
+        test=guided,
+        praise=(
+            "The difference was taken the other way round. Every picture is sound, as "
+            "pictures go; only nobody asked for it."
+        ),
+        hints=(
+            "Compare each picture with its label. Is the label ignored, or is it worse?",
+            "Call it with without = 0, with_label = 1 and w = 2.",
+            "The library adds w times (with_label - without).",
         ),
         forbidden=("suspect",),
     ),
