@@ -169,6 +169,13 @@ def test_tables_have_no_stray_bars():
         ("Eq. 6 of Ho et al. 2022", ["Ho et al. 2022 6"]),
         ("Lu et al. 2022b, Eq. A.3", ["Lu et al. 2022b A.3"]),
         ("Lin 2023, Eq. 3, 4a; Eq. 5", ["Lin 2023 3", "Lin 2023 4a", "Ho 5"]),
+        ("By Karras et al. 2022 (Eq. 7) it is", ["Karras 7"]),
+        ("Karras et al. (2022) (Eq. 3, 5; Eq. 7)", ["Karras 3", "Karras 5", "Ho 7"]),
+        ("Lin 2023 (Algorithm 1)", ["Lin 2023 Algorithm 1"]),
+        ("Dhariwal & Nichol (2021) steer. Their Algorithm 2 and Eq. 4",
+         ["Dhariwal Algorithm 2", "Dhariwal 4"]),
+        ("Lu et al. 2022; Karras et al. 2022. In its Eq. 3. By Eq. 4.", ["Karras 3", "Ho 4"]),
+        ("Their Algorithm 2 takes a root.", []),
     ],
 )  # fmt: skip
 def test_reading_prose(text, expected):

@@ -60,19 +60,30 @@ NUMBER = r"(?:[A-Z]\.?)?\d+[a-z]?\b(?!,\d)"  # 4, 4a, A.3; and not the 1 of 1,00
 NUMBERS = rf"{NUMBER}(?:(?:,| and| to|, and) {NUMBER})*"
 ITEM = rf"{KIND} {NUMBERS}(?:, lines? \d+(?: to \d+)?)?"
 ITEMS = rf"{ITEM}(?:(?:,| and|, and) {ITEM})*"
-CITED = re.compile(rf"(?:\b{PAPER}{PLACE}, )?({ITEMS})(?: of {PAPER})?")
+CITED = re.compile(
+    rf"(?:\b{PAPER}{PLACE}(?:, | \()|\b([Tt]heir|[Ii]ts) )?({ITEMS})(?: of {PAPER})?"
+)
 
 
 def named_in(text: str) -> set[str]:
     """The keys of the equations and algorithms that a text names.
 
     "Eq. 6, 7", "Eq. 1 to 3" and "Algorithm 2" are those of Ho et al. unless a paper stands before
-    them or behind: "Nichol & Dhariwal 2021, Eq. 17", "Eq. 5 of Karras et al."  A semicolon ends
-    what the paper in front governs.  A paper that is not in the list keeps its name: "Lin 2023 3".
+    them or behind: "Nichol & Dhariwal 2021, Eq. 17", "Karras et al. 2022 (Eq. 7)", "Eq. 5 of Karras
+    et al."  "Their Algorithm 2" and "its Eq. 3" are those of the paper that was named last, or of
+    none.  A semicolon ends what the paper in front governs.  A paper that is not in the list keeps
+    its name: "Lin 2023 3".
     """
+    text = _plain(text)
     found = papers_in(text) & EQUATIONS.keys()
-    for before, items, behind in CITED.findall(_plain(text)):
+    for match in CITED.finditer(text):
+        before, whose, items, behind = match.groups()
         cited = before or behind
+        if whose:
+            named = re.findall(rf"\b{PAPER}", text[: match.start()])
+            if not named:
+                continue
+            cited = named[-1]
         paper = _key(cited) if cited else OURS
         for kind, numbers in re.findall(rf"({KIND}) ({NUMBERS})", items):
             kind = "" if kind.startswith("Eq") else "Algorithm "
