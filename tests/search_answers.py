@@ -46,6 +46,12 @@ OPEN = {
 }
 # Why a mutant is a right answer, by exercise: a part of the line that the slip leaves, the reason.
 SAME = {
+    "00.2": {
+        "range(len(alpha": "the tables are of one length",
+        "x - beta[t].sqrt() * torch.randn": "noise has no sign",
+        "torch.randn(x.shape)": "noise of another generator is noise",
+        "torch.randn(eps_hat.shape": "they have the same shape",
+    },
     "00.3": {
         "x - beta.sqrt() * z": "noise has no sign",
         "torch.randn(x.shape)": "noise of another generator is noise",

@@ -1,7 +1,8 @@
 """Answers to the exercises of notebook 00, wrong and right."""
 
+import re
+
 ROOTS = "a, b = alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5; return "
-STEP = "root, alpha = (1 - alpha_bar_t) ** 0.5, 1 - beta_t; return "
 WALK = """
 {before}
 for t in range(schedule.T, 0, -1):
@@ -11,6 +12,18 @@ for t in range(schedule.T, 0, -1):
     {step}
 return x
 """
+WHOLE = """
+alpha = 1 - beta
+alpha_bar = alpha.cumprod(0)
+{before}
+for t in range(len(beta) - 1, 0, -1):
+    eps_hat = network(x, torch.full((len(x), 1), t))
+    {mean}
+    {noise}
+return x
+"""
+MEAN = "x = (x - beta[t] / (1 - alpha_bar[t]).sqrt() * eps_hat) / alpha[t].sqrt()"
+NOISE = "x = x + beta[t].sqrt() * torch.randn(x.shape, generator=generator) * (t > 1)"
 FRESH = "z = torch.randn(x.shape, generator=generator, dtype=x.dtype)"
 
 
@@ -20,6 +33,16 @@ def walk(step: str, before: str = "pass", **instead: str) -> str:
     for old, new in instead.items():
         text = text.replace(f"schedule.{old}[t]", new)
     return text
+
+
+def whole(before: str = "pass", mean: str = MEAN, noise: str = NOISE, **instead: str) -> str:
+    """The walk of 00.2, with other lines before the loop and in it.
+
+    instead: what stands in the place of beta[t], alpha[t] or alpha_bar[t] in the mean.
+    """
+    for old, new in instead.items():
+        mean = re.sub(rf"\b{old}\[t\]", new, mean)
+    return WHOLE.format(before=before, mean=mean, noise=noise)
 
 
 WRONG = {
@@ -42,58 +65,69 @@ WRONG = {
         ("y = x_t - eps_hat", "nothing came back"),
     ],
     "00.2": [
-        (STEP + "(x - beta_t / root * eps_hat) / alpha**0.5", "The fresh noise is missing"),
+        (whole(noise="pass"), "The fresh noise is missing"),
         (
-            STEP + "(x - beta_t / root * eps_hat) / alpha**0.5 + beta_t * z",
+            whole(noise=NOISE.replace("beta[t].sqrt()", "beta[t]")),
             "standard deviation beta_t, not variance",
         ),
-        (STEP + "(x - beta_t / root * eps_hat) / alpha**0.5 + z", "is not scaled"),
-        (STEP + "x - beta_t / root * eps_hat + beta_t**0.5 * z", "The shrinking is not undone"),
+        (whole(noise=NOISE.replace("beta[t].sqrt() * ", "")), "is not scaled"),
+        (whole(noise=NOISE.replace("x.shape", "x.shape[1]")), "All points get the same noise"),
+        (whole(noise=NOISE.replace("x.shape", "(len(x), 1)")), "The two coordinates"),
+        (whole(noise=NOISE.replace("randn", "rand")), "not the variance"),
         (
-            STEP + "(x - beta_t / root * eps_hat) / alpha + beta_t**0.5 * z",
-            "by 1 - beta_t, which is no root",
+            whole(noise=NOISE.replace("x + beta", "x - 1 + beta")),
+            "not the mean 0",
         ),
         (
-            STEP + "(x - beta_t / root**2 * eps_hat) / alpha**0.5 + beta_t**0.5 * z",
-            "A root below beta_t is missing",
-        ),
-        (
-            STEP + "(x - beta_t / root * eps_hat) / alpha_bar_t**0.5 + beta_t**0.5 * z",
-            "of all steps is undone",
-        ),
-        (
-            STEP + "(x + beta_t / root * eps_hat) / alpha**0.5 + beta_t**0.5 * z",
-            "The guessed noise is added",
-        ),
-        (STEP + "(x - eps_hat) / alpha**0.5 + beta_t**0.5 * z", "not a part"),
-        (
-            STEP + "(x - beta_t / root * eps_hat + beta_t**0.5 * z) / alpha**0.5",
+            whole(noise=NOISE.replace(" * (t > 1)", " / alpha[t].sqrt() * (t > 1)")),
             "stretched as well",
         ),
+        (whole(noise=NOISE.replace(" * (t > 1)", "")), "The last step adds noise"),
+        (whole(noise=NOISE.replace("t > 1", "t > 2")), "The fresh noise is missing"),
+        (whole(FRESH, noise="x = x + beta[t].sqrt() * z * (t > 1)"), "not fresh"),
         (
-            STEP + "(x - beta_t**0.5 / root * eps_hat) / alpha**0.5 + beta_t**0.5 * z",
-            "beta_t has no root there",
+            whole(
+                FRESH + "; y = z",
+                noise=FRESH + "; x = x + beta[t].sqrt() * (0.8 * z + 0.6 * y) * (t > 1); y = z",
+            ),
+            "depends on that of another",
         ),
+        (whole(mean=MEAN.replace(" / alpha[t].sqrt()", "")), "The shrinking is not undone"),
+        (whole(mean=MEAN.replace("alpha[t].sqrt()", "alpha[t]")), "which is no root"),
         (
-            STEP + "(x - beta_t * eps_hat) / alpha**0.5 + beta_t**0.5 * z",
-            "lacks its denominator",
+            whole(mean=MEAN.replace("/ alpha[t]", "/ alpha_bar[t]")),
+            "of all steps is undone",
         ),
+        (whole(mean=MEAN.replace("/ alpha[t]", "* alpha[t]")), "It shrinks once more"),
         (
-            STEP + "(x - beta_t / alpha_bar_t**0.5 * eps_hat) / alpha**0.5 + beta_t**0.5 * z",
-            "what is left of the picture",
-        ),
-        (
-            STEP + "(x - beta_t / root * eps_hat) * alpha**0.5 + beta_t**0.5 * z",
-            "It shrinks once more",
-        ),
-        (
-            STEP + "(x - root * eps_hat) / alpha_bar_t**0.5 + beta_t**0.5 * z",
-            "in one leap",
-        ),
-        (
-            STEP + "x / alpha**0.5 - beta_t / root * eps_hat + beta_t**0.5 * z",
+            whole(mean="x = x / alpha[t].sqrt() - beta[t] / (1 - alpha_bar[t]).sqrt() * eps_hat"),
             "Look at your brackets",
         ),
+        (whole(mean=MEAN.replace("(x -", "(x +")), "The guessed noise is added"),
+        (whole(mean="x = (x - eps_hat) / alpha[t].sqrt()"), "not a part"),
+        (whole(mean=MEAN.replace("[t]).sqrt()", "[t])")), "A root below beta_t is missing"),
+        (whole(mean=MEAN.replace("beta[t]", "beta[t].sqrt()")), "beta_t has no root there"),
+        (whole(mean="x = (x - beta[t] * eps_hat) / alpha[t].sqrt()"), "lacks its denominator"),
+        (
+            whole(mean="x = (x - beta[t] / alpha_bar[t].sqrt() * eps_hat) / alpha[t].sqrt()"),
+            "what is left of the data",
+        ),
+        (whole("alpha_bar = alpha"), "not that of all steps so far"),
+        (
+            whole(mean="x = (x - (1 - alpha_bar[t]).sqrt() * eps_hat) / alpha_bar[t].sqrt()"),
+            "in one leap",
+        ),
+        (whole(beta="beta[t - 1]"), "beta is read one step off"),
+        (whole(alpha="alpha[t - 1]"), "alpha is read one step off"),
+        (whole(alpha_bar="alpha_bar[t - 1]"), "no finite numbers"),
+        (whole(mean=MEAN.replace("eps_hat", "0.5 * eps_hat")), "Compare its parts"),
+        (whole().replace("(len(x), 1)", "(len(x),)"), "takes t as a tensor of shape"),
+        (whole().replace("len(beta) - 1, 0, -1", "1, len(beta)"), "should be asked at t = 6, 5"),
+        (whole().replace("len(beta) - 1, 0", "len(beta) - 1, 1"), "should be asked at t = 6, 5"),
+        (whole("x = torch.randn(x.shape)"), "about x itself"),
+        (whole().replace("return x", "return x[0]"), "the points at t = 0"),
+        (whole().replace("return x", "x"), "Nothing came back"),
+        ("return x", "should be asked at t = 6, 5"),
     ],
     "00.3": [
         (walk("x = x + beta.sqrt() * z * (t > 1)", FRESH), "too widely"),
@@ -139,24 +173,39 @@ RIGHT = {
         "x_t * alpha_bar_t.rsqrt() - eps_hat * (1 / alpha_bar_t - 1).sqrt()",
     ],
     "00.2": [
-        STEP + "(x - beta_t / root * eps_hat) / alpha**0.5 + beta_t**0.5 * z",
-        "(x.numpy() - beta_t.numpy() / np.sqrt(1 - alpha_bar_t.numpy()) * eps_hat.numpy())"
-        " / np.sqrt(1 - beta_t.numpy()) + np.sqrt(beta_t.numpy()) * z.numpy()",
+        whole(),
+        whole(noise="if t > 1: x = x + beta[t].sqrt() * torch.randn_like(x)"),
+        whole(
+            "zs = torch.randn(len(beta), *x.shape, generator=generator)",
+            noise="x = x - beta[t] ** 0.5 * zs[t] if t > 1 else x",
+        ),
+        whole("x = x.float()", noise=NOISE + "; x = x.float()"),
         """
-        x -= beta_t * eps_hat / torch.sqrt(1 - alpha_bar_t)
-        x /= torch.sqrt(1 - beta_t)
-        x += torch.sqrt(beta_t) * z
+        # in place, with tables of Python's numbers
+        alpha_bar = [1.0]
+        for b in beta[1:].tolist():
+            alpha_bar.append(alpha_bar[-1] * (1 - b))
+        for t in reversed(range(1, len(beta))):
+            b = float(beta[t])
+            guess = network(x, torch.full((len(x), 1), float(t)))
+            x -= guess.mul_(b / math.sqrt(1 - alpha_bar[t]))
+            x /= math.sqrt(1 - b)
+            if t != 1:
+                x += math.sqrt(b) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
         return x
         """,
         """
         # by way of x_0 and Eq. 7, with another variance of the noise
-        alpha, before = 1 - beta_t, alpha_bar_t / (1 - beta_t)
-        x_0 = (x - (1 - alpha_bar_t).sqrt() * eps_hat) / alpha_bar_t.sqrt()
-        mean = before.sqrt() * beta_t * x_0 + alpha.sqrt() * (1 - before) * x
-        return mean / (1 - alpha_bar_t) + beta_t.sqrt() * z
+        alpha_bar = (1 - beta).cumprod(0)
+        for t in range(len(beta) - 1, 0, -1):
+            now, before = alpha_bar[t], alpha_bar[t - 1]
+            eps_hat = network(x, torch.full((len(x), 1), t))
+            x_0 = (x - (1 - now).sqrt() * eps_hat) / now.sqrt()
+            mean = before.sqrt() * beta[t] * x_0 + (1 - beta[t]).sqrt() * (1 - before) * x
+            x = mean / (1 - now)
+            x = torch.normal(x, float(beta[t].sqrt() * (t > 1)), generator=generator)
+        return x
         """,
-        STEP + "[((a - beta_t / root * b) / alpha**0.5 + beta_t**0.5 * c).tolist()"
-        " for a, b, c in zip(x, eps_hat, z)]",
     ],
     "00.3": [
         walk(f"{FRESH}; x = x + beta.sqrt() * z * (t > 1)"),

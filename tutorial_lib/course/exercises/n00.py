@@ -1,13 +1,14 @@
 """Checks of the exercises of notebook 00: the whole idea."""
 
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from tutorial_lib.course.exercises.checks import (
     Exercise,
+    Wrong,
     between,
     returned,
     same,
@@ -15,6 +16,8 @@ from tutorial_lib.course.exercises.checks import (
     true,
 )
 from tutorial_lib.schedule import NoiseSchedule, from_betas
+
+CLOSE = 0.04  # to a weight that a fit of noisy steps finds: six standard errors at most
 
 
 def guess_of_x_0(answer, generator):
@@ -47,36 +50,159 @@ def guess_of_x_0(answer, generator):
         same(answer(x_t, guess, alpha_bar), (x_t - b * guess) / a, what, slips)
 
 
-def one_step(answer, generator):
-    """(x, eps_hat, z, beta_t, alpha_bar_t) -> x_{t-1}, by one step of Algorithm 2."""
-    x, eps_hat = some_images(generator)
-    z = some_images(generator)[1]
-    beta, alpha_bar = between(0.1, 0.5, generator), between(0.1, 0.4, generator)
-    root, shrunk, spread = (1 - alpha_bar).sqrt(), (1 - beta).sqrt(), beta.sqrt()
-    share = beta / root
+def whole_walk(answer, generator):
+    """(network, beta, x, generator) -> points: Algorithm 2, looked at step by step."""
+    low, high = between(0.1, 0.2, generator, 3), between(0.5, 0.7, generator, 3)
+    beta = torch.stack([low, high], dim=1).flatten()  # uneven: a table read one step off shows
+    beta = torch.cat([beta.new_zeros(1), beta])
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+    x_T = torch.randn(20_000, 2, generator=generator, dtype=torch.float64)
+    x_0 = answer(_some_network(generator, seen), beta.clone(), x_T.clone(), generator)
+    returned(x_0)
+    true(
+        isinstance(x_0, Tensor) and x_0.shape == x_T.shape,
+        "It should return the points at t = 0, a tensor like x.",
+    )
+    T = len(beta) - 1
+    true(
+        list(seen) == list(range(T, 0, -1)),
+        f"The network should be asked at t = {T}, {T - 1}, ..., 1, and was asked at {[*seen]}.",
+    )
+    true(torch.allclose(seen[T][0], x_T, atol=1e-5), "The first question should be about x itself.")
+    places = [seen[t][0] for t in range(T, 0, -1)] + [x_0.detach().double()]
+    true(all(x.isfinite().all() for x in places), "Some coordinates are no finite numbers.")
+    _steps_as_algorithm_2(places, [seen[t][1] for t in range(T, 0, -1)], beta)
 
-    def step(share: Tensor = share, shrunk: Tensor = shrunk, spread: Any = spread) -> Tensor:
-        return (x - share * eps_hat) / shrunk + spread * z
 
-    slips = {
-        "The fresh noise is missing.": step(spread=0),
-        "The fresh noise has standard deviation beta_t, not variance beta_t.": step(spread=beta),
-        "The fresh noise is not scaled.": step(spread=1),
-        "The fresh noise is stretched as well; it comes last.": step(spread=spread / shrunk),
-        "The shrinking is not undone.": step(shrunk=torch.ones_like(root)),
-        "The shrinking is undone by 1 - beta_t, which is no root.": step(shrunk=1 - beta),
-        "The shrinking of all steps is undone, not that of one.": step(shrunk=alpha_bar.sqrt()),
-        "It shrinks once more, where the shrinking should be undone.": step(shrunk=1 / shrunk),
-        "Only x is divided by the root of 1 - beta_t. Look at your brackets.": step(share * shrunk),
-        "The guessed noise is added.": step(-share),
-        "All of the guessed noise is taken away, not a part.": step(torch.ones_like(root)),
-        "A root below beta_t is missing.": step(beta / root**2),
-        "The share of the noise is too large: beta_t has no root there.": step(spread / root),
-        "The share of the guessed noise lacks its denominator.": step(beta),
-        "Below beta_t stands what is left of the picture.": step(beta / alpha_bar.sqrt()),
-        "That goes to the guess of x_0 in one leap.": step(root, alpha_bar.sqrt()),
+def _some_network(
+    generator: torch.Generator, seen: dict[int, tuple[Tensor, Tensor]]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """In the place of a network: waves of x and t.  seen: gets x_t and eps_hat of each t."""
+    pace = float(between(1.5, 2.5, generator))
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        true(
+            isinstance(t, Tensor) and t.shape == (len(x), 1) and bool((t == t[0]).all()),
+            f"The network takes t as a tensor of shape ({len(x)}, 1), the same for all points.",
+        )
+        eps_hat = torch.sin(pace * x + t)
+        seen[int(t[0])] = x.detach().double().clone(), eps_hat.detach().double().clone()
+        return eps_hat
+
+    return network
+
+
+def _steps_as_algorithm_2(places: list[Tensor], eps_hats: list[Tensor], beta: Tensor) -> None:
+    """Raise Wrong unless each step has the mean of Eq. 11 and fresh noise of variance beta_t.
+
+    places: x_T, ..., x_0, each (N, 2).  eps_hats: the guesses at x_T, ..., x_1.
+    beta: (T + 1,).
+    """
+    of_x, of_eps = _weights(beta)["right"]
+    noises, fits = [], []
+    for k, (x, eps_hat) in enumerate(zip(places, eps_hats, strict=False)):
+        t, after = len(eps_hats) - k, places[k + 1]
+        noises.append(after - of_x[t] * x - of_eps[t] * eps_hat)
+        x, eps_hat, after = (part - part.mean(dim=0) for part in (x, eps_hat, after))
+        parts = torch.stack([x.flatten(), eps_hat.flatten()], dim=1)  # (2 N, 2)
+        fits.append(torch.linalg.lstsq(parts, after.reshape(-1, 1)).solution[:, 0])
+    _means_as(torch.stack(fits).flip(0), noises, beta)
+    for k, noise in enumerate(noises[:-1]):
+        _noise_of(noise, float(beta[len(noises) - k]))
+    true(
+        noises[-1].abs().max() < 1e-3,
+        "The last step adds noise, and nothing later removes it.",
+    )
+
+
+def _means_as(found: Tensor, noises: list[Tensor], beta: Tensor) -> None:
+    """Raise Wrong unless each x_{t-1} contains as much of x_t and of eps_hat as Eq. 11 says.
+
+    found: (T, 2), how much it contains.  noises: what else there is, from t = T to t = 1.
+    """
+    far = {
+        said: (found - torch.stack(weights, dim=1)[1:]).abs().amax(dim=1)  # (T,)
+        for said, weights in _weights(beta).items()
     }
-    same(answer(x, eps_hat, z, beta, alpha_bar), step(), "x_{t-1}", slips)
+    right = far.pop("right")
+    nearest = min(far, key=lambda said: float(far[said].max()))
+    before_noise = "A step is not right, before its noise is added."
+    if right.max() > CLOSE and far[nearest].max() < CLOSE:
+        raise Wrong(f"{before_noise} {nearest}")
+    if right[-1] < CLOSE:  # the first step is right, so what follows may be the noise's fault
+        for one, next_one in pairwise(noises[:-1]):
+            alike = abs(_correlation(one, next_one))
+            true(alike < 0.99, "The same noise comes at each step, not fresh.")
+            true(alike < 6 / one.numel() ** 0.5, "The noise of a step depends on that of another.")
+    true(right.max() < CLOSE, f"{before_noise} Compare its parts with the text, one by one.")
+
+
+def _weights(beta: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """How much of x_t and of eps_hat is in x_{t-1}, (T + 1,) each: "right", and by known slips."""
+    alpha = 1 - beta
+    alpha_bar = alpha.cumprod(0)
+    grow, root = 1 / alpha.sqrt(), (1 - alpha_bar).sqrt()
+    share, leap = beta / root, 1 / alpha_bar.sqrt()
+    return {
+        "right": (grow, -grow * share),
+        "The shrinking is not undone.": (grow / grow, -share),
+        "The shrinking is undone by 1 - beta_t, which is no root.": (grow**2, -(grow**2) * share),
+        "The shrinking of all steps is undone, not that of one.": (leap, -leap * share),
+        "It shrinks once more, where the shrinking should be undone.": (1 / grow, -share / grow),
+        "Only x is divided by the root of 1 - beta_t. Look at your brackets.": (grow, -share),
+        "The guessed noise is added.": (grow, grow * share),
+        "All of the guessed noise is taken away, not a part.": (grow, -grow),
+        "A root below beta_t is missing.": (grow, -grow * beta / root**2),
+        "The share of the noise is too large: beta_t has no root there.": (
+            grow,
+            -grow * beta.sqrt() / root,
+        ),
+        "The share of the guessed noise lacks its denominator.": (grow, -grow * beta),
+        "Below beta_t stands what is left of the data.": (grow, -grow * beta * leap),
+        "Below beta_t stands the noise of this step, not that of all steps so far.": (
+            grow,
+            -grow * beta.sqrt(),
+        ),
+        "That goes to the guess of x_0 in one leap.": (leap, -leap * root),
+        "beta is read one step off.": (grow, -grow * beta.roll(1) / root),
+        "alpha is read one step off.": (grow.roll(1), -grow.roll(1) * share),
+    }
+
+
+def _noise_of(noise: Tensor, beta: float) -> None:
+    """Raise Wrong unless these are (N, 2) independent numbers of mean 0 and variance beta."""
+    n = noise.numel()
+    spread = float(noise.std(dim=0).mean())
+    said = {
+        0.0: "The fresh noise is missing.",
+        beta: "The fresh noise has standard deviation beta_t, not variance beta_t.",
+        1.0: "The fresh noise is not scaled.",
+        (beta / (1 - beta)) ** 0.5: "The fresh noise is stretched as well; it comes last.",
+    }
+    wanted = beta**0.5
+    if abs(spread / wanted - 1) > 6 / (2 * n) ** 0.5:
+        alike = float(noise[0].abs().max()) > 1e-3 and spread < 1e-6
+        near = [words for size, words in said.items() if abs(spread - size) < 0.05 * wanted]
+        raise Wrong(
+            "All points get the same noise: each needs its own."
+            if alike
+            else (near or ["The fresh noise of a step has not the variance beta_t."])[0]
+        )
+    true(
+        abs(float(noise.mean())) < 6 * wanted / n**0.5,
+        "The fresh noise has not the mean 0.",
+    )
+    true(
+        abs(_correlation(noise[:, 0], noise[:, 1])) < 6 / len(noise) ** 0.5,
+        "The two coordinates of a point move together: each needs noise of its own.",
+    )
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Of two tensors of points or numbers, (N, ...) each; 0 where one of them hardly varies."""
+    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
+    spreads = float(a.std() * b.std())
+    return float((a * b).mean()) / spreads if spreads > 1e-9 else 0.0
 
 
 def strange_walk(answer, generator):
@@ -174,14 +300,20 @@ EXERCISES = {
         forbidden=("x_0_from", "denoiser"),
     ),
     "00.2": Exercise(
-        test=one_step,
-        praise="Fifty times this line, and noise has become a spiral; a thousand times, a garment.",
+        test=whole_walk,
+        praise=(
+            "That is all of Algorithm 2. In fifty such steps noise has become a spiral; with "
+            "another network, in a thousand, a garment."
+        ),
         hints=(
             (
-                "Three moves in this order: take the share of eps_hat away, divide by the root of "
-                "1 - beta_t, add the scaled z."
+                "Before the loop make the tables alpha and alpha_bar, as in section 0.2. In the "
+                "loop: ask, take the share away, divide by the root, add the noise, in this order."
             ),
-            "A variance of beta_t means that z is multiplied by the root of beta_t.",
+            (
+                "A variance of beta_t means that the noise is multiplied by the root of beta_t. "
+                "Draw it anew at each step, but not at t = 1."
+            ),
         ),
         forbidden=("mu_from_eps", "ddpm"),
     ),
