@@ -93,15 +93,25 @@ def test_swiss_roll_is_a_spiral_of_unit_size():
     assert 0.7 < float(points.var(0).mean()) < 1.3
 
 
-@pytest.mark.parametrize(("beta", "nats"), [(0.5, 1.33), (0.1, 0.0364), (0.02, 8.9e-8)])
-def test_a_small_step_back_is_nearly_gaussian(beta, nats):
-    """The mean KL of the step back from the Gaussian of its own mean and variance, for narrow bumps
-    at -1 and 1.
+@pytest.mark.parametrize(
+    ("std", "beta", "nats"),
+    [
+        (0.1, 0.5, 1.33),
+        (0.1, 0.1, 0.0364),
+        (0.1, 0.02, 8.9e-8),
+        (0.3, 0.5, 0.399),  # as notebook 02 prints them
+        (0.3, 0.1, 0.0253),
+        (0.3, 0.02, 4.25e-4),
+    ],
+)
+def test_a_small_step_back_is_nearly_gaussian(std, beta, nats):
+    """The mean KL of the step back from the Gaussian of its own mean and variance, for bumps at -1
+    and 1.
     """
-    narrow = toys.Mixture(torch.tensor([0.5, 0.5]).double(), TWO.means, 0.1**2)
-    line = torch.linspace(-2, 2, 4001, dtype=torch.float64)
+    narrow = toys.Mixture(torch.tensor([0.5, 0.5]).double(), TWO.means, std**2)
+    line = torch.linspace(-3, 3, 6001, dtype=torch.float64)
     x_1 = torch.linspace(-3, 3, 601, dtype=torch.float64)[:, None]
-    log_step = gaussian.log_density(x_1, (1 - beta) ** 0.5 * line, beta)  # (601, 4001)
+    log_step = gaussian.log_density(x_1, (1 - beta) ** 0.5 * line, beta)  # (601, 6001)
     log_joint = narrow.log_density(line[:, None]) + log_step
     density = log_joint.exp().sum(1) / 1000
     posterior = log_joint.softmax(1) * 1000
