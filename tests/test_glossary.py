@@ -41,6 +41,19 @@ def test_page_is_current():
     )
 
 
+def test_english_words_that_are_kept_are_read_as_english():
+    """What is marked as Korean or Chinese is read by the rules of that language."""
+    page = glossary.page()
+    marked = re.findall(r"<span lang=\"\w+\">(.*?)</span>", page)
+    assert marked and not [text for text in marked if "*" in text or not text]
+    entry = {"de": "Adam / Adam-Verfahren", "ko": "Adam", "ja": "アダム", "keep": ["de", "ko"]}
+    assert glossary.translation(entry, "ko") == "*Adam*"
+    german = '*Adam* / <span lang="de">Adam-Verfahren</span>'
+    assert glossary.translation(entry, "de") == german
+    unsure = glossary.translation(entry | {"unsure": ["ja"]}, "ja")
+    assert unsure == '<span lang="ja">アダム</span> (?)'
+
+
 def test_there_are_enough_terms_each_once_and_sorted():
     assert len(ENTRIES) >= 150
     for field in ("key", "term"):

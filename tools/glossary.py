@@ -91,12 +91,14 @@ def meaning(entry: dict) -> str:
 def translation(entry: dict, language: str) -> str:
     """The terms of one language, marked as such, for the voice that reads and the font that draws.
 
-    The English word is in italics, and a mark stands behind what is not sure.
+    An English word that is kept stands first, in italics and read as English; (?) stands behind
+    what is not sure.
     """
-    first, *others = entry[language].split(BETWEEN)
-    first = f"*{first}*" if language in entry.get("keep", []) else first
-    mark = " (?)" if language in entry.get("unsure", []) else ""
-    return f'<span lang="{language}">{BETWEEN.join([first, *others])}</span>{mark}'
+    own = entry[language].split(BETWEEN)
+    kept = [f"*{own.pop(0)}*"] if language in entry.get("keep", []) else []
+    marked = [f'<span lang="{language}">{BETWEEN.join(own)}</span>'] if own else []
+    unsure = " (?)" if language in entry.get("unsure", []) else ""
+    return BETWEEN.join(kept + marked) + unsure
 
 
 def row(entry: dict) -> str:
