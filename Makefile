@@ -11,6 +11,9 @@ DOCS := .venv/.docs
 STEADY := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TUTORIAL_LIB_QUIET=1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
     --nbval-sanitize-with tests/nbval_sanitize.cfg
+# What ships beside the data, in this order: later ones are made with earlier ones.
+SHIPPED := classifier second_classifier unet labelled noisy_classifier weak distilled ways replay \
+    walks memory networks yardsticks flow ncsn
 # Two workers with one thread each; kernels in a browser too: two threads wait for each other, and on
 # a busy machine for minutes.  A file is one piece of work, because the cells of a notebook need each
 # other; tests/conftest.py says which files come first.
@@ -19,7 +22,7 @@ WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help run run-all lab notebooks test test-browser test-docs lint docs slides book figures site-serve editions bundle retrain bench bench-full bench-more clean
 
 help:  ## list these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY)  ## the main job: execute Part I; notebooks, HTML and denoising.gif go to build/
 	$(PY) tools/execute.py run --part 1 --out build
@@ -73,16 +76,15 @@ editions: $(READY)  ## assemble folders for students, teachers and nbgrader, in 
 bundle: $(READY)  ## put the course and its packages into build/bundle/, for rooms without internet
 	$(PY) tools/bundle.py
 
-retrain: $(READY)  ## train the shipped weights anew, from the full Fashion-MNIST (5 hours)
-	@echo "On 2 CPU cores: 3 minutes for the classifier, 10 for the second one, 160 for the U-Net"
-	@echo "(which resumes), 100 more for labels (which resumes, too), 3 for a classifier of noisy"
-	@echo "images, 10 for a recorded run."
-	$(PY) -m tutorial_lib.recipes classifier
-	$(PY) -m tutorial_lib.recipes second_classifier
-	$(PY) -m tutorial_lib.recipes unet
-	$(PY) -m tutorial_lib.recipes labelled
-	$(PY) -m tutorial_lib.recipes noisy_classifier
-	$(PY) -m tutorial_lib.recipes replay
+retrain: $(TESTS)  ## train all shipped weights and records anew, from the full Fashion-MNIST (7 hours)
+	@echo "On 2 CPU cores: 3 minutes for the classifier, 10 for the second one, 160 for the U-Net,"
+	@echo "100 more for labels, 3 for a classifier of noisy images, about an hour for the student,"
+	@echo "another for the rest.  What was interrupted goes on by \`make retrain-NAME\`."
+	for name in $(SHIPPED); do $(PY) -m tutorial_lib.recipes $$name || exit 1; done
+	$(PY) tests/benchmarks/gallery.py
+
+retrain-%: $(READY)  ## one of them alone, such as make retrain-distilled; a name that is none lists all
+	$(PY) -m tutorial_lib.recipes $*
 
 bench: $(PEERS)  ## measure speed beside that of other packages (10 minutes, on an idle machine)
 	$(PY) tests/benchmarks/compare.py speed

@@ -19,12 +19,14 @@ import pytest
 from conftest import LONG
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from tutorial_lib import __version__, cli
+from tutorial_lib import __version__, checkpoint, cli, files
+from tutorial_lib.recipes.__main__ import RECIPES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 VERBS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
+VERBS |= {"retrain-"}  # `make retrain-NAME`
 
 
 def blocks(language: str) -> list[list[list[str]]]:
@@ -90,6 +92,34 @@ def makes(variable: str) -> list[str]:
     """The words of one variable of the Makefile."""
     text = re.search(rf"^{variable} := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1]
     return shlex.split(text.replace("\\\n", " "))
+
+
+def test_make_retrain_makes_whatever_ships():
+    """Each file in the assets, by its own recipe or at the end of another one."""
+    names = [recipe.__name__ for recipe in RECIPES]
+    ends = {"nearest", "reference", "second_reference"}
+    made = makes("SHIPPED")
+    assert set(made) <= set(names) and len(set(made)) == len(made)
+    for path in files.ASSETS.glob("*.safetensors"):
+        recipe = checkpoint.load(path)[1]["recipe"]
+        command = (recipe["command"] if isinstance(recipe, dict) else recipe).split()
+        if command[1] == "-m":
+            assert command[3] in {*made, *ends}, path
+        else:
+            assert f"\t$(PY) {command[1]}\n" in MAKEFILE, path
+
+
+def test_make_retrain_of_one_name_asks_for_its_recipe():
+    rule = re.search(r"^retrain-%: .*\n\t(.*)$", MAKEFILE, re.MULTILINE)[1]
+    assert rule == "$(PY) -m tutorial_lib.recipes $*"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_alone_lists_the_verbs_in_one_column():
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  make ")]
+    assert {line.split()[1] for line in lines} == (VERBS - {"retrain-"}) | {"retrain-NAME"}
+    assert all(line[19] == " " and line[20] != " " for line in lines)
 
 
 def test_make_test_fails_when_an_output_is_changed(tmp_path):
