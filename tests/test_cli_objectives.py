@@ -298,7 +298,10 @@ def test_a_learned_variance_begins_with_weights_that_have_none(runs, grey, tmp_p
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--objective gan", ["unknown objective 'gan'", "simple, flow, hybrid"]),
+        (
+            "--objective score",
+            ["unknown objective 'score'", "simple, flow, hybrid", "recipes NAME: distilled"],
+        ),
         ("--objective flow --target eps", ["no choice of target", "eps", "leave --target out"]),
         ("--objective flow --schedule linear", ["no choice of schedule", "leave --schedule out"]),
         ("--objective flow --loss l1", ["no choice of loss", "l1", "leave --loss out"]),

@@ -8,7 +8,9 @@ import pytest
 from conftest import ROOT
 
 from tutorial_lib import cli
+from tutorial_lib.cli import objectives
 from tutorial_lib.config import DiffusionConfig
+from tutorial_lib.recipes.__main__ import RECIPES
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -28,6 +30,13 @@ def test_its_commands_are_understood(words):
 def test_several_processes_and_several_machines_are_among_them():
     launchers = [words[0] for words in COMMANDS]
     assert launchers.count("torchrun") == 3 and "accelerate" in launchers
+
+
+def test_recipes_in_place_of_an_objective_are_those_that_the_error_names():
+    _, _, rows = PAGE.partition("| recipe | what is trained |")
+    named = re.findall(r"^\| `(\w+)` \|", rows.partition("\n## ")[0], re.M)
+    assert tuple(named) == objectives.RECIPES
+    assert set(named) <= {recipe.__name__ for recipe in RECIPES}
 
 
 def test_every_setting_is_a_flag():

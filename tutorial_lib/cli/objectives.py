@@ -16,7 +16,7 @@ from tutorial_lib.beyond.variance import hybrid_step, widened
 from tutorial_lib.config import DiffusionConfig
 from tutorial_lib.data import Images
 from tutorial_lib.nets.unet import UNet
-from tutorial_lib.schedule import NoiseSchedule, check_name, named
+from tutorial_lib.schedule import NoiseSchedule, named
 
 USUAL = "simple"
 
@@ -78,6 +78,9 @@ OBJECTIVES: dict[str, tuple[Callable[[Images, DiffusionConfig], Lesson], dict[st
 }
 
 
+RECIPES = ("distilled", "fine_bits", "ncsn", "noisy_classifier")  # of what is no row of the table
+
+
 def of(configuration: dict[str, Any]) -> str:
     """The objective of weights, by their record.  Raises ValueError for one that is not ours."""
     name = configuration.get("objective", USUAL)
@@ -91,7 +94,12 @@ def of(configuration: dict[str, Any]) -> str:
 
 def check(name: str, config: DiffusionConfig) -> None:
     """Raise ValueError for an unknown objective, or settings that do not go with it."""
-    check_name("objective", name, list(OBJECTIVES))
+    if name not in OBJECTIVES:
+        raise ValueError(
+            f"unknown objective {name!r}; choose one of {', '.join(OBJECTIVES)}; what needs a "
+            "network or a teacher of its own has a recipe, python -m tutorial_lib.recipes NAME: "
+            f"{', '.join(RECIPES)}"
+        )
     for setting, value in OBJECTIVES[name][1].items():
         got = getattr(config, setting)
         if got != value:
