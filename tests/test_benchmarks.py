@@ -9,10 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import benchmarks as pages
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, diffusion
@@ -24,6 +26,7 @@ import common
 import compare
 import contestants
 import cost
+import evaluations
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +64,67 @@ def test_page_of_a_run_that_was_interrupted_says_what_is_missing():
     assert "<!-- begin speed -->\n(not measured yet)\n<!-- end speed -->" in text
 
 
+JUDGED = {
+    "feature_distance": 1.5, "interval": [1.4, 1.75], "floor": 0.2,
+    "second": {"feature_distance": 0.125, "interval": [0.1, 0.15], "floor": 0.01},
+}  # fmt: skip
+MADE_UP = {  # of what is measured row by row
+    "orders/steps/6": {"tau": [0, 500, 1000], "before": 3.0, "away": 2.0},
+    "orders/dpm++/chosen/6": {"calls": 6} | JUDGED,
+    "orders/unipc/chosen/6": {"calls": 6} | JUDGED | {"feature_distance": 1.25},
+    "orders/unipc/chosen/10": {"calls": 10} | JUDGED,
+    "orders/dpm++/searched/6": {"calls": 6} | JUDGED,
+    "evaluations/distilled/1": {"calls": 1} | JUDGED,
+    "evaluations/fashion_mnist, ddpm/1000": {"calls": 1000} | JUDGED,
+    "evaluations/fashion_mnist, ddpm/25": {"calls": 25} | JUDGED,
+    "evaluations time/distilled/1": {"seconds_for_64": 0.05, "machine": "a machine"},
+}
+
+
 def test_page_of_everything_misses_nothing():
-    found = pages.results()
+    found = MADE_UP | pages.results()
     assert "(not measured yet)" not in pages.page(found)
     assert {name.split("/")[0] for name in found} == pages.KINDS
+    assert {*common.BY_ROW} == {name.split("/")[0] for name in MADE_UP} | {"placement"}
+
+
+def test_rows_of_evaluations_and_of_orders():
+    shown = pages.evaluations(MADE_UP).splitlines()
+    assert shown[2] == "| fashion_mnist, ddpm | 25 |  | 1.50 | 1.40 to 1.75 | 0.125 |"
+    assert shown[3].startswith("| fashion_mnist, ddpm | 1,000 |")
+    assert shown[4] == "| distilled | 1 | 0.05 | 1.50 | 1.40 to 1.75 | 0.125 |"
+    assert "Seconds measured on: a machine." in shown
+    assert pages.orders(MADE_UP).splitlines()[2:] == [
+        "| dpm++ chosen | 1.50 / 0.12 |  |",
+        "| dpm++ searched | 1.50 / 0.12 |  |",
+        "| unipc chosen | 1.25 / 0.12 | 1.50 / 0.12 |",
+    ]
+    assert list(pages.LOOKS) and set(pages.LOOKS) == set(evaluations.WAYS)
+
+
+def test_a_table_says_what_drew_its_samples():
+    """Results of before are those by DDIM's even steps, and say nothing themselves."""
+    row = JUDGED | {"steps": 300}
+    found = {"ablation quality/the recipe": row}
+    assert f"Samples drawn by: {pages.EARLIER}." in pages.ablation_quality(found)
+    found["ablation quality/the recipe"] = row | {"sampler": common.DRAWN}
+    assert f"Samples drawn by: {common.DRAWN}." in pages.ablation_quality(found)
+    found["ablation quality/one less"] = row
+    both = f"Samples drawn by: {pages.EARLIER}; or {common.DRAWN}."
+    assert both in pages.ablation_quality(found)
+
+
+def test_the_page_shows_what_the_weights_with_labels_and_the_student_hold():
+    (_, about), (_, student) = checkpoint.load("labelled"), checkpoint.load("distilled")
+    rows = pages.labelled({}).splitlines()[2:]
+    for row, (w, value) in zip(rows, about["metrics"]["by_w"].items(), strict=False):
+        assert row.startswith(f"| guidance {w} | {value['feature_distance']:.2f} |")
+    assert f"at most {about['metrics']['bits_per_dimension']['bpd']:.2f} bits" in rows[-1]
+    rows = pages.distilled({}).splitlines()[2:]
+    calls = [str(calls) for calls in student["evaluations"]]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {number}" for number in calls]
+    for row, number in zip(rows, calls, strict=True):
+        assert f"| {student['metrics'][number]['second']['feature_distance']:.3f} |" in row
 
 
 def test_a_measurement_is_asked_for_by_name():
@@ -96,21 +156,27 @@ SOURCE = Path(pages.__file__).read_text(encoding="utf-8")
 KEYS = [node.value for node in keys_in(ast.parse(SOURCE)) if isinstance(node.value, str)]
 
 
+@pytest.fixture(scope="module")
+def records():
+    """What the weights on the page hold besides tensors."""
+    return {name: checkpoint.load(name)[1] for name in ("fashion_mnist", "labelled", "distilled")}
+
+
 @pytest.mark.parametrize("number", range(len(KEYS)), ids=lambda i: f"{i}-{KEYS[i]}")
-def test_a_misspelt_key_is_an_error(number, tmp_path, monkeypatch):
+def test_a_misspelt_key_is_an_error(number, records, tmp_path, monkeypatch):
     """And never "(not measured yet)": each one in turn loses its first letter."""
     assert len(KEYS) > 40
-    monkeypatch.setattr(
-        checkpoint, "load", lambda _: ({}, {"metrics": {}})
-    )  # quicker, and not the matter
+    monkeypatch.setattr(checkpoint, "load", lambda name: ({}, records[name]))
+    monkeypatch.setattr(plt.Figure, "savefig", lambda *_, **__: None)  # slow, and not the matter
+    found = MADE_UP | pages.results()
     tree = ast.parse(SOURCE)
     key = [node for node in keys_in(tree) if isinstance(node.value, str)][number]
     key.value = key.value[1:]
     module = {"__name__": "misspelt", "__file__": pages.__file__}
     exec(compile(tree, "misspelt", "exec"), module)
     with pytest.raises(KeyError):
-        module["page"](pages.results())
-        module["draw"](pages.results(), tmp_path)
+        module["page"](found)
+        module["draw"](found, tmp_path)
 
 
 def test_page_has_a_place_for_every_table():
@@ -139,6 +205,9 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ablation.png"]
     pages.draw(found | {f"quality/{name}/5": value for name in contestants.CONTESTANTS}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ablation.png", "quality.png"]
+    pages.draw(MADE_UP, tmp_path)
+    width, height = Image.open(tmp_path / "evaluations.png").size
+    assert width > 2 * height  # two panels
     assert "| one less | 300 | 3.0 | 2.5 to 3.8 |" in pages.ablation_quality(found)
     bits = value | {"bpd": 3.5, "error": 0.02}
     turns = {
@@ -163,7 +232,7 @@ def test_contestants_train_and_sample(name, images):
     contestant.refresh()
     contestant.sampled.eval()
     law = (contestant.predict, contestant.schedule, contestant.target)
-    draw = partial(common.ddim, *law, 2, steps=2)
+    draw = partial(common.drawn, *law, 2, steps=2)
     with torch.no_grad():
         pixels, again = draw(), draw()
     assert pixels.shape == (2, 1, 28, 28) and pixels.dtype == torch.uint8

@@ -32,8 +32,9 @@ OURS = "ours"
 KINDS = {  # what is measured: the first part of each name in the results
     "machine", "front door", "speed", "calls", "other precision", "training", "quality",
     "native time", "native", "ablation speed", "compiled", "ablation quality", "longer", "cost",
-    "placement",
+    "placement", "orders", "evaluations", "evaluations time",
 }  # fmt: skip
+EARLIER = "DDIM, 25 steps even in t"  # what drew the samples of results that do not say it
 
 
 class NotMeasured(Exception):
@@ -158,7 +159,13 @@ def quality(found: dict) -> str:
         "95 % interval",
     ]  # fmt: skip
     picture = "![Lines of falling distance for each of the four](figures/quality.png)"
-    return table(head, rows) + "\n\n" + picture
+    return "\n\n".join([table(head, rows), _sampled(found, "quality"), picture])
+
+
+def _sampled(found: dict, kind: str) -> str:
+    """A line below a table: what drew the samples, as the results say."""
+    ways = sorted({value.get("sampler", EARLIER) for value in of_kind(found, kind).values()})
+    return f"Samples drawn by: {'; or '.join(ways)}."
 
 
 def _floor(found: dict, kind: str) -> float:
@@ -246,8 +253,8 @@ def ablation_speed(found: dict) -> str:
 def ablation_quality(found: dict) -> str:
     kind = "ablation quality"
     rows = [[name, *_taught(measured(found, f"{kind}/{name}"))] for name in names(found, kind)]
-    filled = table(["", *TAUGHT], rows)
-    return filled + "\n\n![A bar of distance for each row, with its interval](figures/ablation.png)"
+    picture = "![A bar of distance for each row, with its interval](figures/ablation.png)"
+    return "\n\n".join([table(["", *TAUGHT], rows), _sampled(found, kind), picture])
 
 
 def longer(found: dict) -> str:
@@ -257,7 +264,8 @@ def longer(found: dict) -> str:
     for name, _, value in sorted(runs, key=lambda run: (run[1], "recipe" not in run[0])):
         bits = f"{value['bpd']:.2f} ± {2 * value['error']:.2f}"
         rows.append([name, *_taught(value), bits])
-    return table(["", *TAUGHT, "bits per dimension"], rows)
+    filled = table(["", *TAUGHT, "bits per dimension"], rows)
+    return filled + "\n\n" + _sampled(found, "longer")
 
 
 TAUGHT = ("steps in that time", "distance", "95 % interval")
@@ -272,13 +280,72 @@ SWEPT, JUDGED = 2000, 10_000  # samples
 
 def placement(found: dict) -> str:
     """Both judges' distances: a row for each solver and placement, a column for each cost."""
-    cells: dict[tuple[str, str], dict[int, str]] = {}
-    for solver, placed, value in _placed(found, SWEPT):
+    rows = _placed(found, SWEPT)
+    return _by_calls([(f"{solver} {placed}", value) for solver, placed, value in rows])
+
+
+def _by_calls(judged: list[tuple[str, dict]]) -> str:
+    """A row for each name, a column for each number of calls, in the cells both distances."""
+    cells: dict[str, dict[int, str]] = {}
+    for name, value in judged:
         both = f"{value['feature_distance']:.2f} / {value['second']['feature_distance']:.2f}"
-        cells.setdefault((solver, placed), {})[value["calls"]] = both
+        cells.setdefault(name, {})[value["calls"]] = both
     costs = sorted({calls for row in cells.values() for calls in row})
-    rows = [[" ".join(name), *(row.get(c, "") for c in costs)] for name, row in cells.items()]
+    rows = [[name, *(row.get(c, "") for c in costs)] for name, row in cells.items()]
     return table(["calls of the network", *map(str, costs)], rows)
+
+
+def orders(found: dict) -> str:
+    """Other rules and other steps beside those of the default, as `placement` shows them."""
+    parts = [(*rest.split("/"), value) for rest, value in of_kind(found, "orders").items()]
+    judged = [part for part in parts if part[0] != "steps"]  # those are what a search has found
+    first = ["dpm++ chosen", "dpm++ searched"]
+    rows = [(f"{solver} {placed}", value) for solver, placed, _, value in judged]
+    order = {name: number for number, name in enumerate(first)}
+    return _by_calls(sorted(rows, key=lambda row: (order.get(row[0], len(first)), row[0])))
+
+
+def evaluations(found: dict) -> str:
+    """A row for each way and number of evaluations: its time, and both judges' distances."""
+    rows, took = [], of_kind(found, "evaluations time")
+    for name, points in _by_way(found).items():
+        for calls, value in points:
+            time = took.get(f"{name}/{calls}")
+            seconds = f"{time['seconds_for_64']:.2f}" if time else ""
+            second = f"{value['second']['feature_distance']:.3f}"
+            first = f"{value['feature_distance']:.2f}"
+            rows.append([name, f"{calls:,}", seconds, first, _interval(value, 2), second])
+    head = [
+        "", "evaluations", "64 pictures, s",
+        f"first judge (floor {_floor(found, 'evaluations'):.2f})", "95 % interval", "second judge",
+    ]  # fmt: skip
+    timed = sorted({value["machine"] for value in took.values()})
+    machines = [f"Seconds measured on: {'; and '.join(timed)}."] if timed else []
+    picture = (
+        "![Two panels against the number of evaluations: on the left the distance of each way to "
+        "draw, on the right its seconds for 64 pictures](figures/evaluations.png)"
+    )
+    return "\n\n".join([table(head, rows), *machines, picture])
+
+
+def _by_way(found: dict) -> dict[str, list[tuple[int, dict]]]:
+    """(evaluations, figures) of each way to draw, rising; as in `LOOKS`."""
+    points: dict[str, list[tuple[int, dict]]] = {}
+    for rest, value in of_kind(found, "evaluations").items():
+        points.setdefault(rest.rpartition("/")[0], []).append((value["calls"], value))
+    return {name: sorted(points[name], key=lambda p: p[0]) for name in LOOKS if name in points}
+
+
+# Of the ways in the plot: a colour for the weights, line and marker for the sampler.
+LOOKS = {
+    "fashion_mnist, ddpm": (plot.DATA, "^:"),
+    "fashion_mnist, ddim": (plot.DATA, "s--"),
+    "fashion_mnist, heun": (plot.DATA, "D-."),
+    "fashion_mnist, dpm++": (plot.DATA, "o-"),
+    "labelled, dpm++": (plot.MODEL, "o-"),
+    "labelled, dpm++, guidance 1.3": (plot.MODEL, "v--"),
+    "distilled": (plot.NOISE, "*-"),
+}
 
 
 def placement_final(found: dict) -> str:
@@ -292,9 +359,7 @@ def placement_final(found: dict) -> str:
         both = [value, value["second"]]
         figures = [[f"{v['feature_distance']:.3f}", _interval(v, 3)] for v in both]
         rows.append([placed, str(calls), *figures[0], *figures[1]])
-    first = f"first judge (floor {metrics['floor']:.2f})"
-    second = f"second judge (floor {metrics['second']['floor']:.3f})"
-    return table(["", "calls", first, "95 % interval", second, "95 % interval"], rows)
+    return table(["", "calls", *_judges(metrics)], rows)
 
 
 def _placed(found: dict, count: int) -> list[tuple[str, str, dict]]:
@@ -339,6 +404,45 @@ def shipped(found: dict) -> str:
     )
 
 
+def labelled(found: dict) -> str:
+    """The weights with labels by strength of guidance, and what they pay for a test image."""
+    metrics = checkpoint.load("labelled")[1]["metrics"]
+    rows = []
+    for w, value in metrics["by_w"].items():
+        seen = [f"{share:.3f}" for share in value["obedience"].values()]
+        spread = [f"{value[name]:.3f}" for name in ("precision", "recall")]
+        rows.append([f"guidance {w}", *_both(value), *spread, " / ".join(seen)])
+    head = ["", *_judges(metrics), "precision", "recall", "seen as asked for, by both"]
+    bits = metrics["bits_per_dimension"]
+    mean, error = f"{bits['bpd']:.2f}", f"{bits['error']:.2f}"
+    said = f"Unseen images, without their labels, cost at most {mean} bits per dimension on average"
+    return f"{table(head, rows)}\n\n{said} (standard error {error})."
+
+
+def distilled(found: dict) -> str:
+    """The student in each number of evaluations that it has learnt."""
+    about = checkpoint.load("distilled")[1]
+    metrics = {calls: about["metrics"][str(calls)] for calls in about["evaluations"]}
+    rows = [[str(calls), *_both(value)] for calls, value in metrics.items()]
+    return table(["evaluations", *_judges(checkpoint.load("labelled")[1]["metrics"])], rows)
+
+
+def _both(value: dict) -> list[str]:
+    """Both judges' distances with their intervals."""
+    second = value["second"]
+    first = [f"{value['feature_distance']:.2f}", _interval(value, 2)]
+    return [*first, f"{second['feature_distance']:.3f}", _interval(second, 3)]
+
+
+def _judges(metrics: dict) -> list[str]:
+    """The heads of those columns, with the distance of real images."""
+    first = f"first judge (floor {metrics['floor']:.2f})"
+    return [
+        first, "95 % interval", f"second judge (floor {metrics['second']['floor']:.3f})",
+        "95 % interval",
+    ]  # fmt: skip
+
+
 def _plain(value) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
@@ -358,7 +462,8 @@ BLOCKS: dict[str, Callable[[dict], str]] = {
     "precision": precision, "quality": quality, "native": native,
     "ablation speed": ablation_speed, "ablation quality": ablation_quality, "longer": longer,
     "cost": cost, "limits": limits, "shipped": shipped, "placement": placement,
-    "placement final": placement_final,
+    "placement final": placement_final, "orders": orders, "evaluations": evaluations,
+    "labelled": labelled, "distilled": distilled,
 }  # fmt: skip
 
 
@@ -380,14 +485,16 @@ def page(found: dict) -> str:
 def draw(found: dict, folder: Path) -> None:
     """The pictures of the page, of whatever has been measured."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, kind, fill in (
-        ("quality", "quality", _lines),
-        ("ablation", "ablation quality", _bars),
+    for name, kind, panels, fill in (
+        ("quality", "quality", 1, _lines),
+        ("ablation", "ablation quality", 1, _bars),
+        ("evaluations", "evaluations", 2, _panels),
     ):
         if names(found, kind):
-            figure, axes = plt.subplots(figsize=(7, 3.5))
+            figure, axes = plt.subplots(1, panels, figsize=(7 if panels == 1 else 10, 3.5))
             fill(found, axes)
-            axes.spines[["top", "right"]].set_visible(False)
+            for panel in figure.axes:
+                panel.spines[["top", "right"]].set_visible(False)
             figure.tight_layout()
             figure.savefig(folder / f"{name}.png", dpi=110)
             plt.close(figure)
@@ -430,6 +537,28 @@ def _bars(found: dict, axes) -> None:
     )
     axes.set(xlabel="distance after a minute and a half of training")
     axes.set_title("One thing changed, all others as they are")
+
+
+def _panels(found: dict, axes) -> None:
+    """Distance on the left, seconds on the right, against evaluations of the network."""
+    took = of_kind(found, "evaluations time")
+    for name, points in _by_way(found).items():
+        colour, line = LOOKS[name]
+        calls = [number for number, _ in points]
+        looks = {"color": colour, "label": name, "ms": 5, "lw": 1.2}
+        axes[0].plot(calls, [value["feature_distance"] for _, value in points], line, **looks)
+        for number, value in points:
+            axes[0].vlines(number, *value["interval"], color=colour, lw=0.8)
+        timed = [(n, took[f"{name}/{n}"]["seconds_for_64"]) for n in calls if f"{name}/{n}" in took]
+        axes[1].plot([n for n, _ in timed], [seconds for _, seconds in timed], line, **looks)
+    marks = [1, 2, 5, 10, 20, 50, 100, 1000]
+    for panel, title in zip(axes, ("Distance", "Seconds for 64 pictures"), strict=True):
+        panel.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture")
+        panel.set_title(title)
+        panel.set_xticks(marks, [f"{mark:,}" for mark in marks])
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.xaxis.minorticks_off()
+    axes[0].legend(frameon=False, fontsize=7)
 
 
 def main() -> None:

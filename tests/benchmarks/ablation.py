@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from common import BFLOAT16, ddim, median_seconds, process
+from common import BFLOAT16, DRAWN, drawn, median_seconds, process
 from torch import nn
 from torch.nn import functional as F
 
@@ -172,13 +172,13 @@ def quality(row: dict, seconds: float = SECONDS, seed: int = 0) -> dict[str, flo
     for last in train.train(model, draw, loss, config, minutes=seconds / 60, device="cpu"):
         pass
     judged = last.ema_model if averaged else model.eval()
-    found = evaluate.report(ddim(judged, schedule, config.target, COUNT))
+    found = evaluate.report(drawn(judged, schedule, config.target, COUNT))
     denoise = denoiser(judged, schedule, target=config.target, clip=True)
     generator = torch.Generator().manual_seed(0)
     pixels = data.load("auto", "test").pixels[:COUNT]
     found |= bits_per_dimension(denoise, schedule, pixels, generator=generator)
     said = ("feature_distance", "interval", "floor", "bpd", "error")
-    return {"steps": last.step, **{key: found[key] for key in said}}
+    return {"steps": last.step, "sampler": DRAWN, **{key: found[key] for key in said}}
 
 
 def _step(name: str) -> float:

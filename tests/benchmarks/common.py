@@ -14,14 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutorial_lib import data, sample
+from tutorial_lib import data, files, sample
+from tutorial_lib.beyond.solvers import STEPS, dpm_solver
 from tutorial_lib.config import TrainConfig
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.schedule import NoiseSchedule
 
 BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # whether this CPU computes with it
 BATCH = TrainConfig().batch  # images a step of ours
-STEPS = 25  # of DDIM, for all
+DRAWN = f"DPM-Solver++(2M), {STEPS} steps in chosen places"  # samples for judging, of all alike
+PUBLISHED = files.ASSETS / "benchmarks.json"
+BY_ROW = (
+    "placement",
+    "orders",
+    "evaluations",
+    "evaluations time",
+)  # kinds with programs of their own
 
 
 def machine() -> str:
@@ -57,15 +65,40 @@ def median_seconds(action: Callable[[], object], repeat: int = 5, uncounted: int
 
 
 @torch.no_grad()
-def ddim(
+def drawn(
     predict: Callable,
     schedule: NoiseSchedule,
     target: str,
     count: int,
     steps: int = STEPS,
 ) -> Tensor:
-    """`count` images by deterministic DDIM, uint8, always from the same noise, all in float32."""
+    """`count` images as `DRAWN` says, uint8, always from the same noise, all in float32."""
     denoise = denoiser(predict, schedule, target=target, clip=True)
     noise = sample.start(count, (1, 28, 28), generator=torch.Generator().manual_seed(0))
-    runs = (sample.ddim(denoise, schedule, x_T, steps=steps) for x_T in noise.split(32))
+    runs = (dpm_solver(denoise, schedule, x_T, steps=steps) for x_T in noise.split(32))
     return torch.cat([data.to_pixels(sample.final(run)) for run in runs])
+
+
+# --- results that are measured row by row
+
+
+def kept(results: Path, *kinds: str) -> dict:
+    """All results of these kinds so far: the published ones, and in their place those of a file."""
+    mine = json.loads(results.read_text()) if results.exists() else {}
+    every = json.loads(PUBLISHED.read_text()) | mine
+    return {name: value for name, value in every.items() if name.partition("/")[0] in kinds}
+
+
+def keep(results: Path, key: str, value: dict) -> None:
+    """Store one more result in that file."""
+    mine = json.loads(results.read_text()) if results.exists() else {}
+    _write(results, mine | {key: value})
+
+
+def publish(results: Path) -> None:
+    """Let the results of that file ship, in the file of all benchmarks."""
+    _write(PUBLISHED, json.loads(PUBLISHED.read_text()) | json.loads(results.read_text()))
+
+
+def _write(path: Path, found: dict) -> None:
+    files.write(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())

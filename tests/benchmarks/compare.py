@@ -13,8 +13,8 @@ Every measurement is a process of its own.  Whatever a clock decides has the mac
 speed is measured in turns (A B C D A B C D); what no clock decides runs side by side, each process
 with a thread of its own.  `full` and `more` measure nothing again that build/benchmarks holds of
 this machine, so that an interrupted run goes on where it was; `speed` begins afresh.  After a
-change to a contestant, delete its results.  docs/benchmarks.md and notebook 05b are made from the
-results that ship.
+change to a contestant or to the sampler, delete what it measured.  docs/benchmarks.md and notebook
+05b are made from the results that ship.
 """
 
 import argparse
@@ -29,7 +29,17 @@ from pathlib import Path
 
 import ablation
 import torch
-from common import BATCH, ddim, machine, median_seconds, process
+from common import (
+    BATCH,
+    BY_ROW,
+    DRAWN,
+    PUBLISHED,
+    drawn,
+    kept,
+    machine,
+    median_seconds,
+    process,
+)
 from contestants import CONTESTANTS, Contestant
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -228,9 +238,10 @@ def _unhurried(name: str, seconds: str) -> Contestant:
 
 
 def judge(name: str, seconds: str) -> dict:
-    """2,000 samples by 25 steps of DDIM, the same for all."""
+    """2,000 samples by the same sampler for all: `DRAWN`."""
     contestant = _unhurried(name, seconds)
-    return _judged(ddim(contestant.predict, contestant.schedule, contestant.target, COUNT))
+    images = drawn(contestant.predict, contestant.schedule, contestant.target, COUNT)
+    return {"sampler": DRAWN} | _judged(images)
 
 
 def native_time(name: str, seconds: str) -> dict:
@@ -279,8 +290,9 @@ WORK: dict[str, Callable[..., dict]] = {
 
 
 def publish() -> None:
-    """Let the results ship: copy them into the package."""
-    files.write(files.ASSETS / "benchmarks.json", RESULTS.read_bytes())
+    """Let the results ship, beside those that other programs measure row by row."""
+    every = kept(RESULTS, *BY_ROW) | json.loads(RESULTS.read_text())
+    files.write(PUBLISHED, (json.dumps(every, indent=1, sort_keys=True) + "\n").encode())
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutorial_lib import data, sample, train
-from tutorial_lib.beyond.solvers import dpm_solver
+from tutorial_lib.beyond.solvers import STEPS, dpm_solver
 from tutorial_lib.config import DiffusionConfig
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.nets import published
@@ -108,7 +108,7 @@ def ours(
     def native(count: int, seed: int) -> Tensor:
         noise = sample.start(count, (1, 28, 28), generator=torch.Generator().manual_seed(seed))
         denoise = denoiser(averaged, schedule, target=config.target, clip=True)
-        run = dpm_solver(denoise, schedule, noise, steps=10)
+        run = dpm_solver(denoise, schedule, noise, steps=STEPS)
         return data.to_pixels(sample.final(run))
 
     def steps() -> Iterator[None]:
@@ -124,8 +124,8 @@ def ours(
         target=config.target,
         predict=averaged,
         native=native,
-        native_about="DPM-Solver++(2M), 10 steps",
-        native_calls=10,
+        native_about=f"DPM-Solver++(2M), {STEPS} steps",
+        native_calls=STEPS,
         decays=True,
     )
 

@@ -14,23 +14,22 @@ What wins here by both judges, outside their intervals, moves into `beyond.solve
 candidates live here.  All begin with the same noise; no clock decides anything.
 """
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from common import keep, kept, publish
 from torch import Tensor
 
-from tutorial_lib import checkpoint, data, evaluate, files, sample
+from tutorial_lib import checkpoint, data, evaluate, sample
 from tutorial_lib.beyond.solvers import CHOSEN, dpm_solver, karras_tau
 from tutorial_lib.denoise import Denoiser, denoiser
 from tutorial_lib.nets.unet import restore
 from tutorial_lib.sample import Frame
 from tutorial_lib.schedule import NoiseSchedule, cosine, named, same_t
 
-PUBLISHED = files.ASSETS / "benchmarks.json"
 RESULTS = Path("build/benchmarks/orders.json")
 CALLS = (6, 8, 10, 15)
 SEARCHED = (6, 8, 10)
@@ -135,16 +134,7 @@ def shipped() -> tuple[Denoiser, NoiseSchedule]:
 
 def load() -> dict:
     """All results so far, published ones included."""
-    every = json.loads(PUBLISHED.read_text())
-    mine = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return {name: value for name, value in every.items() if name.startswith("orders")} | mine
-
-
-def keep(key: str, value: dict) -> None:
-    """Store one result."""
-    stored = load() | {key: value}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    files.write(RESULTS, (json.dumps(stored, indent=1, sort_keys=True) + "\n").encode())
+    return kept(RESULTS, "orders")
 
 
 def search(calls: int) -> None:
@@ -173,7 +163,7 @@ def search(calls: int) -> None:
         moved = moved.round().long().clamp(max=schedule.T)
         if bool((moved.diff() >= 1).all()) and (distance := away(moved)) < least:
             tau, least = moved, distance
-    keep(key, {"tau": tau.tolist(), "before": first, "away": least})
+    keep(RESULTS, key, {"tau": tau.tolist(), "before": first, "away": least})
     print(key, tau.tolist(), f"{first:.2f} -> {least:.2f} grey levels", flush=True)
 
 
@@ -195,13 +185,16 @@ def sweep() -> None:
             continue
         walks = (SOLVERS[solver](denoise, schedule, x_T, steps=tau) for x_T in noise.split(250))
         report = evaluate.report(torch.cat([data.to_pixels(sample.final(walk)) for walk in walks]))
-        keep(key, {"calls": len(tau) - 1} | report)
+        keep(RESULTS, key, {"calls": len(tau) - 1} | report)
         second = report["second"]["feature_distance"]
         print(f"{key}: {report['feature_distance']:.2f} and {second:.3f}", flush=True)
 
 
-def order() -> None:
-    """The largest error at the end of paths of a Gaussian, with more and more steps."""
+def order() -> dict[str, tuple[list[float], list[float]]]:
+    """Of each solver the largest error at the end of paths of a Gaussian, with more and more steps,
+    and the order that each doubling of the steps says.
+    """
+    found: dict[str, tuple[list[float], list[float]]] = {}
     schedule, mean, std = cosine(4000), 0.4, 0.3
     x_T = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
 
@@ -220,20 +213,20 @@ def order() -> None:
                 float((sample.final(solver(knows, schedule, x_T, steps=tau)) - exact).abs().max())
             )
         orders = [math.log2(errors[k] / errors[k + 1]) for k in range(2)]
-        print(name, [f"{e:.1e}" for e in errors], "order", [f"{one:.1f}" for one in orders])
-
-
-def publish() -> None:
-    """Let the results ship, in the file of all benchmarks."""
-    every = json.loads(PUBLISHED.read_text()) | load()
-    files.write(PUBLISHED, (json.dumps(every, indent=1, sort_keys=True) + "\n").encode())
+        found[name] = errors, orders
+    return found
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["search"]:
         for number in SEARCHED:
             search(number)
-    elif sys.argv[1:] in (["sweep"], ["order"], ["publish"]):
-        globals()[sys.argv[1]]()
+    elif sys.argv[1:] == ["sweep"]:
+        sweep()
+    elif sys.argv[1:] == ["order"]:
+        for solver, (errors, orders) in order().items():
+            print(solver, [f"{e:.1e}" for e in errors], "order", [f"{one:.1f}" for one in orders])
+    elif sys.argv[1:] == ["publish"]:
+        publish(RESULTS)
     else:
         sys.exit(__doc__)

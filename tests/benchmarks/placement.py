@@ -12,21 +12,20 @@ All begin with the same noise.  No clock decides anything here, so other work be
 harm; and the same steps give the same pictures on any machine, up to the last digits.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
 
 import torch
+from common import keep, kept, publish
 from torch import Tensor
 
-from tutorial_lib import checkpoint, data, evaluate, files, sample
+from tutorial_lib import checkpoint, data, evaluate, sample
 from tutorial_lib.beyond.solvers import CHOSEN, SAMPLERS, karras_tau
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.nets.unet import restore
 from tutorial_lib.schedule import NoiseSchedule, even_tau, named
 
-PUBLISHED = files.ASSETS / "benchmarks.json"
 RESULTS = Path("build/benchmarks/placement.json")
 FEW, MANY = 2000, 10_000
 EVEN = "even in t"
@@ -73,33 +72,19 @@ def drawn(solver: str, name: str, steps: int, count: int) -> Tensor:
     return torch.cat([data.to_pixels(sample.final(run)) for run in runs])
 
 
-def load() -> dict:
-    """All results so far, published ones included."""
-    every = json.loads(PUBLISHED.read_text())
-    mine = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return {name: value for name, value in every.items() if name.startswith("placement")} | mine
-
-
 def measure(rows: list[tuple[str, str, int]], count: int) -> None:
     """Measure those rows that are not there yet."""
     for solver, name, steps in rows:
         key = f"placement/{solver}/{name}/{steps}/{count}"
-        if key in load():
+        if key in kept(RESULTS, "placement"):
             continue
         began = time.perf_counter()
         found = evaluate.report(drawn(solver, name, steps, count))
         calls = 2 * steps - 1 if solver == "heun" else steps
-        stored = load() | {key: {"calls": calls} | found}
-        files.write(RESULTS, (json.dumps(stored, indent=1, sort_keys=True) + "\n").encode())
+        keep(RESULTS, key, {"calls": calls} | found)
         first, second = found["feature_distance"], found["second"]["feature_distance"]
         seconds = time.perf_counter() - began
         print(f"{key}: {first:.2f} and {second:.2f} ({seconds:.0f} s)", flush=True)
-
-
-def publish() -> None:
-    """Let the results ship, in the file of all benchmarks."""
-    every = json.loads(PUBLISHED.read_text()) | load()
-    files.write(PUBLISHED, (json.dumps(every, indent=1, sort_keys=True) + "\n").encode())
 
 
 if __name__ == "__main__":
@@ -108,6 +93,6 @@ if __name__ == "__main__":
     elif sys.argv[1:] == ["final"]:
         measure(FINAL, MANY)
     elif sys.argv[1:] == ["publish"]:
-        publish()
+        publish(RESULTS)
     else:
         sys.exit(__doc__)
