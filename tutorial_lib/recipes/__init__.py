@@ -1,7 +1,7 @@
-"""How everything in `assets/` was made: `python -m tutorial_lib.recipes data|classifier|...`.
+"""How everything in `assets/` was made: `python -m tutorial_lib.recipes NAME`.
 
-`make retrain` runs `classifier`, which ends with `reference`, `unet`, which ends with `nearest`,
-and `replay`.  These need the full Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`); `memory` and
-`networks` learn from the embedded images, and `walks`, which takes a minute, needs no data.  What
-notebook 10 uses is made by `labelled`, `weak` and `noisy_classifier`, and then `ways`.
+`make retrain` runs them in the order in which one needs the other: `labelled` goes on from `unet`,
+`distilled` learns from `labelled`, `ways` compares it with `weak`.  Most need the full
+Fashion-MNIST as IDX files (see `data.IDX_FOLDERS`); `memory` and `networks` learn from the
+embedded images, and `walks`, which takes a minute, needs no data.
 """
