@@ -6,6 +6,9 @@ import inspect
 import io
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import frames
 import numpy as np
@@ -19,7 +22,8 @@ from IPython.core.pylabtools import print_figure
 from PIL import Image
 from test_widgets import leaves
 
-# arguments of their own, made by networks: `test_recorded_...` looks at some of these
+# arguments of their own, made by networks: `test_recorded_...` compares rates and classes with the
+# stills of their notebooks, and nothing compares the others
 RECORDED = {"reverse", "placement", "rates", "classes", "masks"}
 PLAIN = [player for player in players.PLAYERS if player.explorer not in RECORDED]
 
@@ -156,6 +160,43 @@ def test_names_inside_functions_and_comprehensions_do_not_count():
     assert names("import a.b, c as d") == {"a", "d"}
 
 
+def test_what_fills_a_value_is_taken_too(monkeypatch, tmp_path):
+    def names(text):
+        return frames.filled(ast.parse(text).body[0])
+
+    assert names("d['a'] = 1") == names("d['a'].b[0] += 1") == names("c, d.a = 1, 2") == {"d"}
+    assert names("for k in x:\n    d[k] = k") == {"d"}
+    assert names("def f(d):\n    d[0] = 1") == names("d = [e[0] for e in f]") == set()
+    lines = ["d = {0: 0}", "for k in range(3):\n    d[k] = k", "unused = {}", "unused[0] = 1"]
+    cells = [
+        {"cell_type": "code", "source": "\n".join(lines), "outputs": []},
+        {
+            "cell_type": "code",
+            "source": "widgets.some(d)",
+            "outputs": [{"data": {"text/plain": frames.MARK}}],
+        },
+    ]
+    path = tmp_path / "00_some.ipynb"
+    path.write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr(frames, "notebooks", lambda: [path])
+    kept = [ast.unparse(each) for each in frames.program("00", "some")]
+    assert kept == [*lines[:2], "widgets.some(d)"]
+
+
+def test_a_value_that_a_slider_does_not_have_is_refused():
+    slider = SimpleNamespace(min=0, max=1000, step=50, value=50, description="t")
+
+    def chosen(*values):
+        return frames.choices(Player("00", "dots", {"t": values}, ("Dots",)), {"t": slider})
+
+    assert chosen(0, 50, 1000) == {"t": [("0", 0), ("50", 50), ("1000", 1000)]}
+    for wrong in (2000, -50, 75):
+        with pytest.raises(ValueError, match=f"t takes only .0, 50. of .0, 50, {wrong}.; correct"):
+            chosen(0, 50, wrong)
+    slider = SimpleNamespace(min=-3.0, max=3.0, step=0.1, value=0.3, description="t")
+    assert len(chosen(0.3, 0.7, -2.9)["t"]) == 3, "but for rounding"
+
+
 def two_panels(dots: list[tuple[int, int]]) -> list[Frame]:
     """Frames with an axis in each half: a box, and a dot of its own in the left one."""
     made = []
@@ -187,6 +228,35 @@ def test_stored_pictures_laid_over_the_first_give_every_frame(tmp_path):
                 over = Image.open(tmp_path / name)
                 seen.paste(over, mask=over.getchannel("A"))
             assert np.array_equal(np.asarray(seen), frame.pixels[rows, part])
+
+
+def test_two_programs_may_draw_a_player_at_a_time(tmp_path, monkeypatch):
+    """Neither fails, and what is there is whole."""
+    menu = SimpleNamespace(options=["one", "two"], value="one", description="dot")
+    dots = {"one": (30, 20), "two": (21, 11)}
+    monkeypatch.setattr(frames, "BUILD", tmp_path)
+    monkeypatch.setattr(frames, "opened", lambda each: (lambda dot: dots[dot], {"dot": menu}))
+    monkeypatch.setattr(frames, "frame", lambda dot: two_panels([dot])[0])
+    stored, together = frames.stored, threading.Barrier(2)
+
+    def side_by_side(*given):
+        together.wait(60)
+        made = stored(*given)
+        together.wait(60)
+        return made
+
+    monkeypatch.setattr(frames, "stored", side_by_side)
+    player = Player("00", "dots", {"dot": None}, ("Left", "Right"))
+    for _ in range(2):  # at first, and again
+        with ThreadPoolExecutor(2) as pool:
+            for one in [pool.submit(frames.make, player, "mark") for _ in range(2)]:
+                assert one.result() > 0
+        assert [path.name for path in tmp_path.iterdir()] == [player.name]
+        about = json.loads((tmp_path / player.name / "player.json").read_text())
+        files = {name for panel in about["panels"] for name, _ in panel["files"]} - {""}
+        files |= {panel["first"] for panel in about["panels"]}
+        assert files < {path.name for path in (tmp_path / player.name).iterdir()}
+        assert about["titles"] == ["dot at 30", "dot at 21"]
 
 
 def test_panels_that_touch_are_not_cut():
@@ -246,7 +316,7 @@ PAGE = """<html><head></head><body><article>
 ABOUT = {
     "mark": "",
     "controls": [
-        {"label": "t", "kind": "slider", "values": ["0", "250"], "start": 1},
+        {"label": "t", "kind": "slider", "values": ["p(x|y)", "250"], "start": 1},
         {"label": "a < b", "kind": "menu", "values": ["linear", "cosine"], "start": 0},
         {"label": "clip", "kind": "tick", "values": ["off", "on"], "start": 1},
     ],
@@ -274,8 +344,13 @@ def test_a_player_takes_the_place_of_an_explorers_output(monkeypatch):
     assert "you can also change T (here 1000) and w (here 1)." in made
     data = json.loads(re.search(r'(?s)application/json">(.*?)</script>', made)[1])
     assert data["counts"] == [2, 2, 2] and data["titles"] == ABOUT["titles"]
-    with pytest.raises(ValueError, match="2 explorers, 1 in its page"):
+    assert data["values"][0] == ["p(x|y)", "250"], "a label may have any sign"
+    with pytest.raises(ValueError, match=r"2 explorers, 1 in its page.*frames\.MARK"):
         player_pages.with_players(PAGE, "02", ["noising", "noising"])
+    with pytest.raises(
+        ValueError, match=r"shows the explorer other, which has no row.*players\.py"
+    ):
+        player_pages.with_players(PAGE, "02", ["other"])
 
 
 def test_the_last_control_varies_fastest():

@@ -4,11 +4,15 @@ at the slides themselves.
 
 import json
 import re
+import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import book
 import execute
 import figures
+import folders
 import nbformat
 import npm
 import printing
@@ -227,9 +231,21 @@ def test_who_has_no_connection_is_told(tmp_path, monkeypatch):
 
 
 def test_who_lacks_chromium_is_told(monkeypatch):
+    monkeypatch.delenv("CHROMIUM", raising=False)
     monkeypatch.setattr(printing.shutil, "which", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["book.py", "00"])
     with pytest.raises(SystemExit, match="printed by Chromium: install it"):
+        book.main()
+
+
+def test_a_program_that_chromium_names_is_taken_or_refused(monkeypatch):
+    monkeypatch.setenv("CHROMIUM", sys.executable)
+    assert printing.chromium() == sys.executable
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chrome")
+    with pytest.raises(ValueError, match="CHROMIUM says '/nowhere/chrome', which is no program"):
+        printing.chromium()
+    monkeypatch.setattr(sys, "argv", ["book.py", "00"])
+    with pytest.raises(SystemExit, match="correct or unset it"):
         book.main()
 
 
@@ -238,7 +254,8 @@ def test_a_number_that_no_notebook_has_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["book.py", "00", "77"])
     with pytest.raises(SystemExit):
         book.main()
-    assert "no notebook is called 77" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no notebook is called 77; choose from 00, 01, 02" in said
 
 
 def test_a_page_that_is_not_printed_is_told(tmp_path):
@@ -270,6 +287,46 @@ def test_slides_are_made_before_two_workers_look_at_them():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (before,) = re.findall(r"^test-docs:([^#\n]*)", makefile, re.MULTILINE)
     assert "slides" in before.split()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_two_programs_may_fetch_at_a_time(tmp_path, monkeypatch, older):
+    """Neither fails, and what is there is whole."""
+    into, together = tmp_path / "npm", threading.Barrier(2)
+    if older:
+        (into / "node_modules").mkdir(parents=True)
+
+    def fetched(command, cwd, check):
+        (cwd / "node_modules").mkdir()
+        (cwd / "node_modules" / ".package-lock.json").write_text("{}")
+        together.wait(60)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(npm.shutil, "which", lambda name: name)
+    monkeypatch.setattr(npm.subprocess, "run", fetched)
+    with ThreadPoolExecutor(2) as pool:
+        there = [pool.submit(npm.fetch, slides.HERE, into, "Slides") for _ in range(2)]
+    assert [one.result() for one in there] == [into / "node_modules"] * 2
+    assert npm.current(slides.HERE, into)
+    assert list(tmp_path.iterdir()) == [into], "nothing else is left"
+
+
+def test_a_folder_takes_its_place_while_others_do(tmp_path):
+    def put(n):
+        new = tmp_path / f"new-{n}"
+        new.mkdir()
+        (new / "file").write_text(str(n))
+        folders.put(new, tmp_path / "place")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put, range(40)))
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    assert int((tmp_path / "place" / "file").read_text()) in range(40)
+
+
+def test_a_folder_that_cannot_be_moved_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        folders.put(tmp_path / "not there", tmp_path / "place")
 
 
 def test_formulas_are_those_of_the_site_and_nothing_comes_from_elsewhere():

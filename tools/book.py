@@ -42,7 +42,10 @@ ANCHOR = re.compile(r'<a href="#([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
 def main() -> int:
     """Parse the command line and do what it says."""
     paths = chosen(__doc__)
-    browser = printing.chromium()
+    try:
+        browser = printing.chromium()
+    except ValueError as error:
+        sys.exit(str(error))
     if not browser:
         sys.exit("The book is printed by Chromium: install it, or say in CHROMIUM where it is.")
     blurred = [number(path) for path in paths if figures.current(path) is None]

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,8 @@ PARTS = {1: range(7), 2: range(7, 14), 3: range(14, 20)}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("alt", "slideshow", "tags")  # of a cell's metadata
 SECONDS = 600  # the longest that one cell may take
-FAILED = (CellExecutionError, CellTimeoutError)  # what an execution may end with
+# what an execution may end with; a kernel dies when memory is short
+FAILED = (CellExecutionError, CellTimeoutError, DeadKernelError)
 TOGETHER = 2  # notebooks that run side by side; they share the cores
 
 
@@ -60,7 +61,8 @@ def chosen(description: str) -> list[Path]:
     parser.add_argument("numbers", nargs="*", help="such as 02 or 04b; all when there are none")
     numbers = parser.parse_args().numbers
     if unknown := [name for name in numbers if not notebooks(names=[name])]:
-        parser.error(f"no notebook is called {', '.join(unknown)}")
+        known = ", ".join(map(number, notebooks()))
+        parser.error(f"no notebook is called {', '.join(unknown)}; choose from {known}")
     return notebooks(names=numbers)
 
 

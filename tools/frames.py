@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import re
-import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import folders
 import numpy as np
 from execute import ROOT, notebooks, number
 
@@ -30,6 +31,7 @@ MARK = "An explorer:"  # how the stored output of an explorer begins
 DPI = 180  # twice an explorer's, for screens with small pixels
 GRAIN = 15  # of the colours: 18 levels of each, so that a picture compresses well
 MARGIN = 10  # white pixels around what is drawn
+INSIDE = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda
 BLOCK = 4  # pixels: differences are stored in squares of this size, and a rim of one more
 Bits = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -86,7 +88,8 @@ def code_cells(path: Path) -> list[dict]:
 def program(notebook: str, explorer: str) -> list[ast.stmt]:
     """The statements of a notebook from which its call of an explorer follows; the call is last.
 
-    A statement is kept if it binds a name that is needed further down.
+    A statement is kept if it binds a name that is needed further down, or fills what has such a
+    name, as `d[k] = ...` and `model.w = ...` do.  What only calls, as `d.append(...)`, is left out.
     """
     (path,) = [path for path in notebooks() if number(path) == notebook]
     before: list[ast.stmt] = []
@@ -100,7 +103,7 @@ def program(notebook: str, explorer: str) -> list[ast.stmt]:
     needed = used(kept[0])
     for statement in reversed(before):
         names = bound(statement)
-        if names & needed:
+        if (names | filled(statement)) & needed:
             kept.append(statement)
             if isinstance(statement, ast.Assign | ast.Import | ast.ImportFrom | ast.FunctionDef):
                 needed -= names  # for certain, whatever they were before
@@ -114,11 +117,23 @@ def bound(node: ast.AST) -> set[str]:
         return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
-    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda):
+    if isinstance(node, INSIDE):
         return set()
     if isinstance(node, ast.Name):
         return {node.id} if isinstance(node.ctx, ast.Store) else set()
     return set().union(*(bound(child) for child in ast.iter_child_nodes(node)))
+
+
+def filled(node: ast.AST) -> set[str]:
+    """The names of what a statement changes in part, as `d` of `d[k].x = 1`."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef | INSIDE):
+        return set()
+    if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store):
+        base = node.value
+        while isinstance(base, ast.Subscript | ast.Attribute):
+            base = base.value
+        return {base.id} if isinstance(base, ast.Name) else set()
+    return set().union(*(filled(child) for child in ast.iter_child_nodes(node)))
 
 
 def used(node: ast.AST) -> set[str]:
@@ -159,12 +174,25 @@ def choices(player: Player, controls: dict) -> dict[str, list[tuple[str, Any]]]:
     """The values that are drawn of each control, by its name, each with its label."""
     found = {}
     for name, values in player.grid.items():
-        options = offered(controls[name]) or [(f"{value:g}", value) for value in values or ()]
+        options = offered(controls[name]) or numbers(controls[name], values or ())
         found[name] = [pair for pair in options if values is None or pair[1] in values]
         if values and len(found[name]) != len(values):
-            raise ValueError(f"{player.name}: {name} offers {options}, not all of {values}")
+            taken = [value for _, value in found[name]]
+            raise ValueError(
+                f"{player.name}: {name} takes only {taken} of {values}; correct the grid"
+            )
         if controls[name].value not in [value for _, value in found[name]]:
             raise ValueError(f"{player.name}: {name} begins with {controls[name].value}: add it")
+    return found
+
+
+def numbers(slider, values: Sequence[float]) -> list[tuple[str, Any]]:
+    """Those of the values that a slider over numbers can take, each with its label."""
+    found = []
+    for value in values:
+        steps = (value - slider.min) / slider.step
+        if slider.min <= value <= slider.max and abs(steps - round(steps)) < 1e-6:
+            found.append((f"{value:g}", value))
     return found
 
 
@@ -302,23 +330,20 @@ def make(player: Player, mark: str) -> float:
              for name, pairs in chosen.items()]  # fmt: skip
     frames = [frame(draw(**state)) for state in states(player, controls)]
     start = int(np.ravel_multi_index(begun, [len(pairs) for pairs in chosen.values()]))
-    folder = BUILD / f"{player.name}.new"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    panels, shown = stored(player, frames, start, folder)
     about = {
         "mark": mark,
         "controls": [about_control(controls[name], pairs) for name, pairs in chosen.items()],
         "kept": [[control.description, value_of(control)] for name, control in controls.items()
                  if name not in chosen],
-        "panels": panels,
-        "frames": shown,
         "titles": [each.title for each in frames],
     }  # fmt: skip
-    text = json.dumps(about, ensure_ascii=False)
-    (folder / "player.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(BUILD / player.name, ignore_errors=True)
-    folder.rename(BUILD / player.name)
+    with tempfile.TemporaryDirectory(prefix=f"{player.name}-", dir=BUILD) as own:
+        folder = Path(own) / "new"
+        folder.mkdir()
+        about["panels"], about["frames"] = stored(player, frames, start, folder)
+        text = json.dumps(about, ensure_ascii=False)
+        (folder / "player.json").write_text(text + "\n", encoding="utf-8")
+        folders.put(folder, BUILD / player.name)
     return time.perf_counter() - began
 
 

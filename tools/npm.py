@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import folders
+
 NAMES = ("package.json", "package-lock.json")
 
 
@@ -34,9 +36,8 @@ def fetch(manifest: Path, into: Path, purpose: str) -> Path:
                     f"npm could not fetch what {manifest}/package.json names (it ended with "
                     f"{code}, and says above why); is there a connection?"
                 )
-            if into.exists():
-                into.rename(Path(folder) / "old")
-            new.rename(into)
+            if not current(manifest, into):  # another program may have been quicker
+                folders.put(new, into)
     return packages
 
 

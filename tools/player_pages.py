@@ -49,10 +49,17 @@ def with_players(text: str, notebook: str, names: list[str]) -> str:
     known = {(player.notebook, player.explorer): player for player in players.PLAYERS}
     outputs = OUTPUT.split(text)
     if len(outputs) != len(names) + 1:
-        raise ValueError(f"{notebook}: {len(names)} explorers, {len(outputs) - 1} in its page")
+        raise ValueError(
+            f"notebook {notebook}: {len(names)} explorers, {len(outputs) - 1} in its page; the "
+            "text of `Explorer.__repr__` and frames.MARK have to agree"
+        )
     made = outputs[0]
     for name, after in zip(names, outputs[1:], strict=True):
-        player = known[notebook, name]
+        if not (player := known.get((notebook, name))):
+            raise ValueError(
+                f"notebook {notebook} shows the explorer {name}, which has no row in PLAYERS of "
+                "tools/players.py; add one"
+            )
         made += markup(player, players.about(player), f"../{FOLDER}/{player.name}/") + after
     return made.replace("</head>", HEAD, 1)
 
@@ -79,6 +86,7 @@ def markup(player: Player, about: dict, folder: str) -> str:
         "folder": folder,
         "counts": [len(control["values"]) for control in controls],
         "labels": [control["label"] for control in controls],
+        "values": [control["values"] for control in controls],
         "panels": panels,
         "frames": about["frames"],
         "titles": about["titles"],
@@ -127,10 +135,9 @@ def widget(control: dict, name: str) -> str:
         )
         inside = f'{head} <select id="{name}" data-control>{options}</select>'
         return f'<div class="player-control">{inside}</div>'
-    said = html.escape("|".join(values))
     inside = (
         f'{head} <input type="range" id="{name}" data-control min="0" max="{len(values) - 1}" '
-        f'value="{start}" aria-valuetext="{html.escape(values[start])}" data-values="{said}">'
+        f'value="{start}" aria-valuetext="{html.escape(values[start])}">'
         f'<output for="{name}">{html.escape(values[start])}</output>'
     )
     long = " player-long" if len(label) + max(map(len, values)) > LONG else ""

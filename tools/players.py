@@ -141,7 +141,10 @@ PLAYERS = (
         "10",
         "classes",
         {"seed": (0, 1, 2), "label": None, "w": None},
-        ("One start, drawn with each strength", "All starts with this strength"),
+        (
+            "Every start in a row, drawn with each strength in a column; one is framed",
+            "The framed picture, enlarged",
+        ),
     ),
     Player(
         "10",

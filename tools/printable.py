@@ -65,11 +65,11 @@ def write(folder: Path) -> None:
 
 def to_pdf(path: Path) -> None:
     """Print an HTML page with Chromium; without it, or where it fails, there is the HTML alone."""
-    if browser := printing.chromium():
-        try:
+    try:
+        if browser := printing.chromium():
             printing.to_pdf(browser, path, path.with_suffix(".pdf"), MINUTES)
-        except RuntimeError as error:
-            print(error, file=sys.stderr)
+    except (RuntimeError, ValueError) as error:
+        print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

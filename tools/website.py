@@ -4,8 +4,9 @@
     python tools/website.py --serve [PORT]    serve what was built, on this machine alone
 
 A build begins with nothing, in a folder of its own, and takes the place of the last one when it is
-whole: it does not depend on what earlier ones left, two at a time do not meet, and one that fails
-leaves the site as it was.
+whole: it does not depend on what earlier ones left, and one that fails leaves the site as it was.
+Two at a time share only what is drawn and fetched ahead, in build/players and build/npm, where a
+folder takes the place of the last one in the same way.
 
 OWNER/NAME, on GitHub: pages then link to the repository, and notebooks to places that run them;
 copies for Colab, whose first cell installs the course, go to build/launch.
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import api_pages
+import folders
 import introductions
 import live
 import npm
@@ -97,12 +99,12 @@ def build(folder: Path, repository: str) -> int:
     made = folder / "site"
     for extend in EXTEND_PAGES:
         extend(made)
-    if SITE.exists():
-        SITE.rename(folder / "old")
-    made.rename(SITE)
-    shutil.rmtree(LAUNCH, ignore_errors=True)
+    folders.put(made, SITE)
     if repository:
-        write_launched(repository)
+        write_launched(folder / "launch", repository)
+        folders.put(folder / "launch", LAUNCH)
+    else:
+        shutil.rmtree(LAUNCH, ignore_errors=True)
     return 0
 
 
@@ -197,11 +199,11 @@ def taught(name: str, where: introductions.Section, used: list[str], files: dict
     return line + (f"; used in {', '.join(others)}" if others else "") + "."
 
 
-def write_launched(repository: str) -> None:
+def write_launched(folder: Path, repository: str) -> None:
     """Copies of the notebooks for Colab: a first cell installs the course, links lead to GitHub."""
     web = f"https://github.com/{repository}/blob/main/notebooks/"
     raw = f"https://raw.githubusercontent.com/{repository}/main/notebooks/"
-    (LAUNCH / "notebooks").mkdir(parents=True)
+    (folder / "notebooks").mkdir(parents=True)
     for path in notebooks():
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
@@ -214,7 +216,7 @@ def write_launched(repository: str) -> None:
         cell = {"cell_type": "code", "execution_count": None, "id": "install", "metadata": {}}
         notebook["cells"].insert(0, cell | {"outputs": [], "source": source})
         text = json.dumps(notebook, indent=1, ensure_ascii=False)
-        (LAUNCH / "notebooks" / path.name).write_text(text + "\n", encoding="utf-8")
+        (folder / "notebooks" / path.name).write_text(text + "\n", encoding="utf-8")
 
 
 def sphinx(folder: Path, repository: str) -> int:
@@ -240,10 +242,10 @@ def live_pages(site: Path) -> None:
     for name, lessons in LIVE.items():
         page = site / "live" / name / "index.html"
         text = page.read_text(encoding="utf-8")
-        page.write_text(with_way_back(text, [files[lesson] for lesson in lessons]), "utf-8")
+        page.write_text(with_way_back(text, [files[lesson] for lesson in lessons], name), "utf-8")
 
 
-def with_way_back(text: str, lessons: list[str]) -> str:
+def with_way_back(text: str, lessons: list[str], name: str) -> str:
     """Such a page with links to the site's front page and to notebooks, and no link beyond it."""
     text = re.sub(
         r'href="(?:\.\./)+notebooks/(\w+)\.ipynb"', r'href="../../notebooks/\1.html"', text
@@ -255,8 +257,11 @@ def with_way_back(text: str, lessons: list[str]) -> str:
         for lesson, n in numbers.items()
     )
     way = f'<nav aria-label="Course"><p>{front} · notebooks {links}</p></nav>\n'
-    if text.count("<header>\n") != 1:
-        raise ValueError("the page needs one line <header>, which gets the links to the site")
+    if (count := text.count("<header>\n")) != 1:
+        raise ValueError(
+            f"the live page {name} needs one line <header>, which gets the links to the site; it "
+            f"has {count}"
+        )
     return text.replace("<header>\n", f"<header>\n{way}")
 
 

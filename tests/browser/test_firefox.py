@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import npm
@@ -25,25 +26,38 @@ FIREFOX = next(filter(None, map(shutil.which, ("firefox", "firefox-esr"))), None
 DRAWN = "document.getElementById('status').textContent.includes('1 garment, 2 evaluations')"
 
 pytestmark = pytest.mark.skipif(
-    not (FIREFOX and shutil.which("npm")),
-    reason="no Firefox, or no npm: `apt-get install firefox-esr npm`",
+    not (FIREFOX and shutil.which("npm") and shutil.which("node")),
+    reason="no Firefox, no npm, or no node: `apt-get install firefox-esr npm`",
 )
+
+
+def printed(command: list[str], given: str, seconds: float) -> str:
+    """What the driver prints.  Where it takes too long, it is asked to end, and ends Firefox."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as program:
+        try:
+            said, wrong = program.communicate(given, timeout=seconds)
+        except BaseException:
+            program.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(60)
+            program.kill()
+            raise
+    assert program.returncode == 0, wrong
+    return said
 
 
 def answers(plan: list[list], own: str) -> list:
     """What Firefox answers to the plan of drive.mjs.  Nothing may go wrong on the page, or ask for
     an address that does not begin as `own`.
     """
-    try:
-        packages = npm.fetch(HERE, PACKAGES, "Tests in Firefox")
-    except SystemExit as error:
-        pytest.skip(str(error))
+    if not npm.current(HERE, PACKAGES):
+        ping = [shutil.which("npm"), "ping"]
+        if subprocess.run(ping, capture_output=True).returncode:
+            pytest.skip("npm's registry does not answer")
+    packages = npm.fetch(HERE, PACKAGES, "Tests in Firefox")
     command = ["node", str(HERE / "drive.mjs"), FIREFOX, str(packages)]
-    run = subprocess.run(
-        command, input=json.dumps(plan), capture_output=True, text=True, timeout=2 * SECONDS
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
+    found = json.loads(printed(command, json.dumps(plan), 2 * SECONDS))
     assert found["errors"] == []
     assert [url for url in found["addresses"] if not url.startswith((own, "data:", "blob:"))] == []
     return found["answers"]

@@ -24,6 +24,7 @@
     const pictures = new Map(); // by name, each with a promise that it can be shown
     let turn = 0;
     let timer = 0;
+    let run = 0;
 
     const load = (name) => {
       if (name && !pictures.has(name)) {
@@ -36,11 +37,7 @@
 
     const at = (control) => (control.type === "checkbox" ? +control.checked : +control.value);
 
-    const said = (control) => {
-      if (control.type === "checkbox") return control.checked ? "on" : "off";
-      if (control.type === "range") return control.dataset.values.split("|")[control.value];
-      return control.selectedOptions[0].text;
-    };
+    const said = (control) => data.values[controls.indexOf(control)][at(control)];
 
     const show = async () => {
       turn += 1;
@@ -81,8 +78,9 @@
     };
 
     const play = async () => {
+      const mine = run;
       await step();
-      if (!timer) return; // stopped while the picture came
+      if (!timer || mine !== run) return; // stopped, and perhaps begun again, while the picture came
       if (slider.value === slider.max) stop();
       else timer = setTimeout(play, PAUSE);
     };
@@ -92,6 +90,7 @@
       else if (timer) stop();
       else {
         timer = -1;
+        run += 1;
         say();
         play();
       }
