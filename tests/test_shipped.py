@@ -6,12 +6,15 @@ import torch
 from torch.testing import assert_close
 
 from tutorial_lib import checkpoint, data, diffusion, evaluate, sample
+from tutorial_lib.beyond.distillation import EVALUATIONS
 from tutorial_lib.beyond.guidance import guided
 from tutorial_lib.beyond.solvers import dpm_solver
 from tutorial_lib.cli import main
 from tutorial_lib.config import schedule_of
 from tutorial_lib.denoise import denoiser
 from tutorial_lib.nets.unet import UNet, UNetConfig, restore
+from tutorial_lib.recipes import distilled, labels, ways
+from tutorial_lib.recipes.sources import sha256
 from tutorial_lib.schedule import named
 
 SHAPES = {"fashion_mnist": UNetConfig(), "labelled": UNetConfig(labels=len(data.CLASSES))}
@@ -108,3 +111,37 @@ def test_by_name_or_by_default_is_the_same(tmp_path):
     few = ("--steps", "2", "--count", "1")
     by_name = sampled(tmp_path / "b.png", *few, "--weights", "labelled")
     assert by_name == sampled(tmp_path / "a.png", *few)
+
+
+def test_the_student_says_who_taught_it_and_how():
+    """Its teacher is the network that ships: when that is trained anew, so must the student be."""
+    tensors, about = checkpoint.load("distilled")
+    teacher = {
+        "weights": distilled.TEACHER,
+        "sha256": sha256(checkpoint.find(distilled.TEACHER)),
+        "w": distilled.W,
+    }
+    assert about["teacher"] == teacher
+    steps = {
+        "consistency": distilled.CONSISTENCY.steps,
+        "adversarial": distilled.ADVERSARIAL.steps,
+    }
+    assert about["methods"] == steps
+    assert restore(tensors, about).config == SHAPES["labelled"]
+    assert tuple(about["evaluations"]) == EVALUATIONS
+    by_calls = [about["metrics"][str(calls)]["feature_distance"] for calls in EVALUATIONS]
+    assert by_calls == sorted(by_calls, reverse=True)
+
+
+def test_the_worse_network_is_that_of_its_recipe():
+    tensors, about = checkpoint.load("weak")
+    assert restore(tensors, about).config == labels.WEAK_SHAPE
+    assert about["train"]["steps"] == about["step"] == labels.WEAK.steps
+
+
+def test_the_ways_of_guidance_were_measured_as_their_recipe_says():
+    _, about = checkpoint.load("ways")
+    asked = {f"{way} {w}" for way in ways.WAYS for w in ways.STRENGTHS}
+    assert about["found"].keys() == {"plain guidance 1.0", *asked}
+    recorded = (tuple(about["interval"]), about["share"], about["still"])
+    assert recorded == (ways.INTERVAL, ways.SHARE, ways.STILL)
