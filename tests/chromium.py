@@ -50,6 +50,11 @@ def watched(browser: Browser, own: tuple[str, ...], height: int = 900) -> Iterat
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("request", lambda one: one.url.startswith(own) or wrong.append(f"asks for {one.url}"))
-    yield page
-    context.close()
+    try:
+        yield page
+    except BaseException:
+        print(*wrong, sep="\n")  # mostly the very reason
+        raise
+    finally:
+        context.close()
     assert wrong == []
