@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import time
 from contextlib import suppress
@@ -346,11 +347,12 @@ OPEN: list[socket.socket] = []
 
 
 def test_without_a_sandbox_nothing_is_graded_unasked(monkeypatch):
+    fails = shutil.which("false")
     monkeypatch.setattr(judge.shutil, "which", lambda name: None)
     judge.sandbox.cache_clear()
     with pytest.raises(judge.NoSandbox, match=r"bubblewrap is not installed.*apt install"):
         judge.Judge()
-    monkeypatch.setattr(judge.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(judge.shutil, "which", lambda name: fails)
     with pytest.raises(judge.NoSandbox, match="does not run here"):
         judge.Judge()
     judge.sandbox.cache_clear()
@@ -358,10 +360,25 @@ def test_without_a_sandbox_nothing_is_graded_unasked(monkeypatch):
 
 def test_a_process_that_does_not_begin_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(judge.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(judge.sys, "executable", "/bin/false")
+    monkeypatch.setattr(judge.sys, "executable", shutil.which("false"))
     with pytest.raises(RuntimeError, match="the process of this submission was ended"):
         judge.Judge(sandboxed=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_the_machine_refuses_leaves_nothing(monkeypatch, tmp_path):
+    pair = socket.socketpair()
+
+    def refused(*command, **options):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(judge.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(judge.socket, "socketpair", lambda: pair)
+    monkeypatch.setattr(judge.subprocess, "Popen", refused)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        judge.Judge(sandboxed=False)
+    assert not list(tmp_path.iterdir())
+    assert [end.fileno() for end in pair] == [-1, -1], "both are closed"
 
 
 # --- messages

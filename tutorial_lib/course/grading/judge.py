@@ -99,17 +99,23 @@ class Judge:
         self.folder = tempfile.TemporaryDirectory()
         ours, theirs = socket.socketpair()
         program = [sys.executable, "-P", "-m", "tutorial_lib.course.grading.pupil"]
-        self.process = subprocess.Popen(
-            [*wall, *program, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.folder.name,
-            env=_environment("/tmp" if sandboxed else self.folder.name),
-            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (MEMORY, MEMORY)),
-        )
-        theirs.close()
+        try:
+            self.process = subprocess.Popen(
+                [*wall, *program, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=self.folder.name,
+                env=_environment("/tmp" if sandboxed else self.folder.name),
+                preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (MEMORY, MEMORY)),
+            )
+        except BaseException:  # no memory for another process, for example
+            ours.close()
+            self.folder.cleanup()
+            raise
+        finally:
+            theirs.close()
         self.line = Line(ours)
         self.lent: list[Callable[..., Any]] = []  # what answers may call, by number
         self.calls: list[tuple[list[Any], Any]] = []  # of those, what went in and came out
