@@ -6,7 +6,7 @@ The page is docs/site/live/garments/ in one file, and works from a plain web ser
 file://.  Beside it lie the weights of its networks, each twice: as the file that a server sends,
 and as base64 in a script, for file://, which may fetch nothing; a visitor loads one of the two, and
 only of the network that is chosen.  WEIGHTS: names or files, as `python -m tutorial_lib sample`
-takes them; by default those of NETWORKS that ship.
+takes them; by default NETWORKS.
 """
 
 import argparse
@@ -29,9 +29,8 @@ def build(out: Path = OUT, weights: tuple[str, ...] = ()) -> Path:
 
     Raises ValueError when it would be too large to load, or sources do not fit into it.
     """
-    names = weights or tuple(name for name in NETWORKS if name in checkpoint.shipped())
     networks = []
-    for name in names:
+    for name in weights or NETWORKS:
         path = checkpoint.find(name)
         key = re.sub(r"\W", "_", path.stem)
         content = path.read_bytes()
