@@ -1,13 +1,11 @@
 """Answers to the exercises of notebook 07, wrong and right."""
 
 FRESH = "r, k = (1 - alpha_bar_prev) / (1 - alpha_bar_t), 1 - alpha_bar_t / alpha_bar_prev; return "
-EULER = """
-a, b = {now}
-c, d = alpha_bar_prev**0.5, (1 - alpha_bar_prev) ** 0.5
-e = (x_t - a * x_0_hat) / b
+PATH = """
+a, r2 = alpha_bar_t**0.5, (1 - alpha_bar_t) / alpha_bar_t
+y, k = x_t / a, s**2 / (s**2 + r2)
 return {end}
 """
-ROOTS = "alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5"
 AHEAD = "h, k, d = lam_next - lam, lam - lam_before, x_0_hat - before; return "
 STATE = "a = alpha_bar_prev; return a**0.5 * x_0_hat + "
 ARC = """
@@ -49,9 +47,9 @@ return {end}
 NOISE = "torch.randn(x.shape, generator=generator, dtype=x.dtype) if i > 1 else 0"
 
 
-def euler(end: str, now: str = ROOTS) -> str:
-    """A step of 07.2, from signal and noise a, b to c, d with the slope e."""
-    return EULER.format(now=now, end=end)
+def path(end: str) -> str:
+    """The end of 07.2, from y and k, the share of the noised variance that is the data's."""
+    return PATH.format(end=end)
 
 
 def arc(end: str = POINT, cosine: str = COSINE) -> str:
@@ -83,11 +81,12 @@ WRONG = {
         (FRESH + "(eta * r * k) ** 0.5", "outside the roots"),
     ],
     "07.2": [
-        (euler("x_t / a + (d / c - b / a) * e"), "what is wanted is x'"),
-        (euler("c * (x_t / a - (d / c - b / a) * e)"), "the wrong way"),
-        (euler("c * (x_t + (d / c - b / a) * e)"), "y begins at"),
-        (euler("x_0_hat"), "the estimate itself"),
-        (euler("c * x_0_hat"), "off by"),
+        (path("m + k * (y - m)"), "one step of Euler's rule"),
+        (path("m + k**0.5 * (x_t - m)"), "not of x"),
+        (path("m + (y - m) / k**0.5"), "the other way"),
+        (path("k**0.5 * (y - m)"), "where does it end"),
+        (path("m + k / s * (y - m)"), "a root is to be taken"),
+        (path("y"), "off by"),
     ],
     "07.3": [
         (AHEAD + "x_0_hat + h / k * d", "its middle is wanted"),
@@ -150,10 +149,9 @@ RIGHT = {
         FRESH + "eta * (r * k) ** 0.5",
     ],
     "07.2": [
-        euler("c * x_0_hat + d * e"),
-        euler("c * (x_t / a + (d / c - b / a) * e)"),
-        "k = ((1 - alpha_bar_prev) / (1 - alpha_bar_t)) ** 0.5\n"
-        "return k * x_t + (alpha_bar_prev**0.5 - k * alpha_bar_t**0.5) * x_0_hat",
+        path("m + k**0.5 * (y - m)"),
+        "z = (x_t - alpha_bar_t**0.5 * m) / np.sqrt(alpha_bar_t * s**2 + 1 - alpha_bar_t)\n"
+        "return m + s * z",
     ],
     "07.3": [
         AHEAD + "(1 + h / k / 2) * x_0_hat - h / k / 2 * before",

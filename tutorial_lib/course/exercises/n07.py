@@ -42,21 +42,25 @@ def sigma(answer, generator):
     same(answer(eta, now, before), right, "sigma", slips)
 
 
-def euler(answer, generator):
-    """(x_t, x_0_hat, alpha_bar_t, alpha_bar_prev) -> x at the step before, by Euler's rule."""
-    x_0_hat, x_t = some_images(generator)
-    now, before = _levels(generator)
-    a, b, a_before, b_before = now**0.5, (1 - now) ** 0.5, before**0.5, (1 - before) ** 0.5
-    slope = (x_t - a * x_0_hat) / b
-    y = x_t / a + (b_before / a_before - b / a) * slope
+def end_of_path(answer, generator):
+    """(x_t, alpha_bar_t, m, s) -> where the path without noise ends, for data N(m, s^2)."""
+    x_t, _ = some_images(generator)
+    now, _ = _levels(generator)
+    m, s = float(between(0.2, 0.8, generator)), float(between(0.2, 0.6, generator))
+    a = now**0.5
+    r = ((1 - now) / now) ** 0.5
+    from_m = x_t / a - m  # y - m, which grows as the root of s^2 + r^2
+    right = m + s / (s**2 + r**2) ** 0.5 * from_m
     slips = {
-        "That is y' = x' / a'; what is wanted is x'.": y,
-        "It went the wrong way along the slope.": a_before
-        * (x_t / a - (b_before / a_before - b / a) * slope),
-        "y begins at x / a.": a_before * (x_t + (b_before / a_before - b / a) * slope),
-        "That is the estimate itself.": x_0_hat,
+        "That is one step of Euler's rule; the slope changes on the way.": (
+            m + s**2 / (s**2 + r**2) * from_m
+        ),
+        "The path is that of y = x / a, not of x.": m + s / (s**2 + r**2) ** 0.5 * (x_t - m),
+        "It went the other way, from the data to the noise.": m + (s**2 + r**2) ** 0.5 / s * from_m,
+        "That is its distance from m; where does it end?": right - m,
+        "Of s^2 + r^2 a root is to be taken.": m + s / (s**2 + r**2) * from_m,
     }
-    same(answer(x_t, x_0_hat, now, before), a_before * y, "x'", slips)
+    same(answer(x_t, now, m, s), right, "The end", slips)
 
 
 def ahead(answer, generator):
@@ -293,14 +297,15 @@ EXERCISES = {
         ),
     ),
     "07.2": Exercise(
-        test=euler,
-        praise="One multiplication at each end, and DDIM is the oldest rule of all.",
+        test=end_of_path,
+        praise="Each path keeps its place among the data, and no solver was needed.",
         hints=(
-            "y = x_t / a and r = b / a, at both steps.",
-            "The slope is eps_hat, which x_t and x_0_hat determine.",
-            "y' = y + (r' - r) eps_hat, and in the end x' = a' y'.",
+            "Bring y - m to one side and r to the other: dy / (y - m) = r dr / (s^2 + r^2).",
+            "Both sides are logarithms: log(y - m) = log(s^2 + r^2) / 2 + constant. So (y - m) / "
+            "sqrt(s^2 + r^2) stays the same along the path.",
+            "Begin with y = x_t / a and r^2 = (1 - alpha_bar_t) / alpha_bar_t; at the end r = 0.",
         ),
-        forbidden=("ddim", "ddim_step"),
+        forbidden=("ddim", "dpm_solver", "heun"),
     ),
     "07.3": Exercise(
         test=ahead,

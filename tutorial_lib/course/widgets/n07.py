@@ -28,8 +28,10 @@ BUMPS = Mixture(
 SCHEDULE = cosine(1000)
 PLACES: dict[str, dict] = {
     "even in t": {},
+    "even in log-SNR": {"root": 1e6, "largest": 120.0},  # the limit of high roots: a logarithm
     "root 4, from 120": CHOSEN,
     "root 7, from 80": {"root": 7, "largest": 80.0},
+    "root 7, from 5": {"root": 7, "largest": 5.0},
 }
 SOLVERS = ("DDIM", "DPM++", "Heun")
 CALLS = (3, 5, 9, 15, 25, 49)
