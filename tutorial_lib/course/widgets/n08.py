@@ -10,7 +10,7 @@ from torch import Tensor
 from tutorial_lib.beyond.compression import rate_and_distortion
 from tutorial_lib.beyond.variational import Continuous, diffusion_nats, noised
 from tutorial_lib.course import plot
-from tutorial_lib.course.widgets import explorer, panels, show, slider
+from tutorial_lib.course.widgets import choice, explorer, panels, show, slider
 from tutorial_lib.data import to_model, to_pixels
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def rates_picture(
     line.set(xlim=(float(grid[-1]), float(grid[0])), ylim=(0, 0.8), xlabel=r"$\gamma$")
     line.set_title("bits a pixel and unit of $\\gamma$", fontsize=9)
     sent, off = float(rate[moment]), float(distortion[moment])
-    title = f"{sent:.2f} of {float(rate[0]):.2f} bits a pixel sent, {off:.0f} grey levels off"
+    title = f"{sent:.3f} of {float(rate[0]):.2f} bits a pixel sent, {off:.0f} grey levels off"
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -71,9 +71,12 @@ def rates(recorded: Recorded, pixels: Tensor, grid: Tensor) -> VBox:
 
     recorded: of `profile`, with its pixels and grid.
     """
+    nats, squares, _ = recorded
+    rate, _ = rate_and_distortion(nats.mean(0), squares.mean(0), grid)
+    sent = [(f"{float(bits):.2g}", moment) for moment, bits in enumerate(rate)]
     controls = {
         "picture": slider("picture", 1, 0, len(pixels) - 1),
-        "moment": slider("noise level, 0 is clean", 14, 0, len(grid) - 1),
+        "moment": choice("bits a pixel sent, on average", sent[::-1], 14),
     }
 
     def draw(**state) -> Figure:
