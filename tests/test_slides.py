@@ -289,6 +289,24 @@ def test_slides_are_made_before_two_workers_look_at_them():
     assert "slides" in before.split()
 
 
+def test_what_another_program_has_fetched_meanwhile_stays(tmp_path, monkeypatch):
+    """It may be in use already."""
+    into = tmp_path / "npm"
+
+    def fetched(command, cwd, check):
+        for folder in (cwd, into):
+            (folder / "node_modules").mkdir(parents=True)
+            (folder / "node_modules" / ".package-lock.json").write_text("{}")
+        for name in npm.NAMES:
+            (into / name).write_bytes((slides.HERE / name).read_bytes())
+        (into / "node_modules" / "of the other").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(npm.shutil, "which", lambda name: name)
+    monkeypatch.setattr(npm.subprocess, "run", fetched)
+    assert (npm.fetch(slides.HERE, into, "Slides") / "of the other").exists()
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_two_programs_may_fetch_at_a_time(tmp_path, monkeypatch, older):
     """Neither fails, and what is there is whole."""
