@@ -171,6 +171,11 @@ SAME = {
     },
     "09.3": {"((m - x) ** 2)": "a square has no sign"},
     "09.7": {"((t - 1) ** 2": "a square has no sign"},
+    "10.5": {
+        "mask ** ": "0 and 1 are their own powers",
+        "(1 - mask) ** ": "0 and 1 are their own powers",
+        "like=": "they are of one kind",
+    },
     "19.4": {"(p q c)": "there is one channel"},
     "19.5": {
         "(eps - eps_hat).square()": "a square has no sign",

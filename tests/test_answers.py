@@ -3,7 +3,10 @@
 A few draws of each; `search_answers.py` takes two hundred, and adds every mutant of the solutions.
 """
 
+import importlib
+import pkgutil
 import re
+from functools import cache
 from itertools import islice
 
 import answers
@@ -12,6 +15,7 @@ import nbformat
 import pytest
 from search_answers import mutants
 
+import tutorial_lib
 from tutorial_lib.course import exercises
 
 EXERCISES = exercises.every_exercise()
@@ -65,9 +69,10 @@ def test_no_printed_source_answers_an_exercise_of_the_same_notebook(path):
     """What `show_source` prints, copied into the cell of an exercise, does not pass its check."""
     notebook = nbformat.read(path, as_version=4)
     for source in printed(notebook):
-        scope = dict(answers.AT_HAND)
+        name = re.match(r"(?:def|class) (\w+)", source)[1]
+        scope = around(name) | answers.AT_HAND
         exec("from __future__ import annotations\n" + source, scope)
-        copied = scope[re.match(r"(?:def|class) (\w+)", source)[1]]
+        copied = scope[name]
         for number in editions.exercises(notebook):
             assert not exercises.verdict(number, copied, 0).right
 
@@ -94,6 +99,17 @@ def test_each_exercise_says_how_long_it_takes(path):
         assert re.search(rf"\*\*{re.escape(number)} [^*]+\*\* \(\d+ minutes[^)]*\)\.", prose), (
             number
         )
+
+
+@cache
+def around(name: str) -> dict:
+    """What the module of the library that defines this name has at hand, its helpers too."""
+    for found in pkgutil.walk_packages(tutorial_lib.__path__, "tutorial_lib."):
+        if not found.name.endswith("__main__"):
+            module = importlib.import_module(found.name)
+            if getattr(vars(module).get(name), "__module__", None) == found.name:
+                return dict(vars(module))
+    return {}
 
 
 def printed(notebook) -> list[str]:

@@ -161,6 +161,10 @@ RIGHT = {
     ],
     "07.4": [
         STATE + "math.sqrt(1 - a - sigma**2) * eps_hat + sigma * z",
+        (
+            "a, s = torch.tensor(alpha_bar_prev), torch.tensor(sigma)\n"
+            "return (a**0.5 * x_0_hat + (1 - a - s**2) ** 0.5 * eps_hat + s * z).float()"
+        ),
         "old = (1 - alpha_bar_prev - sigma * sigma) ** 0.5 * eps_hat\n"
         "return sigma * z + old + alpha_bar_prev**0.5 * x_0_hat",
     ],

@@ -29,7 +29,7 @@ return x
 
 
 def loss(
-    result: str = "((each * guess + eps) ** 2).flatten(1).sum(1) / 2", x: str = "x_0 + each * eps"
+    result: str = "((guess + eps / each) ** 2).flatten(1).sum(1) / 2", x: str = "x_0 + each * eps"
 ) -> str:
     """The loss of 09.4, with one thing done differently."""
     return LOSS.format(x=x, result=result)
@@ -94,18 +94,16 @@ WRONG = {
         ("1 / x.var(correction=0), 0.0", "m is off by"),
     ],
     "09.4": [
-        (loss("((each * guess + eps) ** 2).flatten(1).sum(1)"), "The half is missing"),
-        (loss("((each * guess + eps) ** 2).flatten(1).mean(1) / 2"), "not the sum"),
-        (loss("((each * guess + eps) ** 2).flatten(1).mean(1)"), "without the half"),
-        (loss("((guess + eps / each) ** 2).flatten(1).sum(1) / 2"), "weight sigma^2 is missing"),
-        (
-            loss("((each**2 * guess + each * eps) ** 2).flatten(1).sum(1) / 2"),
-            "inside the square it is sigma",
-        ),
-        (loss("((each * guess - eps) ** 2).flatten(1).sum(1) / 2"), "a sign"),
+        (loss("((guess + eps / each) ** 2).flatten(1).sum(1)"), "The half is missing"),
+        (loss("((guess + eps / each) ** 2).flatten(1).mean(1) / 2"), "not the sum"),
+        (loss("((guess + eps / each) ** 2).flatten(1).mean(1)"), "without the half"),
+        (loss("((each * guess + eps) ** 2).flatten(1).sum(1) / 2"), "weighted with sigma^2"),
+        (loss("((guess + each * eps) ** 2).flatten(1).sum(1) / 2"), "not times sigma"),
+        (loss("((guess + eps) ** 2).flatten(1).sum(1) / 2"), "the noise over sigma."),
+        (loss("((guess - eps / each) ** 2).flatten(1).sum(1) / 2"), "a sign"),
         (loss(x="x_0"), "the clean images"),
         (loss(x="x_0 + eps"), "without its sigma"),
-        (loss("((each * guess + eps) ** 2).flatten(1).sum(1).mean() / 2"), "should have shape"),
+        (loss("((guess + eps / each) ** 2).flatten(1).sum(1).mean() / 2"), "should have shape"),
         ("network(x_0, sigma[0])", "one sigma for each image"),
     ],
     "09.5": [
@@ -200,7 +198,7 @@ RIGHT = {
         losses = []
         for one, s, e in zip(x_0, sigma, eps):
             guess = network((one + s * e)[None], s[None])[0]
-            losses.append(s**2 * ((guess + e / s) ** 2).sum() / 2)
+            losses.append(((s * guess + e) ** 2).sum() / 2 / s**2)
         return torch.stack(losses)
         """,
     ],

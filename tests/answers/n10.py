@@ -86,7 +86,7 @@ WRONG = {
         ("mask * known + (1 - mask) * x_t", "of another step"),
         (AB + MIX.format(noised="known + (1 - a) ** 0.5 * eps"), "fainter"),
         (AB + MIX.format(noised="a**0.5 * known"), "noise as well"),
-        (AB + MIX.format(noised="a * known + (1 - a) * eps"), "too weak"),
+        (AB + MIX.format(noised="a * known + (1 - a) * eps"), "not yet what it is"),
         (
             AB + "return (1 - mask) * (a**0.5 * known + (1 - a) ** 0.5 * eps) + mask * x_t",
             "wrong way round",

@@ -88,7 +88,7 @@ def fitted(answer, generator):
 
 
 def own_loss(answer, generator):
-    """(network, x_0, sigma, eps) -> the weighted denoising loss of each image, (B,)."""
+    """(network, x_0, sigma, eps) -> the denoising loss of each image, unweighted, (B,)."""
     x_0, eps = some_images(generator)
     sigma = between(0.2, 3, generator, 3)
     slope = float(between(0.2, 0.8, generator))
@@ -104,18 +104,19 @@ def own_loss(answer, generator):
         return x.square().flatten(1).sum(1) / 2
 
     guess = network(x_0 + each * eps, sigma)
-    right = half(each * guess + eps)
+    right = half(guess + eps / each)
     slips = {
         "The half is missing.": 2 * right,
         "It is the mean over the pixels, not the sum.": right / 16,
         "That is the mean, without the half.": right / 8,
-        "The weight sigma^2 is missing.": half(guess + eps / each),
-        "The weight is sigma^2, and inside the square it is sigma.": half(
-            each**2 * guess + each * eps
+        "That is weighted with sigma^2, as in section 9.2; here nothing is.": half(
+            each * guess + eps
         ),
-        "The score points against the noise: a sign.": half(each * guess - eps),
-        "The network was shown the clean images.": half(each * network(x_0, sigma) + eps),
-        "The noise was added without its sigma.": half(each * network(x_0 + eps, sigma) + eps),
+        "The target is the noise over sigma, not times sigma.": half(guess + each * eps),
+        "The target is the noise over sigma.": half(guess + eps),
+        "The score points against the noise: a sign.": half(guess - eps / each),
+        "The network was shown the clean images.": half(network(x_0, sigma) + eps / each),
+        "The noise was added without its sigma.": half(network(x_0 + eps, sigma) + eps / each),
     }
     same(answer(network, x_0, sigma, eps), right, "The loss", slips)
 
@@ -346,10 +347,13 @@ EXERCISES = {
     ),
     "09.4": Exercise(
         test=own_loss,
-        praise="With s = -eps_hat / sigma it is half of Algorithm 1's squared error.",
+        praise=(
+            "With s = -eps_hat / sigma it is half of Algorithm 1's squared error, over sigma^2: "
+            "without a weight the smallest levels outvote all others."
+        ),
         hints=(
             "sigma.view(-1, 1, 1, 1) multiplies each image with its own number.",
-            "((sigma * network(x_0 + sigma * eps, sigma) + eps) ** 2).flatten(1).sum(1) / 2.",
+            "((network(x_0 + sigma * eps, sigma) + eps / sigma) ** 2).flatten(1).sum(1) / 2.",
         ),
         forbidden=("denoising_loss",),
     ),

@@ -113,7 +113,7 @@ def put_known(answer, generator):
             known + (1 - alpha_bar).sqrt() * eps
         ),
         "At step t there is noise as well.": alpha_bar.sqrt() * known,
-        "Its known half is too faint, and the noise there too weak.": (
+        "The known half is not yet what it is at step t.": (
             alpha_bar * known + (1 - alpha_bar) * eps
         ),
     }
