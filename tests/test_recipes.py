@@ -457,6 +457,20 @@ def test_the_recipe_of_the_annealed_walk(narrow, tmp_path, monkeypatch):
     assert tensors["moments"][0] == 0 and tensors["moments"][-1] == 99
 
 
+def test_the_records_of_notebook_09_are_whole():
+    tensors, about = checkpoint.load("flow")
+    kinds = [len(about[name]) for name in ("learned", "solvers", "calls")]
+    assert list(tensors["distances"].shape) == [*kinds, 2, 2]
+    assert bool((tensors["distances"] > tensors["floor"]).all())
+    best = tensors["distances"].mean(3)[..., 0].amin(1)  # (networks, calls)
+    assert bool((best[:, -1] < best[:, 1]).all())  # fifty calls beat two
+    tensors, about = checkpoint.load("ncsn")
+    assert tensors["walk"].shape == (16, 16, 1, 28, 28)
+    assert bool((tensors["distances"][-1] < tensors["distances"][0] / 2).all())
+    for name in ("flow", "ncsn"):
+        assert (files.ASSETS / f"{name}.safetensors").stat().st_size < 400_000
+
+
 def test_the_score_network_is_told_its_level(generator):
     asked = []
 

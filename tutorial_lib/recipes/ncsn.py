@@ -20,13 +20,13 @@ LEVELS = 100
 SIGMAS = geometric(40.0, 0.01, LEVELS).float()
 CONFIG = train.DiffusionConfig(steps=6000, T=LEVELS, t_sampling="uniform", report_every=100)
 SHAPE = UNetConfig(widths=(32, 64))
-STEPS = (1, 3, 10)  # of Langevin at each level, for each sample
+STEPS = (1, 4)  # of Langevin at each level, for each sample
 STEP_SIZE = 0.5
 MOMENTS = 16  # levels of a walk that are stored
 SHOWN = 16  # samples of each kind that are stored
 
 
-def ncsn(out: Path = Path("build/retrain_ncsn"), count: int = 1000) -> None:
+def ncsn(out: Path = Path("build/retrain_ncsn"), count: int = 500) -> None:
     """Train the score at all levels, walk from the largest to the smallest, and record the walk.
 
     A run that was interrupted is resumed.  Stored are `sigmas` (levels,) and the `moments`, which

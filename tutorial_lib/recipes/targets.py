@@ -23,12 +23,12 @@ CONFIG = train.DiffusionConfig(steps=3000, report_every=100)
 SHAPE = UNetConfig(widths=(32, 64))
 LEARNED = ("eps", "v", "flow")  # what each of the three networks predicts
 SOLVERS = ("ddim", "dpm++")  # even steps of first order; placed steps of second order
-CALLS = (1, 2, 5, 10, 20)  # of the network, for each sample
+CALLS = (1, 2, 5, 10, 50)  # of the network, for each sample
 SEEDS = (0, 1)  # of the noise from which samples are drawn, one set each
 SHOWN = 8  # samples of each set that are stored
 
 
-def flow(out: Path = Path("build/retrain_flow"), count: int = 1000) -> None:
+def flow(out: Path = Path("build/retrain_flow"), count: int = 500) -> None:
     """Train the three networks, draw by few calls and by many, and record what two judges say.
 
     Each network begins with the same weights and sees the same images, steps t and noise; a run
