@@ -105,7 +105,7 @@ def test_a_student_draws_in_the_steps_it_has_learnt(student, tmp_path, monkeypat
 
 def test_a_student_is_asked_for_a_label_and_never_guided(asked_student, tmp_path, monkeypatch):
     """By the name of a garment, by its number, or at random."""
-    monkeypatch.setattr(sampling, "guided", lambda *_, **__: pytest.fail("guided"))
+    monkeypatch.setattr(sampling, "guided_within", lambda *_, **__: pytest.fail("guided"))
     network = restore(*checkpoint.load(asked_student))
 
     def expected(y: torch.Tensor) -> np.ndarray:

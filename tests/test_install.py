@@ -46,7 +46,7 @@ def test_the_makefile_knows_every_verb_that_texts_mention():
             )
         )
         assert mentioned, path
-        assert mentioned <= VERBS, path
+        assert {re.sub(r"^retrain-\w+$", "retrain-", verb) for verb in mentioned} <= VERBS, path
     assert set(
         re.findall(r"run: make ([a-z-]+)", (ROOT / ".github/workflows/test.yml").read_text())
     ) == {
@@ -62,7 +62,7 @@ def test_make_alone_lists_every_verb():
     listed = subprocess.run(
         ["make", "-C", str(ROOT), "-s"], capture_output=True, text=True, check=True
     ).stdout
-    assert set(re.findall(r"^  make ([a-z-]+) +\w", listed, re.MULTILINE)) == VERBS
+    assert set(re.findall(r"^  make ([a-z-]+)(?:NAME)? +\w", listed, re.MULTILINE)) == VERBS
 
 
 @pytest.mark.parametrize(("language", "base", "python"), [
