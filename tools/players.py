@@ -110,7 +110,7 @@ PLAYERS = (
     Player(
         "07",
         "walks",
-        {"calls": (3, 5, 9, 15, 49), "solver": None, "place": None, "eta": (0.0, 1.0)},
+        {"calls": (3, 5, 9, 49), "solver": None, "place": None, "eta": (0.0, 1.0)},
         ("Sixteen paths from noise to two bumps", "A histogram of the ends beside the density"),
     ),
     Player(
