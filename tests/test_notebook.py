@@ -1,18 +1,15 @@
 """What every notebook uses: the environment check, sources, pictures, progress."""
 
-import base64
 import errno
 import importlib.metadata
 import io
 import os
 import sys
 import tempfile
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from tutorial_lib import __version__, diffusion
 from tutorial_lib.course import animation, notebook
@@ -118,32 +115,6 @@ def test_show_source_prints_the_code_itself(capsys):
     names = {"Tensor": torch.Tensor, "NoiseSchedule": object, "_same_shape": lambda *_: None}
     exec(printed, names)  # what is shown can be run
     assert names["q_sample"].__doc__ == diffusion.q_sample.__doc__
-
-
-class Pictures(HTMLParser):
-    """The attributes of every img."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.found: list[dict] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        assert tag == "img"
-        self.found.append(dict(attributes))
-
-
-def test_show_gif_embeds_the_file_with_its_description(tmp_path):
-    frames = [torch.full((1, 1, 4, 4), value, dtype=torch.uint8) for value in (0, 255)]
-    path = animation.gif(frames, tmp_path / "a.gif")
-    alt = 'Noise "turns" into <garments> & shoes'
-    shown = notebook.show_gif(path, alt, width=200)
-    (image,) = Pictures(shown.data).found
-    assert image["alt"] == alt and image["width"] == "200"
-    kind, _, content = image["src"].partition(",")
-    assert kind == "data:image/gif;base64"
-    assert base64.b64decode(content) == path.read_bytes()
-    assert Image.open(io.BytesIO(base64.b64decode(content))).n_frames == 2
 
 
 @pytest.mark.parametrize("watched", [False, True])

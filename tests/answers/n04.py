@@ -136,7 +136,7 @@ WRONG = {
         (HEAD + "scores.softmax(1).T @ v", "The weights are turned round"),
         ("(q @ k.T).softmax(1) / q.shape[1] ** 0.5 @ v", "Divided too late"),
         (HEAD + "scores.softmax(1)", "should have shape"),
-        ("weights = (q @ k.T).softmax(0); return weights @ v", "It is as it was"),
+        ("weights = (q @ k.T).softmax(0); return weights @ v", "Both slips are still there"),
         ("v.mean(0).expand_as(v)", "as if all keys were equal"),
         ("(q.T @ k / q.shape[1] ** 0.5).softmax(1) @ v", "It stops with"),
         (

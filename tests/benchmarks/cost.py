@@ -121,8 +121,8 @@ def main() -> dict:
     others, wide = [], UNetConfig(image_size=64, widths=(64, 128, 256))
     for name, build, size, channels, batch in (
         ("64 x 64, widths (64, 128, 256)", lambda: UNet(wide), 64, 1, 24),
-        ("the paper's, 32 x 32", lambda: published.paper_unet(32), 32, 3, 16),
-        ("the paper's, 256 x 256", lambda: published.paper_unet(256), 256, 3, 1),
+        ("the paper's for 32 x 32", lambda: published.paper_unet(32), 32, 3, 16),
+        ("the same on 256 x 256", lambda: published.paper_unet(256), 256, 3, 1),
     ):
         others.append(cost(f"{name} (took no part in the fit)", build(), size, channels))
         others[-1].seconds = timed(build(), size, channels, batch, repeat=3 if size < 256 else 1)

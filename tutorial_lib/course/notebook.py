@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import importlib.metadata
 import inspect
 import os
@@ -80,20 +78,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 def show_source(item: Callable) -> None:
     """Print the source of a function or class of the library."""
     print(inspect.getsource(item).rstrip())
-
-
-def show_gif(path: Path | str, alt: str, width: int = 360):
-    """Show a GIF file in a notebook, as HTML that GitHub, JupyterLab and exported pages display.
-
-    alt: what the picture shows, in words.  width: on the screen, in pixels.
-    """
-    from IPython.display import HTML
-
-    data = base64.b64encode(Path(path).read_bytes()).decode()
-    return HTML(
-        f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
-        'style="image-rendering: pixelated">'
-    )
 
 
 def progress(items: Iterable | None, total: int | None = None, unit: str = "step") -> tqdm:

@@ -126,7 +126,7 @@ def attention(answer, generator):
     scores = q @ k.T  # (N, N)
     scaled = scores / c**0.5
     slips = {
-        "It is as it was.": scores.softmax(0) @ v,
+        "Both slips are still there.": scores.softmax(0) @ v,
         "The scores are not divided by sqrt(channels) yet.": scores.softmax(1) @ v,
         "The softmax still runs over the queries.": scaled.softmax(0) @ v,
         "Divided by channels, not by their root.": (scores / c).softmax(1) @ v,
