@@ -44,54 +44,60 @@ def leap(answer, generator):
     same(answer(alpha_bar, alpha_bar_prev), 1 - alpha, "beta", slips)
 
 
-def _slips_of_picture(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[str, Tensor]:
+def _slips_of_picture(
+    x_t: Tensor, v: Tensor, alpha_bar_t: float, alpha_bar_prev: float
+) -> dict[str, Tensor]:
     """What other pictures made of v would give, by what is said of them."""
-    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
-    alpha = now / before
-    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
-    of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
+    x_0 = alpha_bar_t**0.5 * x_t - (1 - alpha_bar_t) ** 0.5 * v
+    alpha = alpha_bar_t / alpha_bar_prev
+    of_x_t = alpha**0.5 * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    of_x_0 = alpha_bar_prev**0.5 * (1 - alpha) / (1 - alpha_bar_t)
     right = of_x_0 * x_0 + of_x_t * x_t
     return {
-        "v is taken for the noise.": _mean_from_eps(x_t, v, now, before),
+        "v is taken for the noise.": _mean_from_eps(x_t, v, alpha_bar_t, alpha_bar_prev),
         "v is taken for the picture.": of_x_0 * v + of_x_t * x_t,
         "v is turned into the picture with a wrong sign.": (
-            right + of_x_0 * 2 * (1 - now) ** 0.5 * v
+            right + of_x_0 * 2 * (1 - alpha_bar_t) ** 0.5 * v
         ),
         "v is turned into the picture with its two roots exchanged.": (
-            of_x_0 * ((1 - now) ** 0.5 * x_t - now**0.5 * v) + of_x_t * x_t
+            of_x_0 * ((1 - alpha_bar_t) ** 0.5 * x_t - alpha_bar_t**0.5 * v) + of_x_t * x_t
         ),
         "v is turned into the picture without roots.": (
-            of_x_0 * (now * x_t - (1 - now) * v) + of_x_t * x_t
+            of_x_0 * (alpha_bar_t * x_t - (1 - alpha_bar_t) * v) + of_x_t * x_t
         ),
     }
 
 
-def _slips_of_leap(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[str, Tensor]:
+def _slips_of_leap(
+    x_t: Tensor, v: Tensor, alpha_bar_t: float, alpha_bar_prev: float
+) -> dict[str, Tensor]:
     """What known mistakes with the step would give, by what is said of them."""
-    x_0 = now**0.5 * x_t - (1 - now) ** 0.5 * v
-    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
-    alpha = now / before
-    of_x_t = alpha**0.5 * (1 - before) / (1 - now)
-    of_x_0 = before**0.5 * (1 - alpha) / (1 - now)
-    all_off = (x_t - (1 - now) ** 0.5 * eps) / now**0.5
+    x_0 = alpha_bar_t**0.5 * x_t - (1 - alpha_bar_t) ** 0.5 * v
+    eps = (1 - alpha_bar_t) ** 0.5 * x_t + alpha_bar_t**0.5 * v
+    alpha = alpha_bar_t / alpha_bar_prev
+    of_x_t = alpha**0.5 * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    of_x_0 = alpha_bar_prev**0.5 * (1 - alpha) / (1 - alpha_bar_t)
+    all_off = (x_t - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
     return {
         "That is the guess of x_0, and not one step.": all_off,
         "That is the deterministic step, which keeps all of the noise.": (
-            before**0.5 * x_0 + (1 - before) ** 0.5 * eps
+            alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev) ** 0.5 * eps
         ),
-        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(x_t, eps, now, 1.0),
+        "alpha of the step is alpha_bar_t / alpha_bar_prev.": _mean_from_eps(
+            x_t, eps, alpha_bar_t, 1.0
+        ),
         "That is the guess of the noise.": eps,
         "The two weights of Eq. 7 have changed places.": of_x_t * x_0 + of_x_0 * x_t,
         "The part of x_t is missing.": of_x_0 * x_0,
         "The part of x_0_hat is missing.": of_x_t * x_t,
         "A root is missing in Eq. 7: x_0_hat has sqrt(alpha_bar_prev).": (
-            before**0.5 * of_x_0 * x_0 + of_x_t * x_t
+            alpha_bar_prev**0.5 * of_x_0 * x_0 + of_x_t * x_t
         ),
         "A root is missing in Eq. 7: x_t has sqrt(alpha).": (
             of_x_0 * x_0 + alpha**0.5 * of_x_t * x_t
         ),
         "The picture at the earlier place is less shrunk.": (
-            now**0.5 * (1 - alpha) / (1 - now) * x_0 + of_x_t * x_t
+            alpha_bar_t**0.5 * (1 - alpha) / (1 - alpha_bar_t) * x_0 + of_x_t * x_t
         ),
     }
 
@@ -99,17 +105,24 @@ def _slips_of_leap(x_t: Tensor, v: Tensor, now: float, before: float) -> dict[st
 def leap_mean(answer, generator):
     """(x_t, v, alpha_bar_t, alpha_bar_prev) -> the mean of the step between the two places."""
     x_t, v = some_images(generator)
-    now = float(between(0.05, 0.4, generator))
-    before = float(between(0.5, 0.95, generator))
-    eps = (1 - now) ** 0.5 * x_t + now**0.5 * v
-    slips = _slips_of_picture(x_t, v, now, before) | _slips_of_leap(x_t, v, now, before)
-    same(answer(x_t, v, now, before), _mean_from_eps(x_t, eps, now, before), "The mean", slips)
+    alpha_bar_t = float(between(0.05, 0.4, generator))
+    alpha_bar_prev = float(between(0.5, 0.95, generator))
+    eps = (1 - alpha_bar_t) ** 0.5 * x_t + alpha_bar_t**0.5 * v
+    slips = _slips_of_picture(x_t, v, alpha_bar_t, alpha_bar_prev) | _slips_of_leap(
+        x_t, v, alpha_bar_t, alpha_bar_prev
+    )
+    same(
+        answer(x_t, v, alpha_bar_t, alpha_bar_prev),
+        _mean_from_eps(x_t, eps, alpha_bar_t, alpha_bar_prev),
+        "The mean",
+        slips,
+    )
 
 
-def _mean_from_eps(x_t: Tensor, eps: Tensor, now: float, before: float) -> Tensor:
+def _mean_from_eps(x_t: Tensor, eps: Tensor, alpha_bar_t: float, alpha_bar_prev: float) -> Tensor:
     """The mean of a leap, by Eq. 11."""
-    alpha = now / before
-    return (x_t - (1 - alpha) / (1 - now) ** 0.5 * eps) / alpha**0.5
+    alpha = alpha_bar_t / alpha_bar_prev
+    return (x_t - (1 - alpha) / (1 - alpha_bar_t) ** 0.5 * eps) / alpha**0.5
 
 
 def own_sampler(answer, generator):
@@ -284,19 +297,19 @@ def _slips_of_fresh(
     x: Tensor,
     x_0_hat: Tensor,
     eps_hat: Tensor,
-    now: float,
-    before: float,
+    alpha_bar_t: float,
+    alpha_bar_prev: float,
     sigma: float,
     z: Tensor,
 ) -> dict[str, Tensor]:
     """What known mistakes would give, by what is said of them."""
-    root = (1 - before - sigma**2) ** 0.5  # standard deviation of the old noise
+    root = (1 - alpha_bar_prev - sigma**2) ** 0.5  # standard deviation of the old noise
 
-    def step(old: float = root, picture: float = before**0.5, new: float = sigma) -> Tensor:
+    def step(old: float = root, picture: float = alpha_bar_prev**0.5, new: float = sigma) -> Tensor:
         return picture * x_0_hat + old * eps_hat + new * z
 
-    all_old, of_now = (1 - before) ** 0.5, (1 - now - sigma**2) ** 0.5
-    minus, plus = 1 - before - sigma, 1 - before + sigma**2
+    all_old, of_present = (1 - alpha_bar_prev) ** 0.5, (1 - alpha_bar_t - sigma**2) ** 0.5
+    minus, plus = 1 - alpha_bar_prev - sigma, 1 - alpha_bar_prev + sigma**2
     return {
         "The old noise is kept in full, so there is too much.": step(all_old),
         "Standard deviations do not add up; variances do.": step(all_old - sigma),
@@ -305,13 +318,13 @@ def _slips_of_fresh(
         "The old noise has no root: that is its variance.": step(root**2),
         "sigma is subtracted from a variance; it is a standard deviation.": step(minus**0.5),
         "The variances are added; the rest is left for the old noise.": step(plus**0.5),
-        "The picture is still shrunk as at alpha_bar_t.": step(picture=now**0.5),
+        "The picture is still shrunk as at alpha_bar_t.": step(picture=alpha_bar_t**0.5),
         "The picture is not shrunk at all.": step(picture=1),
-        "A root is missing in front of x_0_hat.": step(picture=before),
+        "A root is missing in front of x_0_hat.": step(picture=alpha_bar_prev),
         "x is not the old noise: the picture is still in it.": step(0) + root * x,
         "The old noise is missing.": step(0),
         "All noise is fresh.": step(0, new=all_old),
-        "Its noise is still that of alpha_bar_t.": step(of_now),
+        "Its noise is still that of alpha_bar_t.": step(of_present),
     }
 
 
@@ -319,17 +332,22 @@ def partly_fresh(answer, generator):
     """(x, x_0_hat, alpha_bar_t, alpha_bar_prev, sigma, z) -> x at alpha_bar_prev."""
     x, z = some_images(generator)
     x_0_hat, _ = some_images(generator)
-    now = float(between(0.1, 0.4, generator))
-    before = float(between(0.5, 0.69, generator))  # more noise is left than sigma
+    alpha_bar_t = float(between(0.1, 0.4, generator))
+    alpha_bar_prev = float(between(0.5, 0.69, generator))  # more noise is left than sigma
     sigma = float(between(0.1, 0.3, generator))
-    eps_hat = (x - now**0.5 * x_0_hat) / (1 - now) ** 0.5
-    signal = before**0.5 * x_0_hat
-    slips = _slips_of_fresh(x, x_0_hat, eps_hat, now, before, sigma, z)
+    eps_hat = (x - alpha_bar_t**0.5 * x_0_hat) / (1 - alpha_bar_t) ** 0.5
+    signal = alpha_bar_prev**0.5 * x_0_hat
+    slips = _slips_of_fresh(x, x_0_hat, eps_hat, alpha_bar_t, alpha_bar_prev, sigma, z)
     for given in (sigma, 0.0):
-        kept = (1 - before - given**2) ** 0.5
+        kept = (1 - alpha_bar_prev - given**2) ** 0.5
         right = signal + kept * eps_hat + given * z
         said = slips if given else {}
-        same(answer(x, x_0_hat, now, before, given, z), right, f"x for sigma = {given:.2g}", said)
+        same(
+            answer(x, x_0_hat, alpha_bar_t, alpha_bar_prev, given, z),
+            right,
+            f"x for sigma = {given:.2g}",
+            said,
+        )
 
 
 EXERCISES = {

@@ -27,28 +27,29 @@ def _levels(generator: torch.Generator) -> tuple[float, float]:
 
 def sigma(answer, generator):
     """(eta, alpha_bar_t, alpha_bar_prev) -> the standard deviation of a step's fresh noise."""
-    now, before = _levels(generator)
+    alpha_bar_t, alpha_bar_prev = _levels(generator)
     eta = float(between(0.2, 0.9, generator))
-    right = eta * ((1 - before) / (1 - now) * (1 - now / before)) ** 0.5
+    ratio = (1 - alpha_bar_prev) / (1 - alpha_bar_t)  # of the two noises
+    right = eta * (ratio * (1 - alpha_bar_t / alpha_bar_prev)) ** 0.5
     slips = {
         "That is the variance; is a root missing?": right**2,
         "That is for eta = 1.": right / eta,
-        "The ratio of the two noises is upside down.": right * (1 - now) / (1 - before),
+        "The ratio of the two noises is upside down.": right / ratio,
         "The second root is of 1 - alpha_bar_t / alpha_bar_prev.": (
-            eta * ((1 - before) / (1 - now) * (1 - now)) ** 0.5
+            eta * (ratio * (1 - alpha_bar_t)) ** 0.5
         ),
         "eta stands outside the roots.": right * eta**-0.5,
     }
-    same(answer(eta, now, before), right, "sigma", slips)
+    same(answer(eta, alpha_bar_t, alpha_bar_prev), right, "sigma", slips)
 
 
 def end_of_path(answer, generator):
     """(x_t, alpha_bar_t, m, s) -> where the path without noise ends, for data N(m, s^2)."""
     x_t, _ = some_images(generator)
-    now, _ = _levels(generator)
+    alpha_bar_t, _ = _levels(generator)
     m, s = float(between(0.2, 0.8, generator)), float(between(0.2, 0.6, generator))
-    a = now**0.5
-    r = ((1 - now) / now) ** 0.5
+    a = alpha_bar_t**0.5
+    r = ((1 - alpha_bar_t) / alpha_bar_t) ** 0.5
     from_m = x_t / a - m  # y - m, which grows as the root of s^2 + r^2
     right = m + s / (s**2 + r**2) ** 0.5 * from_m
     slips = {
@@ -60,7 +61,7 @@ def end_of_path(answer, generator):
         "That is its distance from m; where does it end?": right - m,
         "Of s^2 + r^2 a root is to be taken.": m + s / (s**2 + r**2) * from_m,
     }
-    same(answer(x_t, now, m, s), right, "The end", slips)
+    same(answer(x_t, alpha_bar_t, m, s), right, "The end", slips)
 
 
 def ahead(answer, generator):

@@ -45,23 +45,25 @@ def step_price(answer, generator):
     """(x_0, x_0_hat, alpha_bar_t, alpha_bar_prev) -> L_{t-1} with beta_tilde, in nats, (B,)."""
     x_0, off = some_images(generator)
     x_0_hat = x_0 + 0.2 * off
-    now, before = float(between(0.1, 0.4, generator)), float(between(0.5, 0.9, generator))
+    alpha_bar_t = float(between(0.1, 0.4, generator))
+    alpha_bar_prev = float(between(0.5, 0.9, generator))
     square = (x_0 - x_0_hat).square().flatten(1).sum(1)
-    won = before / (1 - before) - now / (1 - now)
+    snr_t, snr_prev = alpha_bar_t / (1 - alpha_bar_t), alpha_bar_prev / (1 - alpha_bar_prev)
+    won = snr_prev - snr_t
     slips = {
         "The half is missing.": won * square,
         "The signal is won on the way back: a sign is lost.": -0.5 * won * square,
         "It is a sum over the pixels, not their mean.": 0.5 * won * square / 16,
-        "alpha_bar is not the signal-to-noise ratio.": 0.5 * (before - now) * square,
-        "The error counts squared.": 0.5 * won * square.sqrt(),
-        "That is the ratio before the step, not what the step wins.": (
-            0.5 * before / (1 - before) * square
+        "alpha_bar is not the signal-to-noise ratio.": (
+            0.5 * (alpha_bar_prev - alpha_bar_t) * square
         ),
-        "The signal-to-noise ratio is that of variances.": 0.5
-        * ((before / (1 - before)) ** 0.5 - (now / (1 - now)) ** 0.5)
-        * square,
+        "The error counts squared.": 0.5 * won * square.sqrt(),
+        "That is the ratio before the step, not what the step wins.": (0.5 * snr_prev * square),
+        "The signal-to-noise ratio is that of variances.": (
+            0.5 * (snr_prev**0.5 - snr_t**0.5) * square
+        ),
     }
-    same(answer(x_0, x_0_hat, now, before), 0.5 * won * square, "L_{t-1}", slips)
+    same(answer(x_0, x_0_hat, alpha_bar_t, alpha_bar_prev), 0.5 * won * square, "L_{t-1}", slips)
 
 
 def best_share(answer, generator):
@@ -105,7 +107,7 @@ def priced(answer, generator):
         ),
         "The logarithm of the width is in nats.": bare + math.log(127.5),
     }
-    same(answer(log_p, dimensions), right, "The bits per dimension", slips)
+    same(answer(log_p, dimensions), right, "The price", slips)
 
 
 def strata(answer, generator):

@@ -214,10 +214,10 @@ def own_guided_sampler(answer, generator):
             steps, none = torch.full((6,), t), torch.full((6,), NOBODY)
             eps_none, eps_y = network(x, steps, none), network(x, steps, y)
             eps = eps_none + strength * (eps_y - eps_none)
-            now, before = schedule.alpha_bar[t], schedule.alpha_bar[t_prev]
-            x_0_hat = (x - (1 - now).sqrt() * eps) / now.sqrt()
+            alpha_bar_t, alpha_bar_prev = schedule.alpha_bar[t], schedule.alpha_bar[t_prev]
+            x_0_hat = (x - (1 - alpha_bar_t).sqrt() * eps) / alpha_bar_t.sqrt()
             x_0_hat = x_0_hat.clamp(-1, 1) if clip else x_0_hat
-            x = before.sqrt() * x_0_hat + (1 - before).sqrt() * eps
+            x = alpha_bar_prev.sqrt() * x_0_hat + (1 - alpha_bar_prev).sqrt() * eps
         return x
 
     slips = {
