@@ -114,9 +114,11 @@ def test_a_sweep_goes_on_where_it_was_interrupted(quick, monkeypatch):
     assert found["evaluations/fashion_mnist, heun/5"] == {"calls": 5, "steps": 3} | report([0, 0])
 
 
-def test_the_clock_times_every_row_anew(quick):
+def test_the_clock_times_every_judged_row_anew(quick, monkeypatch):
     key = "evaluations time/distilled/1"
     common.keep(evaluations.RESULTS, key, {"seconds_for_64": -1.0, "machine": "another"})
+    evaluations.sweep(2)
+    monkeypatch.setattr(evaluations, "ROWS", [*evaluations.ROWS, ("distilled", 2)])  # not judged
     evaluations.clock(1)
     found = common.kept(evaluations.RESULTS, "evaluations time")
     assert found.keys() == {key, "evaluations time/fashion_mnist, heun/5"}
