@@ -4,6 +4,7 @@ A few draws of each; `search_answers.py` takes two hundred, and adds every mutan
 """
 
 import importlib
+import inspect
 import pkgutil
 import re
 from functools import cache
@@ -70,7 +71,7 @@ def test_no_printed_source_answers_an_exercise_of_the_same_notebook(path):
     notebook = nbformat.read(path, as_version=4)
     for source in printed(notebook):
         name = re.match(r"(?:def|class) (\w+)", source)[1]
-        scope = around(name) | answers.AT_HAND
+        scope = around(name, source) | answers.AT_HAND
         exec("from __future__ import annotations\n" + source, scope)
         copied = scope[name]
         for number in editions.exercises(notebook):
@@ -102,14 +103,16 @@ def test_each_exercise_says_how_long_it_takes(path):
 
 
 @cache
-def around(name: str) -> dict:
-    """What the module of the library that defines this name has at hand, its helpers too."""
+def around(name: str, source: str) -> dict:
+    """What the module of the library with this source has at hand, its helpers too."""
     for found in pkgutil.walk_packages(tutorial_lib.__path__, "tutorial_lib."):
         if not found.name.endswith("__main__"):
             module = importlib.import_module(found.name)
-            if getattr(vars(module).get(name), "__module__", None) == found.name:
+            one = vars(module).get(name)
+            here = getattr(one, "__module__", None) == found.name
+            if here and inspect.getsource(one).rstrip().endswith(source.rstrip()):  # no decorators
                 return dict(vars(module))
-    return {}
+    raise AssertionError(f"no module of the library has the {name} that is printed")
 
 
 def printed(notebook) -> list[str]:

@@ -98,7 +98,7 @@ WRONG = {
         (loss("((guess + eps / each) ** 2).flatten(1).mean(1) / 2"), "not the sum"),
         (loss("((guess + eps / each) ** 2).flatten(1).mean(1)"), "without the half"),
         (loss("((each * guess + eps) ** 2).flatten(1).sum(1) / 2"), "weighted with sigma^2"),
-        (loss("((guess + each * eps) ** 2).flatten(1).sum(1) / 2"), "not times sigma"),
+        (loss("((guess + each * eps) ** 2).flatten(1).sum(1) / 2"), "multiplied by sigma"),
         (loss("((guess + eps) ** 2).flatten(1).sum(1) / 2"), "the noise over sigma."),
         (loss("((guess - eps / each) ** 2).flatten(1).sum(1) / 2"), "a sign"),
         (loss(x="x_0"), "the clean images"),

@@ -308,7 +308,7 @@ def _slips_of_fresh(
     def step(old: float = root, picture: float = alpha_bar_prev**0.5, new: float = sigma) -> Tensor:
         return picture * x_0_hat + old * eps_hat + new * z
 
-    all_old, of_present = (1 - alpha_bar_prev) ** 0.5, (1 - alpha_bar_t - sigma**2) ** 0.5
+    all_old, of_t = (1 - alpha_bar_prev) ** 0.5, (1 - alpha_bar_t - sigma**2) ** 0.5
     minus, plus = 1 - alpha_bar_prev - sigma, 1 - alpha_bar_prev + sigma**2
     return {
         "The old noise is kept in full, so there is too much.": step(all_old),
@@ -324,7 +324,7 @@ def _slips_of_fresh(
         "x is not the old noise: the picture is still in it.": step(0) + root * x,
         "The old noise is missing.": step(0),
         "All noise is fresh.": step(0, new=all_old),
-        "Its noise is still that of alpha_bar_t.": step(of_present),
+        "Its noise is still that of alpha_bar_t.": step(of_t),
     }
 
 

@@ -112,7 +112,7 @@ def own_loss(answer, generator):
         "That is weighted with sigma^2, as in section 9.2; here nothing is.": half(
             each * guess + eps
         ),
-        "The target is the noise over sigma, not times sigma.": half(guess + each * eps),
+        "The target is multiplied by sigma; look at its denominator.": half(guess + each * eps),
         "The target is the noise over sigma.": half(guess + eps),
         "The score points against the noise: a sign.": half(guess - eps / each),
         "The network was shown the clean images.": half(network(x_0, sigma) + eps / each),
