@@ -357,3 +357,13 @@ class TestExecution:
         nbformat.write(notebook, here / "01_test.ipynb")
         with pytest.raises(execute.CellExecutionError):
             execute.run(tmp_path / "build", part=1)
+
+    def test_a_kernel_that_dies_is_named_with_its_notebook(self, here, monkeypatch, capsys):
+        """A cell ends its own kernel, as the machine does when memory is short."""
+        notebook = nbformat.read(here / "01_test.ipynb", as_version=4)
+        notebook.cells[2].source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+        nbformat.write(notebook, here / "01_test.ipynb")
+        monkeypatch.setattr("sys.argv", ["execute.py", "refresh"])
+        assert execute.main() == 1
+        told = capsys.readouterr().err
+        assert "the kernel of 01_test.ipynb died; is memory short?" in told

@@ -342,9 +342,15 @@ def test_a_folder_takes_its_place_while_others_do(tmp_path):
     assert int((tmp_path / "place" / "file").read_text()) in range(40)
 
 
-def test_a_folder_that_cannot_be_moved_is_told(tmp_path):
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_folder_that_cannot_be_moved_is_told_and_the_old_one_stays(tmp_path, taken):
+    place = tmp_path / "place"
+    if taken:
+        place.mkdir()
+        (place / "file").touch()
     with pytest.raises(FileNotFoundError):
-        folders.put(tmp_path / "not there", tmp_path / "place")
+        folders.put(tmp_path / "not there", place)
+    assert [path.name for path in tmp_path.rglob("*")] == ["place", "file"] * taken
 
 
 def test_formulas_are_those_of_the_site_and_nothing_comes_from_elsewhere():

@@ -105,7 +105,11 @@ def execute(path: Path, folder: Path, formats: tuple[str, ...] = ()) -> tuple[No
     )
     figures_in_cells = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     began = time.perf_counter()
-    client.execute(env=os.environ | figures_in_cells)
+    try:
+        client.execute(env=os.environ | figures_in_cells)
+    except DeadKernelError as error:
+        said = f"the kernel of {path.name} died; is memory short? Then close what else needs it"
+        raise DeadKernelError(said) from error
     return normalise(notebook), time.perf_counter() - began
 
 

@@ -99,9 +99,10 @@ def build(folder: Path, repository: str) -> int:
     made = folder / "site"
     for extend in EXTEND_PAGES:
         extend(made)
-    folders.put(made, SITE)
     if repository:
         write_launched(folder / "launch", repository)
+    folders.put(made, SITE)
+    if repository:
         folders.put(folder / "launch", LAUNCH)
     else:
         shutil.rmtree(LAUNCH, ignore_errors=True)

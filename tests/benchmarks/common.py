@@ -97,6 +97,8 @@ def keep(results: Path, key: str, value: dict) -> None:
 
 def publish(results: Path) -> None:
     """Let the results of that file ship, in the file of all benchmarks."""
+    if not results.exists():
+        sys.exit(f"there is nothing to publish: {results} is not there; measure first")
     _write(PUBLISHED, json.loads(PUBLISHED.read_text()) | json.loads(results.read_text()))
 
 
