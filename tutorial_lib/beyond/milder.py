@@ -45,6 +45,8 @@ def guided_within(
     """`guidance.guided` for t_from <= t <= t_to, the plain conditional model at all other steps.
 
     In much noise guidance decides too much too early, in little noise it only adds contrast.
+    denoise, y, w, clip: as for `guidance.guided`.  t_from, t_to: of 1..T, both inside.  Two
+    evaluations a step inside, one outside.
     Raises ValueError unless t_from <= t_to, and for a w that is no finite number.
     (Kynkäänniemi et al. 2024, arXiv 2404.07724)
     """

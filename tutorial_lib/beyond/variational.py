@@ -234,7 +234,8 @@ def fitted_decoder(
 ) -> Decoder:
     """The decoder that asks the network, its sigmas fitted on training images x_0, (N, C, H, W).
 
-    denoise: is asked for all N at once, and works where they are; so does the decoder.
+    denoise: is asked for all N at once, and works where they are; so does the decoder.  Both it and
+    `decoder` get gamma, (N,), on the CPU.  low: gamma at the clean end.  generator: on the CPU.
     """
     gamma = torch.full((len(x_0),), low)
     z = noised(x_0, gamma, noise_like(x_0, generator))
@@ -246,7 +247,7 @@ def fitted_sigma(x_0: Tensor, x_0_hat: Tensor, noise: float) -> Tensor:
 
     Of each bin the sigma, among SHARES of the noise b / a, under which these data cost least.
     """
-    bins, candidates = _bin(x_0_hat).flatten(), noise * torch.tensor(SHARES)
+    bins, candidates = _bin(x_0_hat).flatten(), noise * torch.tensor(SHARES).to(x_0)
     chosen = []
     for k in range(2 * len(NEAR) + 1):
         here = (bins == k).nonzero()[:ENOUGH, 0]
