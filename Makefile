@@ -13,7 +13,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
     --nbval-sanitize-with tests/nbval_sanitize.cfg
 # What ships beside the data, in this order: later ones are made with earlier ones.
 SHIPPED := classifier second_classifier unet labelled noisy_classifier weak distilled ways replay \
-    walks memory networks yardsticks flow ncsn
+    walks memory networks yardsticks flow ncsn variance fine_bits shipped_bits
 # Two workers with one thread each; kernels in a browser too: two threads wait for each other, and on
 # a busy machine for minutes.  A file is one piece of work, because the cells of a notebook need each
 # other; tests/conftest.py says which files come first.
@@ -76,10 +76,10 @@ editions: $(READY)  ## assemble folders for students, teachers and nbgrader, in 
 bundle: $(READY)  ## put the course and its packages into build/bundle/, for rooms without internet
 	$(PY) tools/bundle.py
 
-retrain: $(TESTS)  ## train all shipped weights and records anew, from the full Fashion-MNIST (7 hours)
+retrain: $(TESTS)  ## train all shipped weights and records anew, from the full Fashion-MNIST (9 hours)
 	@echo "On 2 CPU cores: 3 minutes for the classifier, 10 for the second one, 160 for the U-Net,"
 	@echo "100 more for labels, 3 for a classifier of noisy images, about an hour for the student,"
-	@echo "another for the rest.  What was interrupted goes on by \`make retrain-NAME\`."
+	@echo "two for the rest.  What was interrupted goes on by \`make retrain-NAME\`."
 	for name in $(SHIPPED); do $(PY) -m tutorial_lib.recipes $$name || exit 1; done
 	$(PY) tests/benchmarks/gallery.py
 

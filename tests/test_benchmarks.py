@@ -110,8 +110,27 @@ def test_a_table_says_what_drew_its_samples():
     found["ablation quality/the recipe"] = row | {"sampler": common.DRAWN}
     assert f"Samples drawn by: {common.DRAWN}." in pages.ablation_quality(found)
     found["ablation quality/one less"] = row
-    both = f"Samples drawn by: {pages.EARLIER}; or {common.DRAWN}."
-    assert both in pages.ablation_quality(found)
+    shown = pages.ablation_quality(found)
+    assert f"Samples drawn by: † {pages.EARLIER}; ‡ {common.DRAWN}. Only rows" in shown
+    assert "| the recipe ‡ |" in shown and "| one less † |" in shown
+    _, axes = pages.plt.subplots()
+    pages._bars(found, axes)
+    assert {one.get_text() for one in axes.get_yticklabels()} == {"the recipe ‡", "one less †"}
+    pages.plt.close("all")
+
+
+def test_distances_by_two_samplers_are_not_compared():
+    other = {"sampler": common.DRAWN}
+    found = pages.results()
+    for key, value in found.items():
+        found[key] = value | other if key == "quality/ours/5" else value
+    assert "| ours ‡ | 5 |" in pages.quality(found) and "| ours † | 20 |" in pages.quality(found)
+    assert "distance after 20 min, ours" in pages.summary(pages.results())
+    assert "distance after" not in pages.summary(found)
+    _, axes = pages.plt.subplots()
+    pages._lines(found, axes)
+    assert [one.get_text() for one in axes.texts].count(" ‡") == 1
+    pages.plt.close("all")
 
 
 def test_the_page_shows_what_the_weights_with_labels_and_the_student_hold():
@@ -125,6 +144,18 @@ def test_the_page_shows_what_the_weights_with_labels_and_the_student_hold():
     assert [row.split(" | ")[0] for row in rows] == [f"| {number}" for number in calls]
     for row, number in zip(rows, calls, strict=True):
         assert f"| {student['metrics'][number]['second']['feature_distance']:.3f} |" in row
+
+
+def test_the_page_shows_what_an_image_costs_by_each_way_of_counting():
+    rows = pages.likelihoods({}).splitlines()[2:]
+    assert len(rows) == 2 + 6 + 4 + 1
+    figures = checkpoint.load("fashion_mnist_variance")[1]["metrics"]["bits"]["learned, 1000"]
+    price = f"{figures['bpd']:.3f} ± {figures['error']:.3f}"
+    way = "fashion_mnist_variance | 1,000 steps, variance learned"
+    assert f"| {way} | 2,000 | {price} |" in rows[3]
+    bits = checkpoint.load("fashion_mnist_bits")[1]["metrics"]["bits_per_dimension"]
+    nats = bits["bpd"] * 543.427  # of 784 dimensions
+    assert rows[-1].endswith(f"| {nats:,.0f} |") and "| 10,000 |" in rows[-1]
 
 
 def test_a_measurement_is_asked_for_by_name():

@@ -105,7 +105,7 @@ def test_the_record_of_the_shipped_weights(few, monkeypatch, tmp_path):
     bits.shipped_bits()
     tensors, about = checkpoint.load(tmp_path / "bits.safetensors")
     assert tensors["middle"].shape == (2,) and bool(tensors["middle"].isfinite().all())
-    assert set(about["continuous"]) == {"-9", "-10", "-11"}
+    assert set(about["continuous"]) == {"-9", "-10", "-11", "all"}
     assert 2 < about["continuous"]["-10"]["bpd"] < 3.6
 
 

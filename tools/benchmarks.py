@@ -13,6 +13,7 @@ that travel with the shipped weights.
 """
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from tutorial_lib import checkpoint, files
+from tutorial_lib.beyond.variational import LOW
 from tutorial_lib.course import plot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +37,7 @@ KINDS = {  # what is measured: the first part of each name in the results
     "placement", "orders", "evaluations", "evaluations time",
 }  # fmt: skip
 EARLIER = "DDIM, 25 steps even in t"  # what drew the samples of results that do not say it
+MARKS = "†‡§"  # behind a row's name, where not one sampler drew all samples of a table
 
 
 class NotMeasured(Exception):
@@ -153,7 +156,8 @@ def quality(found: dict) -> str:
             run = trained.get(f"{name}/{minutes}")  # a constant rate passes 5 minutes on its way
             steps = f"{run['steps']:,}" if run else ""
             distance = f"{value['feature_distance']:.1f}"
-            rows.append([name, f"{minutes}", steps, distance, _interval(value)])
+            marked = name + _mark(found, "quality", value)
+            rows.append([marked, f"{minutes}", steps, distance, _interval(value)])
     head = [
         "", "minutes of training", "steps", f"distance (floor {_floor(found, 'quality'):.2f})",
         "95 % interval",
@@ -163,9 +167,27 @@ def quality(found: dict) -> str:
 
 
 def _sampled(found: dict, kind: str) -> str:
-    """A line below a table: what drew the samples, as the results say."""
-    ways = sorted({value.get("sampler", EARLIER) for value in of_kind(found, kind).values()})
-    return f"Samples drawn by: {'; or '.join(ways)}."
+    """A line below a table: what drew the samples; of which rows, where that is not one sampler."""
+    drew = _samplers(found, kind)
+    if len(drew) == 1:
+        return f"Samples drawn by: {drew[0]}."
+    said = "; ".join(f"{mark} {sampler}" for mark, sampler in zip(MARKS, drew, strict=False))
+    return f"Samples drawn by: {said}. Only rows with the same mark can be compared."
+
+
+def _mark(found: dict, kind: str, value: dict) -> str:
+    """What follows the name of a row: nothing where one sampler drew all samples of its table."""
+    drew = _samplers(found, kind)
+    return f" {MARKS[drew.index(_sampler(value))]}" if len(drew) > 1 else ""
+
+
+def _samplers(found: dict, kind: str) -> list[str]:
+    """What drew the samples of a kind, as the results say."""
+    return sorted({_sampler(value) for value in of_kind(found, kind).values()})
+
+
+def _sampler(value: dict) -> str:
+    return value.get("sampler", EARLIER)
 
 
 def _floor(found: dict, kind: str) -> float:
@@ -205,7 +227,8 @@ def summary(found: dict) -> str:
     for name in others:
         times = ours / median(found, "speed", name, "images_per_second")
         rows.append([f"training speed, as a multiple of {name}", f"{times:.1f}"])
-    if others and all(curve(found, name) for name in others):
+    judged = others and all(curve(found, name) for name in others)
+    if judged and len(_samplers(found, "quality")) == 1:
         rows += _soonest(found, {name: curve(found, name)[-1] for name in others})
     return table(["", ""], rows + _own_samplers(found))
 
@@ -252,7 +275,8 @@ def ablation_speed(found: dict) -> str:
 
 def ablation_quality(found: dict) -> str:
     kind = "ablation quality"
-    rows = [[name, *_taught(measured(found, f"{kind}/{name}"))] for name in names(found, kind)]
+    judged = {name: measured(found, f"{kind}/{name}") for name in names(found, kind)}
+    rows = [[name + _mark(found, kind, value), *_taught(value)] for name, value in judged.items()]
     picture = "![A bar of distance for each row, with its interval](figures/ablation.png)"
     return "\n\n".join([table(["", *TAUGHT], rows), _sampled(found, kind), picture])
 
@@ -263,7 +287,7 @@ def longer(found: dict) -> str:
     runs = [(*rest.split("/"), value) for rest, value in of_kind(found, "longer").items()]
     for name, _, value in sorted(runs, key=lambda run: (run[1], "recipe" not in run[0])):
         bits = f"{value['bpd']:.2f} ± {2 * value['error']:.2f}"
-        rows.append([name, *_taught(value), bits])
+        rows.append([name + _mark(found, "longer", value), *_taught(value), bits])
     filled = table(["", *TAUGHT, "bits per dimension"], rows)
     return filled + "\n\n" + _sampled(found, "longer")
 
@@ -427,6 +451,35 @@ def distilled(found: dict) -> str:
     return table(["evaluations", *_judges(checkpoint.load("labelled")[1]["metrics"])], rows)
 
 
+def likelihoods(found: dict) -> str:
+    """What a test image costs: by which weights, and how it is counted."""
+    rows = [
+        _priced(name, "1,000 steps", _figures(name)["bits_per_dimension"])
+        for name in ("fashion_mnist", "labelled")
+    ]
+    for name, bits in _figures("fashion_mnist_variance")["bits"].items():
+        kind, steps = name.split(", ")
+        way = f"{int(steps):,} steps, variance {kind}"
+        rows.append(_priced("fashion_mnist_variance", way, bits))
+    for name, bits in checkpoint.load("bits")[1]["continuous"].items():
+        low = LOW if name == "all" else float(name)
+        rows.append(_priced("fashion_mnist", f"continuous time, from {low:g}", bits))
+    bits = _figures("fashion_mnist_bits")["bits_per_dimension"]
+    rows.append(_priced("fashion_mnist_bits", f"continuous time, from {LOW:g}", bits))
+    return table(["weights", "bound", "test images", "bits per dimension", "nats an image"], rows)
+
+
+def _figures(weights: str) -> dict:
+    return checkpoint.load(weights)[1]["metrics"]
+
+
+def _priced(weights: str, way: str, bits: dict) -> list[str]:
+    """A row of a bound, with its standard error."""
+    price = f"{bits['bpd']:.3f} ± {bits['error']:.3f}"
+    nats = bits["bpd"] * 784 * math.log(2)
+    return [weights, way, f"{bits['count']:,}", price, f"{nats:,.0f}"]
+
+
 def _both(value: dict) -> list[str]:
     """Both judges' distances with their intervals."""
     second = value["second"]
@@ -463,7 +516,7 @@ BLOCKS: dict[str, Callable[[dict], str]] = {
     "ablation speed": ablation_speed, "ablation quality": ablation_quality, "longer": longer,
     "cost": cost, "limits": limits, "shipped": shipped, "placement": placement,
     "placement final": placement_final, "orders": orders, "evaluations": evaluations,
-    "labelled": labelled, "distilled": distilled,
+    "labelled": labelled, "distilled": distilled, "likelihoods": likelihoods,
 }  # fmt: skip
 
 
@@ -510,6 +563,7 @@ def _lines(found: dict, axes) -> None:
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
         for minutes, value in curve(found, name):
             axes.vlines(minutes, *value["interval"], color=colour, lw=0.8)
+            axes.text(minutes, value["feature_distance"], _mark(found, "quality", value))
     axes.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="distance")
     axes.set_title("Distance to real images after equal time")
     axes.set_xticks([1, 2, 5, 20], ["1", "2", "5", "20"])
@@ -528,7 +582,7 @@ def _bars(found: dict, axes) -> None:
     above = [value["interval"][1] - value["feature_distance"] for value in rows.values()]
     colours = [plot.MODEL if name == "the recipe" else plot.QUIET for name in rows]
     axes.barh(
-        list(rows),
+        [name + _mark(found, kind, value) for name, value in rows.items()],
         distances,
         xerr=[below, above],
         color=colours,
