@@ -121,6 +121,10 @@ WRONG = {
         (whole(alpha="alpha[t - 1]"), "alpha is read one step off"),
         (whole(alpha_bar="alpha_bar[t - 1]"), "no finite numbers"),
         (whole(mean=MEAN.replace("eps_hat", "0.5 * eps_hat")), "Compare its parts"),
+        (whole(mean=MEAN.replace("(1 - alpha_bar", "(1 + alpha_bar")), "Compare its parts"),
+        (whole(mean=MEAN.replace("(x -", "((1 - 0.1 * (t < 6)) * x -")), "Compare its parts"),
+        (whole(mean=MEAN.replace("(x -", "((1 + 0.01 * (t < 2)) * x -")), "The last step is not"),
+        (whole(noise=NOISE + "; x = x + 0.1 * (t == 1)"), "The last step is not right"),
         (whole().replace("(len(x), 1)", "(len(x),)"), "takes t as a tensor of shape"),
         (whole().replace("len(beta) - 1, 0, -1", "1, len(beta)"), "should be asked at t = 6, 5"),
         (whole().replace("len(beta) - 1, 0", "len(beta) - 1, 1"), "should be asked at t = 6, 5"),
@@ -156,6 +160,10 @@ WRONG = {
         (
             walk(f"{FRESH}; x = x + beta.sqrt() * z * (t > 1)").replace("(len(x), 1)", "(len(x),)"),
             "takes t as a tensor of shape",
+        ),
+        (
+            walk(f"{FRESH}; x = x + beta.sqrt() * z * (t > 1)", alpha_bar="schedule.alpha[t]"),
+            "The p",
         ),
         ("return x", "The points"),
     ],
@@ -198,11 +206,12 @@ RIGHT = {
         # by way of x_0 and Eq. 7, with another variance of the noise
         alpha_bar = (1 - beta).cumprod(0)
         for t in range(len(beta) - 1, 0, -1):
-            now, before = alpha_bar[t], alpha_bar[t - 1]
+            alpha_bar_t, alpha_bar_prev = alpha_bar[t], alpha_bar[t - 1]
             eps_hat = network(x, torch.full((len(x), 1), t))
-            x_0 = (x - (1 - now).sqrt() * eps_hat) / now.sqrt()
-            mean = before.sqrt() * beta[t] * x_0 + (1 - beta[t]).sqrt() * (1 - before) * x
-            x = mean / (1 - now)
+            x_0 = (x - (1 - alpha_bar_t).sqrt() * eps_hat) / alpha_bar_t.sqrt()
+            mean = alpha_bar_prev.sqrt() * beta[t] * x_0
+            mean += (1 - beta[t]).sqrt() * (1 - alpha_bar_prev) * x
+            x = mean / (1 - alpha_bar_t)
             x = torch.normal(x, float(beta[t].sqrt() * (t > 1)), generator=generator)
         return x
         """,
