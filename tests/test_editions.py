@@ -97,6 +97,15 @@ def test_pages_to_print_need_no_connection(out):
         assert len(re.findall(rb"/Type\s*/Page\b", theory.read_bytes())) == 1
 
 
+def test_editions_are_whole_where_chromium_names_no_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chrome")
+    monkeypatch.setattr(printable, "page", lambda name: name)
+    monkeypatch.setattr(editions, "notebooks", list)
+    editions.assemble(tmp_path)
+    said, _, end = capsys.readouterr().out.rpartition("Wrote ")
+    assert said.count("CHROMIUM says '/nowhere/chrome'") == 1 and str(tmp_path / "teachers") in end
+
+
 def test_pictures_and_the_page_of_points_travel_along(out):
     for edition in ("students", "teachers"):
         assert (out / edition / "notebooks" / "figures" / "denoising.gif").exists()

@@ -195,6 +195,8 @@ def test_a_value_that_a_slider_does_not_have_is_refused():
             chosen(0, 50, wrong)
     slider = SimpleNamespace(min=-3.0, max=3.0, step=0.1, value=0.3, description="t")
     assert len(chosen(0.3, 0.7, -2.9)["t"]) == 3, "but for rounding"
+    with pytest.raises(ValueError, match="t is a slider over numbers; the grid has to name its"):
+        frames.choices(Player("00", "dots", {"t": None}, ("Dots",)), {"t": slider})
 
 
 def two_panels(dots: list[tuple[int, int]]) -> list[Frame]:

@@ -1,6 +1,7 @@
 """The recipes: the search for copies, on a small scale and in the file that ships; training."""
 
 import hashlib
+import inspect
 from dataclasses import asdict, replace
 
 import pytest
@@ -459,15 +460,26 @@ def test_the_recipe_of_the_annealed_walk(narrow, tmp_path, monkeypatch):
 
 def test_the_records_of_notebook_09_are_whole():
     tensors, about = checkpoint.load("flow")
-    kinds = [len(about[name]) for name in ("learned", "solvers", "calls")]
-    assert list(tensors["distances"].shape) == [*kinds, 2, 2]
+    recipe = [list(values) for values in (targets.LEARNED, targets.SOLVERS, targets.CALLS)]
+    assert [about[name] for name in ("learned", "solvers", "calls")] == recipe
+    assert about["train"] == asdict(targets.CONFIG)
+    assert UNetConfig(**about["model"]) == targets.SHAPE
+    kinds = [len(values) for values in recipe]
+    assert list(tensors["distances"].shape) == [*kinds, len(targets.SEEDS), 2]
+    assert tensors["samples"].shape == (*kinds, targets.SHOWN, 1, 28, 28)
     assert bool((tensors["distances"] > tensors["floor"]).all())
     best = tensors["distances"].mean(3)[..., 0].amin(1)  # (networks, calls)
     assert bool((best[:, -1] < best[:, 1]).all())  # fifty calls beat two
     tensors, about = checkpoint.load("ncsn")
-    assert tensors["walk"].shape == (16, 16, 1, 28, 28)
+    assert (about["steps"], about["step_size"]) == (list(ncsn.STEPS), ncsn.STEP_SIZE)
+    assert about["train"] == asdict(ncsn.CONFIG)
+    assert UNetConfig(**about["model"]) == ncsn.SHAPE
+    assert_close(tensors["sigmas"], ncsn.SIGMAS)
+    assert tensors["walk"].shape == (ncsn.MOMENTS, ncsn.SHOWN, 1, 28, 28)
     assert bool((tensors["distances"][-1] < tensors["distances"][0] / 2).all())
-    for name in ("flow", "ncsn"):
+    for name, recipe in (("flow", targets.flow), ("ncsn", ncsn.ncsn)):
+        _, about = checkpoint.load(name)
+        assert about["count"] == inspect.signature(recipe).parameters["count"].default
         assert (files.ASSETS / f"{name}.safetensors").stat().st_size < 400_000
 
 

@@ -2,12 +2,14 @@
 at the slides themselves.
 """
 
+import errno
 import json
 import re
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import book
 import execute
@@ -15,6 +17,7 @@ import figures
 import folders
 import nbformat
 import npm
+import printable
 import printing
 import pytest
 import slides
@@ -249,6 +252,15 @@ def test_a_program_that_chromium_names_is_taken_or_refused(monkeypatch):
         book.main()
 
 
+def test_pages_to_print_are_not_begun_where_chromium_names_no_program(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chrome")
+    monkeypatch.setattr(printable, "page", lambda name: name)
+    monkeypatch.setattr(sys, "argv", ["printable.py", str(tmp_path / "print")])
+    with pytest.raises(SystemExit, match="correct or unset it"):
+        printable.main()
+    assert not (tmp_path / "print").exists()
+
+
 def test_a_number_that_no_notebook_has_is_refused(monkeypatch, capsys):
     """Also beside one that a notebook has."""
     monkeypatch.setattr(sys, "argv", ["book.py", "00", "77"])
@@ -281,6 +293,17 @@ def test_a_file_is_whole_for_whoever_reads_it_while_it_is_written(tmp_path):
         assert reader.read() == b"the old one"
     assert path.read_bytes() == b"another"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(path, content):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"deck\.css: No space left"):
+        typeset.place(tmp_path / "deck.css", b"a new one")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_slides_are_made_before_two_workers_look_at_them():

@@ -82,10 +82,10 @@ def test_suspect_of_the_old_noise(monkeypatch, generator):
     assert next(frames).t == 10
     generator = torch.Generator().manual_seed(1)
     for t, frame in zip(range(10, 1, -1), frames, strict=False):
-        now, then = schedule.alpha_bar[t], float(schedule.alpha_bar[t - 1])
-        eps_hat = (x - now.sqrt() * half(x, t)) / (1 - now).sqrt()
+        alpha_bar_t, alpha_bar_prev = schedule.alpha_bar[t], float(schedule.alpha_bar[t - 1])
+        eps_hat = (x - alpha_bar_t.sqrt() * half(x, t)) / (1 - alpha_bar_t).sqrt()
         sigma, z = 0.3 * float(schedule.beta_tilde[t].sqrt()), noise_like(x, generator)
-        x = n07.SUSPECTS["07.4"](half(x, t), eps_hat, then, sigma, z)
+        x = n07.SUSPECTS["07.4"](half(x, t), eps_hat, alpha_bar_prev, sigma, z)
         torch.testing.assert_close(frame.x, x)
 
 

@@ -173,7 +173,7 @@ def test_the_workflow_publishes_the_repository_that_it_runs_in():
     assert "make test-docs" in workflow
 
 
-def test_a_book_that_fails_does_not_hold_up_the_site():
+def test_a_notebook_that_cannot_be_executed_does_not_hold_up_the_site():
     """Of the jobs before the one that publishes, none executes a notebook."""
     text = (ROOT / ".github" / "workflows" / "pages.yml").read_text()
     jobs = yaml.safe_load(text)["jobs"]

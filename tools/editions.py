@@ -278,6 +278,8 @@ def assemble(out: Path) -> None:
         printable.write(teachers / "print")
     except ImportError:
         print('No pages to print: they need pip install -c constraints.txt -e ".[grading]"')
+    except ValueError as error:
+        print(f"No pages to print: {error}")
     print(f"Wrote {students}, {teachers} and {course}")
 
 

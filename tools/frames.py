@@ -174,7 +174,14 @@ def choices(player: Player, controls: dict) -> dict[str, list[tuple[str, Any]]]:
     """The values that are drawn of each control, by its name, each with its label."""
     found = {}
     for name, values in player.grid.items():
-        options = offered(controls[name]) or numbers(controls[name], values or ())
+        options = offered(controls[name])
+        if options is None:
+            if values is None:
+                raise ValueError(
+                    f"{player.name}: {name} is a slider over numbers; the grid has to name its "
+                    "values"
+                )
+            options = numbers(controls[name], values)
         found[name] = [pair for pair in options if values is None or pair[1] in values]
         if values and len(found[name]) != len(values):
             taken = [value for _, value in found[name]]

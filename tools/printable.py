@@ -53,26 +53,35 @@ def page(name: str) -> str:
 def write(folder: Path) -> None:
     """All pages, and beside each its PDF if Chromium is there.
 
-    Raises ImportError, before anything is written, where latex2mathml is not installed.
+    Raises, before anything is written, ImportError where latex2mathml is not installed, and
+    ValueError where CHROMIUM names no program.
     """
-    pages = {name: page(name) for name in PAGES}
+    pages, browser = {name: page(name) for name in PAGES}, printing.chromium()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
         path = folder / f"{name}.html"
         path.write_text(text, encoding="utf-8")
-        to_pdf(path)
+        if browser:
+            to_pdf(browser, path)
 
 
-def to_pdf(path: Path) -> None:
-    """Print an HTML page with Chromium; without it, or where it fails, there is the HTML alone."""
+def to_pdf(browser: str, path: Path) -> None:
+    """Print an HTML page with Chromium; where that fails, there is the HTML alone."""
     try:
-        if browser := printing.chromium():
-            printing.to_pdf(browser, path, path.with_suffix(".pdf"), MINUTES)
-    except (RuntimeError, ValueError) as error:
+        printing.to_pdf(browser, path, path.with_suffix(".pdf"), MINUTES)
+    except RuntimeError as error:
         print(error, file=sys.stderr)
 
 
+def main() -> None:
+    """Write the pages into the folder that the command line names."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "build/print")
+    try:
+        write(folder)
+    except ValueError as error:
+        sys.exit(str(error))
+    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}")
+
+
 if __name__ == "__main__":
-    FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "build/print")
-    write(FOLDER)
-    print(f"wrote {', '.join(sorted(path.name for path in FOLDER.iterdir()))} into {FOLDER}")
+    main()

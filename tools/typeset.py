@@ -3,7 +3,6 @@
 import base64
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import npm
 from execute import ROOT
+
+from tutorial_lib import files
 
 SLIDES = ROOT / "docs" / "slides"
 NPM = ROOT / "build" / "npm-slides"
@@ -138,9 +139,6 @@ def text_of(output: dict) -> str:
 
 def place(path: Path, content: bytes) -> Path:
     """Write a file, whole at once for whoever reads it now, unless it is there and the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != content:
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        new.write_bytes(content)
-        new.replace(path)
+        files.write(path, content)
     return path

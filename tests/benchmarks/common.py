@@ -92,15 +92,16 @@ def kept(results: Path, *kinds: str) -> dict:
 def keep(results: Path, key: str, value: dict) -> None:
     """Store one more result in that file."""
     mine = json.loads(results.read_text()) if results.exists() else {}
-    _write(results, mine | {key: value})
+    write(results, mine | {key: value})
 
 
 def publish(results: Path) -> None:
     """Let the results of that file ship, in the file of all benchmarks."""
     if not results.exists():
         sys.exit(f"there is nothing to publish: {results} is not there; measure first")
-    _write(PUBLISHED, json.loads(PUBLISHED.read_text()) | json.loads(results.read_text()))
+    write(PUBLISHED, json.loads(PUBLISHED.read_text()) | json.loads(results.read_text()))
 
 
-def _write(path: Path, found: dict) -> None:
+def write(path: Path, found: dict) -> None:
+    """Store results by name."""
     files.write(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())

@@ -39,12 +39,13 @@ from common import (
     machine,
     median_seconds,
     process,
+    write,
 )
 from contestants import CONTESTANTS, Contestant
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tutorial_lib import checkpoint, data, evaluate, files
+from tutorial_lib import checkpoint, data, evaluate
 from tutorial_lib.nets.shapes import count_parameters
 
 FOLDER = Path("build/benchmarks")
@@ -84,7 +85,7 @@ def load() -> dict:
 
 def save(stored: dict) -> None:
     """Write all results."""
-    files.write(RESULTS, (json.dumps(stored, indent=1, sort_keys=True) + "\n").encode())
+    write(RESULTS, stored)
 
 
 def speed() -> None:
@@ -291,8 +292,7 @@ WORK: dict[str, Callable[..., dict]] = {
 
 def publish() -> None:
     """Let the results ship, beside those that other programs measure row by row."""
-    every = kept(RESULTS, *BY_ROW) | json.loads(RESULTS.read_text())
-    files.write(PUBLISHED, (json.dumps(every, indent=1, sort_keys=True) + "\n").encode())
+    write(PUBLISHED, kept(RESULTS, *BY_ROW) | json.loads(RESULTS.read_text()))
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 keyboard.
 
 `make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get
-install chromium`; elsewhere the variable CHROMIUM says where it is) and keeps screenshots in
-build/browser.  Nothing here depends on how fast the machine is: whatever has to come is waited for
-until it comes, up to the one limit `SECONDS`.  What tests in a browser share is in chromium.py.
+install chromium`; elsewhere the variable CHROMIUM says where it is; no test is collected where that
+names no program) and keeps screenshots in build/browser.  Nothing here depends on how fast the
+machine is: whatever has to come is waited for until it comes, up to the one limit `SECONDS`.  What
+tests in a browser share is in chromium.py.
 """
 
 import json

@@ -93,28 +93,33 @@ def grainy(answer, generator):
     """(x_0_hat, eps_hat, alpha_bar_prev, sigma, z) -> the state at the step before, repaired."""
     x_0_hat, eps_hat = some_images(generator)
     z = torch.randn(x_0_hat.shape, dtype=torch.float64, generator=generator)
-    before = float(between(0.7, 0.9, generator))  # below 0.66 two of the slips can be one number
-    part = float(between(0.3, 0.9, generator)) * (1 - before) ** 0.5
-    of_eps = (1 - before - part**2) ** 0.5
-    right = before**0.5 * x_0_hat + of_eps * eps_hat + part * z
+    # below 0.66 two of the slips can be one number
+    alpha_bar_prev = float(between(0.7, 0.9, generator))
+    sigma = float(between(0.3, 0.9, generator)) * (1 - alpha_bar_prev) ** 0.5
+    of_eps = (1 - alpha_bar_prev - sigma**2) ** 0.5
+    right = alpha_bar_prev**0.5 * x_0_hat + of_eps * eps_hat + sigma * z
     slips = {
         "The pictures are still grainy.": (
-            before**0.5 * x_0_hat + (1 - before) ** 0.5 * eps_hat + part * z
+            alpha_bar_prev**0.5 * x_0_hat + (1 - alpha_bar_prev) ** 0.5 * eps_hat + sigma * z
         ),
         "Without fresh noise the grain is gone, but so is the walk with eta > 0.": (
-            before**0.5 * x_0_hat + (1 - before) ** 0.5 * eps_hat
+            alpha_bar_prev**0.5 * x_0_hat + (1 - alpha_bar_prev) ** 0.5 * eps_hat
         ),
         "Standard deviations do not add; variances do.": (
-            before**0.5 * x_0_hat + ((1 - before) ** 0.5 - part) * eps_hat + part * z
+            alpha_bar_prev**0.5 * x_0_hat
+            + ((1 - alpha_bar_prev) ** 0.5 - sigma) * eps_hat
+            + sigma * z
         ),
         "sigma is a standard deviation already.": (
-            before**0.5 * x_0_hat + of_eps * eps_hat + part**0.5 * z
+            alpha_bar_prev**0.5 * x_0_hat + of_eps * eps_hat + sigma**0.5 * z
         ),
         "sigma is a standard deviation: its square is taken away.": (
-            before**0.5 * x_0_hat + max(1 - before - part, 0.0) ** 0.5 * eps_hat + part * z
+            alpha_bar_prev**0.5 * x_0_hat
+            + max(1 - alpha_bar_prev - sigma, 0.0) ** 0.5 * eps_hat
+            + sigma * z
         ),
     }
-    same(answer(x_0_hat, eps_hat, before, part, z), right, "The state", slips)
+    same(answer(x_0_hat, eps_hat, alpha_bar_prev, sigma, z), right, "The state", slips)
 
 
 def arc(answer, generator):
