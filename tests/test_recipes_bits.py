@@ -106,7 +106,7 @@ def test_the_record_of_the_shipped_weights(few, monkeypatch, tmp_path):
     tensors, about = checkpoint.load(tmp_path / "bits.safetensors")
     assert tensors["middle"].shape == (2,) and bool(tensors["middle"].isfinite().all())
     assert set(about["continuous"]) == {"-9", "-10", "-11", "all"}
-    assert 2 < about["continuous"]["-10"]["bpd"] < 3.6
+    assert 2 < about["continuous"]["-10"]["bpd"] < 4
 
 
 def test_a_widened_network_predicts_as_before_and_is_free(few, generator):
