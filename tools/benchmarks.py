@@ -605,13 +605,18 @@ def _panels(found: dict, axes) -> None:
             axes[0].vlines(number, *value["interval"], color=colour, lw=0.8)
         timed = [(n, took[f"{name}/{n}"]["seconds_for_64"]) for n in calls if f"{name}/{n}" in took]
         axes[1].plot([n for n, _ in timed], [seconds for _, seconds in timed], line, **looks)
-    marks = [1, 2, 5, 10, 20, 50, 100, 1000]
+    most = max(number for points in _by_way(found).values() for number, _ in points)
+    marks = [mark for mark in (1, 2, 5, 10, 20, 50, 100, 1000) if mark <= most]
     for panel, title in zip(axes, ("Distance", "Seconds for 64 pictures"), strict=True):
         panel.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture")
         panel.set_title(title)
         panel.set_xticks(marks, [f"{mark:,}" for mark in marks])
         panel.yaxis.set_major_formatter("{x:g}")
         panel.xaxis.minorticks_off()
+    least, most = axes[1].get_ylim()
+    marks = [mark * 10**power for power in range(-3, 4) for mark in (1, 2, 5)]
+    axes[1].set_yticks([mark for mark in marks if least <= mark <= most])
+    axes[1].yaxis.minorticks_off()
     axes[0].legend(frameon=False, fontsize=7)
 
 
