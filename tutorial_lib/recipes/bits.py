@@ -195,8 +195,8 @@ def shipped_bits() -> None:
     model = restore(*checkpoint.load(ASSETS / WEIGHTS)).to(get_device())
     denoise = _here(continuous(model, SCHEDULE, target="v", clip=True))
     test, about = full("test").pixels[:MEASURED], {}
-    for low, count in [*((low, COMPARED) for low in ENDS), (LOW, MEASURED)]:
-        name = f"{low:g}" if count == COMPARED else "all"
+    ends = [(f"{low:g}", low, COMPARED) for low in ENDS]
+    for name, low, count in [*ends, ("all", LOW, MEASURED)]:
         about[name] = bits(
             denoise, test[:count], generator=torch.Generator().manual_seed(0), low=low, high=HIGH,
             decoder=_asking(denoise, low), draws=4,
