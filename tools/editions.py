@@ -34,8 +34,7 @@ SOLUTIONS = HERE / "solutions"
 # what notebooks link to, and what those link to
 PAGES = (
     *("notation.md", "equations.md", "errata.md", "theory_on_one_page.md", "training.md"),
-    *("bring_your_own.md", "benchmarks.md", "figures/quality.png", "figures/ablation.png"),
-    "glossary.md",
+    *("bring_your_own.md", "benchmarks.md", "glossary.md"),
 )
 LIVE = "docs/site/live/points"  # a page that needs neither Python nor the site
 LICENCES = ("LICENSE", "LICENSE-text")
@@ -251,7 +250,7 @@ def assemble(out: Path) -> None:
         for name in LICENCES:
             shutil.copy(ROOT / name, folder)
     shutil.rmtree(students / "notebooks" / SOLUTIONS.name)
-    (students / "docs" / "figures").mkdir(parents=True)
+    shutil.copytree(ROOT / "docs" / "figures", students / "docs" / "figures")
     for name in PAGES:
         shutil.copy(ROOT / "docs" / name, students / "docs" / name)
     wheel = f"tutorial_lib-{__version__}-py3-none-any.whl"
