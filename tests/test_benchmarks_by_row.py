@@ -53,6 +53,27 @@ def test_results_are_kept_one_by_one_and_then_ship(published, tmp_path):
     assert every == {"machine": "a machine", "orders/x/6": {"calls": 7}, "orders time/x": {}}
 
 
+def test_a_row_of_other_weights_is_not_done(published, tmp_path, monkeypatch):
+    results, weights = tmp_path / "results.json", ["distilled", "fashion_mnist"]
+    first, second = map(common.fingerprint, weights)
+    assert first != second and first == common.fingerprint.__wrapped__("distilled")
+    assert not common.done(results, "orders/x/6", "distilled")
+    common.keep(results, "orders/x/6", {"fingerprint": first})
+    assert [common.done(results, "orders/x/6", name) for name in weights] == [True, False]
+
+
+def test_what_ships_was_measured_with_the_weights_that_ship():
+    """Otherwise: sweep once more, and publish."""
+    rows = common.kept(ROOT / "none.json", "placement", "orders", "evaluations")
+    stale = []
+    for key in rows:
+        kind, name, *_ = key.split("/")
+        weights = evaluations.WAYS[name].weights if kind == "evaluations" else "fashion_mnist"
+        if not common.done(ROOT / "none.json", key, weights):
+            stale.append(key)
+    assert len(rows) > 40 and stale == []
+
+
 # --- evaluations
 
 
@@ -110,8 +131,10 @@ def test_a_sweep_goes_on_where_it_was_interrupted(quick, monkeypatch):
     evaluations.sweep(2)
     assert judged == ["judged", "interrupted", "judged"]
     found = common.kept(evaluations.RESULTS, "evaluations")
-    assert found["evaluations/distilled/1"] == {"calls": 1, "steps": 1} | report([0, 0])
-    assert found["evaluations/fashion_mnist, heun/5"] == {"calls": 5, "steps": 3} | report([0, 0])
+    about = {"calls": 1, "steps": 1, "fingerprint": common.fingerprint("distilled")}
+    assert found["evaluations/distilled/1"] == about | report([0, 0])
+    about = {"calls": 5, "steps": 3, "fingerprint": common.fingerprint("fashion_mnist")}
+    assert found["evaluations/fashion_mnist, heun/5"] == about | report([0, 0])
 
 
 def test_the_clock_times_every_judged_row_anew(quick, monkeypatch):

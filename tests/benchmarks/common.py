@@ -1,5 +1,6 @@
 """What the benchmarks share: the machine in words, the clock, how samples are drawn for judging."""
 
+import hashlib
 import json
 import os
 import platform
@@ -8,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tutorial_lib import data, files, sample
+from tutorial_lib import checkpoint, data, files, sample
 from tutorial_lib.beyond.solvers import STEPS, dpm_solver
 from tutorial_lib.config import TrainConfig
 from tutorial_lib.denoise import denoiser
@@ -87,6 +89,24 @@ def kept(results: Path, *kinds: str) -> dict:
     mine = json.loads(results.read_text()) if results.exists() else {}
     every = json.loads(PUBLISHED.read_text()) | mine
     return {name: value for name, value in every.items() if name.partition("/")[0] in kinds}
+
+
+@cache
+def fingerprint(weights: str) -> str:
+    """What a distance depends on in one word: the numbers of shipped weights and of both judges."""
+    found = hashlib.sha256()
+    for name in (weights, "classifier", "second_classifier"):
+        tensors, _ = checkpoint.load(name)
+        for key in sorted(tensors):
+            found.update(key.encode())
+            found.update(tensors[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def done(results: Path, key: str, weights: str) -> bool:
+    """Whether there is a result of that name, of these weights and judges as they ship today."""
+    stored = kept(results, key.partition("/")[0]).get(key, {})
+    return stored.get("fingerprint") == fingerprint(weights)
 
 
 def keep(results: Path, key: str, value: dict) -> None:

@@ -24,7 +24,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from common import keep, kept, machine, median_seconds, publish
+from common import done, fingerprint, keep, kept, machine, median_seconds, publish
 from torch import Tensor
 
 from tutorial_lib import checkpoint, data, evaluate, sample
@@ -108,13 +108,14 @@ def _restored(weights: str) -> tuple[Denoiser, NoiseSchedule, bool]:
 def sweep(count: int = FEW) -> None:
     """Judge those rows that are not there yet."""
     for name, steps in ROWS:
-        calls = WAYS[name].calls(steps)
+        calls, weights = WAYS[name].calls(steps), WAYS[name].weights
         key = f"evaluations/{name}/{calls}"
-        if key in kept(RESULTS, "evaluations"):
+        if done(RESULTS, key, weights):
             continue
         began = time.perf_counter()
         found = evaluate.report(drawn(WAYS[name], steps, count))
-        keep(RESULTS, key, {"calls": calls, "steps": steps} | found)
+        about = {"calls": calls, "steps": steps, "fingerprint": fingerprint(weights)}
+        keep(RESULTS, key, about | found)
         first, second = found["feature_distance"], found["second"]["feature_distance"]
         seconds = time.perf_counter() - began
         print(f"{key}: {first:.2f} and {second:.3f} ({seconds:.0f} s)", flush=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from common import keep, kept, publish
+from common import done, fingerprint, keep, kept, publish
 from torch import Tensor
 
 from tutorial_lib import checkpoint, data, evaluate, sample
@@ -31,6 +31,7 @@ from tutorial_lib.sample import Frame
 from tutorial_lib.schedule import NoiseSchedule, cosine, named, same_t
 
 RESULTS = Path("build/benchmarks/orders.json")
+WEIGHTS = "fashion_mnist"
 CALLS = (6, 8, 10, 15)
 SEARCHED = (6, 8, 10)
 FEW, STARTS, EXACT, TRIALS = 2000, 64, 100, 240
@@ -124,7 +125,7 @@ SOLVERS = {"dpm++": dpm_solver, "dpm++3": dpm_solver_3, "unipc": uni_pc}
 
 def shipped() -> tuple[Denoiser, NoiseSchedule]:
     """The shipped weights."""
-    tensors, configuration = checkpoint.load("fashion_mnist")
+    tensors, configuration = checkpoint.load(WEIGHTS)
     about = configuration["train"]
     schedule = named(about["schedule"], about["T"])
     return denoiser(
@@ -140,7 +141,7 @@ def load() -> dict:
 def search(calls: int) -> None:
     """Move one step at a time, at random and ever less; keep what brings the ends nearer."""
     key = f"orders/steps/{calls}"
-    if key in load():
+    if done(RESULTS, key, WEIGHTS):
         return
     denoise, schedule = shipped()
     generator = torch.Generator().manual_seed(1)  # not the starts that are judged
@@ -163,7 +164,8 @@ def search(calls: int) -> None:
         moved = moved.round().long().clamp(max=schedule.T)
         if bool((moved.diff() >= 1).all()) and (distance := away(moved)) < least:
             tau, least = moved, distance
-    keep(RESULTS, key, {"tau": tau.tolist(), "before": first, "away": least})
+    about = {"tau": tau.tolist(), "before": first, "away": least}
+    keep(RESULTS, key, about | {"fingerprint": fingerprint(WEIGHTS)})
     print(key, tau.tolist(), f"{first:.2f} -> {least:.2f} grey levels", flush=True)
 
 
@@ -181,11 +183,11 @@ def sweep() -> None:
         if (stored := load().get(f"orders/steps/{calls}")) is not None:
             found.append((f"orders/dpm++/searched/{calls}", "dpm++", torch.tensor(stored["tau"])))
     for key, solver, tau in found:
-        if key in load():
+        if done(RESULTS, key, WEIGHTS):
             continue
         walks = (SOLVERS[solver](denoise, schedule, x_T, steps=tau) for x_T in noise.split(250))
         report = evaluate.report(torch.cat([data.to_pixels(sample.final(walk)) for walk in walks]))
-        keep(RESULTS, key, {"calls": len(tau) - 1} | report)
+        keep(RESULTS, key, {"calls": len(tau) - 1, "fingerprint": fingerprint(WEIGHTS)} | report)
         second = report["second"]["feature_distance"]
         print(f"{key}: {report['feature_distance']:.2f} and {second:.3f}", flush=True)
 

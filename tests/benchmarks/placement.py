@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import keep, kept, publish
+from common import done, fingerprint, keep, publish
 from torch import Tensor
 
 from tutorial_lib import checkpoint, data, evaluate, sample
@@ -27,6 +27,7 @@ from tutorial_lib.nets.unet import restore
 from tutorial_lib.schedule import NoiseSchedule, even_tau, named
 
 RESULTS = Path("build/benchmarks/placement.json")
+WEIGHTS = "fashion_mnist"
 FEW, MANY = 2000, 10_000
 EVEN = "even in t"
 # root of noise / signal, and the largest of it
@@ -61,7 +62,7 @@ def tau_of(schedule: NoiseSchedule, name: str, steps: int) -> Tensor:
 
 def drawn(solver: str, name: str, steps: int, count: int) -> Tensor:
     """`count` samples of the shipped weights, (count, 1, 28, 28) uint8."""
-    tensors, configuration = checkpoint.load("fashion_mnist")
+    tensors, configuration = checkpoint.load(WEIGHTS)
     about = configuration["train"]
     schedule = named(about["schedule"], about["T"])
     network = restore(tensors, configuration)
@@ -76,12 +77,12 @@ def measure(rows: list[tuple[str, str, int]], count: int) -> None:
     """Measure those rows that are not there yet."""
     for solver, name, steps in rows:
         key = f"placement/{solver}/{name}/{steps}/{count}"
-        if key in kept(RESULTS, "placement"):
+        if done(RESULTS, key, WEIGHTS):
             continue
         began = time.perf_counter()
         found = evaluate.report(drawn(solver, name, steps, count))
         calls = 2 * steps - 1 if solver == "heun" else steps
-        keep(RESULTS, key, {"calls": calls} | found)
+        keep(RESULTS, key, {"calls": calls, "fingerprint": fingerprint(WEIGHTS)} | found)
         first, second = found["feature_distance"], found["second"]["feature_distance"]
         seconds = time.perf_counter() - began
         print(f"{key}: {first:.2f} and {second:.2f} ({seconds:.0f} s)", flush=True)
