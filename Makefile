@@ -44,7 +44,7 @@ test: $(TESTS)  ## check everything: style, the package, and each output of each
 	$(PY) -m mypy
 	$(STEADY) $(PY) -m pytest $(WORKERS) $(NBVAL) tests notebooks
 
-test-browser: $(BROWSER)  ## run every notebook in Chromium, in JupyterLab and under Voila
+test-browser: $(BROWSER)  ## run every notebook in JupyterLab, in Chromium, and those with explorers under Voila
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
 
 test-docs: slides $(BROWSER)  ## check slides, book, and the site that `make docs` has built: links, pictures, access

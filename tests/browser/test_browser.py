@@ -1,5 +1,5 @@
-"""A real browser: each notebook runs in JupyterLab and under Voila, and its picture follows the
-keyboard.
+"""A real browser: each notebook runs in JupyterLab, and those with explorers under Voila; their
+pictures follow the keyboard.
 
 `make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get
 install chromium`; elsewhere the variable CHROMIUM says where it is; no test is collected where that
@@ -248,10 +248,11 @@ RUN_ALL = """async seconds => {
 }"""
 
 
-EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
 
 
-@EACH
+@each(NOTEBOOKS)
 def test_in_jupyterlab(path, lab, context):
     page, errors = opened(context)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
@@ -263,9 +264,11 @@ def test_in_jupyterlab(path, lab, context):
     assert errors == []
 
 
-@EACH
+@each([path for path in NOTEBOOKS if explorers(path)])
 def test_under_voila(path, voila, context):
-    """A page that is closed asks for its kernel to be ended, without the token that Voila 0.5.13
+    """Where there are explorers: for them one opens Voila.
+
+    A page that is closed asks for its kernel to be ended, without the token that Voila 0.5.13
     wants of a form (its issue 1458): unless the server asks for none, kernels pile up.
     """
     for _ in range(TRIALS):  # as a reader would: when widgets are lost, load the page anew
