@@ -14,10 +14,12 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 \
 # What ships beside the data, in this order: later ones are made with earlier ones.
 SHIPPED := classifier second_classifier unet labelled noisy_classifier weak distilled ways replay \
     walks memory networks yardsticks flow ncsn variance fine_bits shipped_bits
-# Two workers with one thread each; kernels in a browser too: two threads wait for each other, and on
-# a busy machine for minutes.  A file is one piece of work, because the cells of a notebook need each
-# other; tests/conftest.py says which files come first.
-WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# As many workers as cores, and at most four, which take 2 GB each; one thread a worker, and a kernel
+# in a browser: two threads wait for each other, and on a busy machine for minutes.
+WORKERS := --numprocesses logical --maxprocesses 4
+# A file is one piece of work, because the cells of a notebook need each other; tests/conftest.py says
+# which files come first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run run-all lab notebooks test test-browser test-docs lint docs slides book figures site-serve editions bundle retrain bench bench-full bench-more clean
 
@@ -42,13 +44,13 @@ notebooks: $(TESTS)  ## execute the committed notebooks, refresh their outputs a
 test: $(TESTS)  ## check everything: style, the package, and each output of each notebook
 	$(PY) -m ruff check
 	$(PY) -m mypy
-	$(STEADY) $(PY) -m pytest $(WORKERS) $(NBVAL) tests notebooks
+	$(STEADY) $(PY) -m pytest $(WORKERS) $(BY_FILE) $(NBVAL) tests notebooks
 
 test-browser: $(BROWSER)  ## run every notebook in JupyterLab, in Chromium, and those with explorers under Voila
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/browser --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/browser $(WORKERS) --dist worksteal
 
 test-docs: slides $(BROWSER)  ## check slides, book, and the site that `make docs` has built: links, pictures, access
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/site --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/site $(WORKERS) --dist worksteal
 
 lint: $(TESTS)  ## check style, formatting and types of code and notebooks
 	$(PY) -m ruff check

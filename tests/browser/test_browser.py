@@ -1,7 +1,7 @@
 """A real browser: each notebook runs in JupyterLab, and those with explorers under Voila; their
 pictures follow the keyboard.
 
-`make test-browser` runs this in two processes at a time.  It needs Chromium (Debian: `apt-get
+`make test-browser` runs this in some processes at a time.  It needs Chromium (Debian: `apt-get
 install chromium`; elsewhere the variable CHROMIUM says where it is; no test is collected where that
 names no program) and keeps screenshots in build/browser.  Nothing here depends on how fast the
 machine is: whatever has to come is waited for until it comes, up to the one limit `SECONDS`.  What
