@@ -2,7 +2,7 @@
 
     python tests/benchmarks/orders.py search
         move the steps of the chosen placement until 64 walks end as near as they can to those of a
-        hundred steps; for 6, 8 and 10 evaluations (ten minutes; resumable)
+        hundred steps; for 6, 8 and 10 evaluations (an hour at most; resumable)
     python tests/benchmarks/orders.py sweep
         2,000 samples of each solver and placement, judged by two judges (an hour; resumable)
     python tests/benchmarks/orders.py order
