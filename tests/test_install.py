@@ -130,7 +130,7 @@ def test_make_test_fails_when_an_output_is_changed(tmp_path):
             cell.execution_count = count
         notebook.cells[2].outputs = [new_output("stream", name="stdout", text=printed)]
         nbformat.write(notebook, tmp_path / f"{name}.ipynb")
-    options = [*makes("WORKERS"), *makes("NBVAL"), "-p", "no:cacheprovider"]
+    options = [*makes("WORKERS"), *makes("BY_FILE"), *makes("NBVAL"), "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(tmp_path)],
         cwd=ROOT,
