@@ -53,7 +53,7 @@ def test_results_are_kept_one_by_one_and_then_ship(published, tmp_path):
     assert every == {"machine": "a machine", "orders/x/6": {"calls": 7}, "orders time/x": {}}
 
 
-def test_a_row_of_other_weights_is_not_done(published, tmp_path, monkeypatch):
+def test_a_row_of_other_weights_is_not_done(published, tmp_path):
     results, weights = tmp_path / "results.json", ["distilled", "fashion_mnist"]
     first, second = map(common.fingerprint, weights)
     assert first != second and first == common.fingerprint.__wrapped__("distilled")
@@ -68,7 +68,7 @@ def test_what_ships_was_measured_with_the_weights_that_ship():
     stale = []
     for key in rows:
         kind, name, *_ = key.split("/")
-        weights = evaluations.WAYS[name].weights if kind == "evaluations" else "fashion_mnist"
+        weights = evaluations.WAYS[name].weights if kind == "evaluations" else orders.WEIGHTS
         if not common.done(ROOT / "none.json", key, weights):
             stale.append(key)
     assert len(rows) > 40 and stale == []
@@ -223,6 +223,9 @@ def test_every_candidate_is_swept_once(gaussian, monkeypatch):
     monkeypatch.setattr(orders.evaluate, "report", lambda p: judged.append(len(p)) or report(p))
     orders.sweep()
     places = len(orders.SOLVERS) * len(orders.ROOTS)
+    assert judged == [2] * places
+    common.keep(orders.RESULTS, "orders/steps/6", {"tau": [0, 1000], "fingerprint": "of others"})
+    orders.sweep()  # what was searched for other weights is not judged
     assert judged == [2] * places
     orders.search(6)
     orders.sweep()

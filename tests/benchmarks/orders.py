@@ -180,8 +180,9 @@ def sweep() -> None:
         for calls in CALLS
     ]
     for calls in SEARCHED:
-        if (stored := load().get(f"orders/steps/{calls}")) is not None:
-            found.append((f"orders/dpm++/searched/{calls}", "dpm++", torch.tensor(stored["tau"])))
+        if done(RESULTS, searched := f"orders/steps/{calls}", WEIGHTS):
+            tau = torch.tensor(load()[searched]["tau"])
+            found.append((f"orders/dpm++/searched/{calls}", "dpm++", tau))
     for key, solver, tau in found:
         if done(RESULTS, key, WEIGHTS):
             continue
